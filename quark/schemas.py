@@ -1,0 +1,132 @@
+"""The Parquet tables that stages hand to each other: their columns, types and meaning.
+
+Layer 0: imports no torch. A row of every table is found again by its key: `prompt_id` for prompts,
+`row_id` for samples. Token ids travel between stages; text is decoded once, when it is sampled.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quark.files import whole
+
+PROMPTS = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), False),  # first 16 hex digits of the text's sha256
+        pa.field("text", pa.string(), False),
+        pa.field("source", pa.string(), False),  # name of the source in the configuration
+        pa.field("toxicity", pa.float64()),  # published score in [0, 1]; null where there is none
+        pa.field("toxic", pa.bool_(), False),  # by the published score, else by the local scorer's
+    ]
+)
+SAMPLES = pa.schema(
+    [
+        pa.field("row_id", pa.string(), False),  # iteration/prompt_id/sample, unique in a pool
+        pa.field("prompt_id", pa.string(), False),
+        pa.field("sample", pa.int32(), False),
+        pa.field("prompt", pa.string(), False),
+        pa.field("response", pa.string(), False),
+        pa.field("prompt_ids", pa.list_(pa.int32()), False),
+        pa.field("response_ids", pa.list_(pa.int32()), False),  # with its end id, if it ended
+    ]
+)
+SCORES = pa.schema(
+    [
+        pa.field("row_id", pa.string(), False),
+        pa.field("prompt_id", pa.string(), False),
+        pa.field("score", pa.float64()),  # toxicity in [0, 1]; null where the scorer failed
+    ]
+)
+POOL = pa.schema(
+    [
+        pa.field("row_id", pa.string(), False),
+        pa.field("prompt_id", pa.string(), False),
+        pa.field("iteration", pa.int32(), False),  # that sampled it
+        pa.field("prompt_ids", pa.list_(pa.int32()), False),
+        pa.field("response_ids", pa.list_(pa.int32()), False),
+        pa.field("reward", pa.float64(), False),
+        pa.field("quantile", pa.int32(), False),  # 0 = best
+    ]
+)
+LIKELIHOODS = pa.schema(
+    [
+        pa.field("row_id", pa.string(), False),
+        pa.field("prompt_id", pa.string(), False),
+        pa.field("nll", pa.float64(), False),  # nats, summed over the response's tokens
+        pa.field("tokens", pa.int32(), False),  # judged tokens; 0: empty response
+    ]
+)
+
+
+class TableError(ValueError):
+    """A table that does not hold what its stage needs; the text names file and column."""
+
+
+def write(
+    target: Path | str,
+    schema: pa.Schema,
+    columns: Mapping[str, Any],
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `columns` as Parquet in the order and types of `schema`; `about` goes in as metadata.
+
+    Raises:
+        TableError: a column is missing or superfluous, or has a null that the schema forbids.
+    """
+    if set(columns) != set(schema.names):
+        raise TableError(f"{target}: columns {sorted(columns)}, expected {schema.names}")
+    metadata = {"quark": json.dumps(about or {})}
+    try:
+        table = pa.table(dict(columns), schema=schema.with_metadata(metadata))
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise TableError(f"{target}: {error}") from None
+    _refuse_nulls(table, str(target))
+    with whole(target) as made:
+        pq.write_table(table, made, compression="zstd")
+
+
+def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or some of its columns, and check it against `schema`.
+
+    Raises:
+        TableError: the file is missing or empty, a column is missing, of another type or null.
+    """
+    if not Path(source).exists():
+        raise TableError(f"{source}: no such file")
+    names = list(columns or schema.names)
+    try:
+        table = pq.read_table(source, columns=names)
+    except pa.ArrowInvalid as error:
+        raise TableError(f"{source}: not a Parquet file: {error}") from None
+    missing = set(names) - set(table.column_names)
+    if missing:
+        raise TableError(f"{source}: no column {', '.join(sorted(missing))}")
+    if not table.num_rows:
+        raise TableError(f"{source}: has no rows; delete it to have it made again")
+    for name in names:
+        if table.schema.field(name).type != schema.field(name).type:
+            raise TableError(
+                f"{source}: column {name} is {table.schema.field(name).type}, "
+                f"expected {schema.field(name).type}"
+            )
+    _refuse_nulls(table.cast(pa.schema([schema.field(n) for n in names])), str(source))
+    return table
+
+
+def about(source: Path | str) -> dict[str, Any]:
+    """The settings that a table was made with."""
+    metadata = pq.read_schema(source).metadata or {}
+    content: dict[str, Any] = json.loads(metadata.get(b"quark", b"{}"))
+    return content
+
+
+def _refuse_nulls(table: pa.Table, file: str) -> None:
+    for field in table.schema:
+        if not field.nullable and table[field.name].null_count:
+            row = table[field.name].is_null().index(True).as_py()
+            raise TableError(f"{file}: row {row}: column {field.name} is null")
