@@ -160,8 +160,8 @@ class Training(Section):
     quantile_shares: tuple[Probability, ...] | None = Field(
         description="share of each quantile in training; null: as in the pool, 1/K each"
     )
-    gauge_rows: Annotated[int, Field(ge=0)] = Field(
-        description="pool rows kept out of training to measure what the tokens tell"
+    gauge_prompts: Annotated[int, Field(ge=0)] = Field(
+        description="prompts whose rows are kept out of training to measure what the tokens tell"
     )
 
 

@@ -1,0 +1,71 @@
+# Everything a newcomer runs. Needs Python 3.11 or later, make and git; the rest is installed into
+# .venv from requirements.lock, and installed anew when that file changes.
+#     make toxicity PYTHON=python3.12      # another Python than python3 (after `make clean`)
+
+PYTHON ?= python3
+CORES ?= all
+BIN := .venv/bin
+TINY := tests/tmp/tiny
+
+# The rules call `quark` by its name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# An old PYTHONPATH would come before the pinned packages.
+unexport PYTHONPATH
+
+.PHONY: help toxicity test tiny check format clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+
+toxicity: .venv/quark  ## run the toxicity experiment and print its table
+	$(BIN)/snakemake --cores $(CORES) results/tables/toxicity.csv
+	@cat results/tables/toxicity.md
+
+test: .venv/quark  ## run the tests
+	$(BIN)/python -m pytest
+
+# In a directory of its own, so that it never mixes with real results. The links let the
+# configuration's paths, which are relative to the working directory, hold there too.
+tiny: .venv/quark  ## run the whole pipeline on a tiny random model
+	rm -rf $(TINY)
+	mkdir -p $(TINY)/tests
+	for part in Snakefile config profiles workflow tests/data; do \
+	    ln -s "$(CURDIR)/$$part" $(TINY)/$$part || exit 1; done
+	cd $(TINY) && snakemake results/tables/toxicity.csv --cores 2 --configfile config/scale/test.yaml
+	@cat $(TINY)/results/tables/toxicity.md
+
+check: .venv/quark  ## check format, lint, types and workflow, then run the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy quark/
+	$(BIN)/snakefmt --check workflow Snakefile
+	$(BIN)/snakemake --lint
+	$(BIN)/python -m pytest
+
+format: .venv/quark  ## format the code and repair what ruff can repair
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt workflow Snakefile
+
+clean:  ## remove .venv, caches and the tiny run; results and resources stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis quark.egg-info tests/tmp
+	find quark tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The two marks are written last, so an installation that broke off counts as none.
+.venv/packages: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is missing or older than 3.11; name another: make PYTHON=python3.12 ..." >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \
+	        "apt install python3-venv" >&2; exit 1; }
+	@echo "Installing the pinned packages into .venv (some minutes, once) ..."
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+.venv/quark: .venv/packages pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,113 @@
+"""Checkpoints: what training changed, and the optimiser that goes on from there.
+
+    policy.safetensors      the trained parameters, float32; the others are the base model's
+    optimizer.safetensors   both moments of Adam
+    checkpoint.json         iteration, optimiser step, and the base model they belong to
+
+Random streams are named, not stored (see `quark.seeds`), so there is no generator to save.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from quark.files import read_json, whole
+from quark.lm import ModelError, Policy, Precision, load_model
+
+Moments = dict[str, dict[str, Tensor]]
+"""For each parameter its `exp_avg` and `exp_avg_sq`."""
+
+
+def save(
+    out: Path, policy: Policy, moments: Moments, *, step: int, iteration: int, model: Path
+) -> None:
+    """Write a checkpoint directory, whole or not at all.
+
+    Args:
+        out: the directory.
+        policy: its parameters that require a gradient are stored.
+        moments: the optimiser's, by parameter name.
+        step: optimiser steps taken over all iterations.
+        iteration: the iteration that trained it.
+        model: directory of the base model.
+    """
+    trained = {n: p.detach().contiguous() for n, p in policy.named_parameters() if p.requires_grad}
+    flat = {f"{n}/{key}": value for n, state in moments.items() for key, value in state.items()}
+    about = {
+        "iteration": iteration,
+        "step": step,
+        "quantiles": len(policy.reward_tokens),
+        "base_sha256": _base_sha256(model),
+    }
+    with whole(out) as made:
+        made.mkdir()
+        save_file(trained, made / "policy.safetensors")
+        save_file(flat, made / "optimizer.safetensors")
+        (made / "checkpoint.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> Policy:
+    """The base model, with what a checkpoint trained laid over it.
+
+    Raises:
+        ModelError: the checkpoint is missing, or was trained from another base model.
+    """
+    policy = load_model(model, precision)
+    if checkpoint is None:
+        return policy
+    about = read_about(checkpoint)
+    if about["base_sha256"] != _base_sha256(model):
+        raise ModelError(f"{checkpoint}: trained from another base model than {model}")
+    policy = Policy(policy.lm, about["quantiles"]).to(policy.reward_tokens.device).eval()
+    trained = load_file(checkpoint / "policy.safetensors")
+    unknown = policy.load_state_dict(trained, strict=False).unexpected_keys
+    if unknown:
+        raise ModelError(f"{checkpoint}: {model} has no parameter {unknown[0]}")
+    return policy
+
+
+def load_moments(checkpoint: Path) -> Moments:
+    """The optimiser's moments by parameter name."""
+    moments: Moments = {}
+    for key, value in load_file(checkpoint / "optimizer.safetensors").items():
+        name, kind = key.rsplit("/", 1)
+        moments.setdefault(name, {})[kind] = value
+    return moments
+
+
+def read_about(checkpoint: Path) -> dict[str, Any]:
+    """The content of checkpoint.json.
+
+    Raises:
+        ModelError: there is no checkpoint.
+    """
+    file = checkpoint / "checkpoint.json"
+    if not file.exists():
+        raise ModelError(f"{checkpoint}: no checkpoint here; `quark train` makes it")
+    about: dict[str, Any] = read_json(file)
+    return about
+
+
+def _base_sha256(model: Path) -> str:
+    return str(read_json(model / "manifest.json")["sha256"])
+
+
+def moments_of(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> Moments:
+    """An Adam optimiser's moments by parameter name."""
+    return {
+        names[parameter]: {kind: state[kind] for kind in ("exp_avg", "exp_avg_sq")}
+        for parameter, state in optimizer.state.items()
+    }
+
+
+def restore_moments(
+    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], moments: Moments, step: int
+) -> None:
+    """Put stored moments back, as if the optimiser had taken `step` steps itself."""
+    for parameter, name in names.items():
+        stored = {kind: value.to(parameter.device) for kind, value in moments[name].items()}
+        optimizer.state[parameter] = {"step": torch.tensor(float(step)), **stored}

@@ -1,0 +1,154 @@
+"""A causal language model, and the policy: the same model with K reward tokens before the prompt.
+
+The reward tokens are K rows beside the model's embedding matrix, not in it. In lists of token ids,
+reward token k is written V + k, where V is the model's vocabulary; `Policy.embed` looks it up. So
+policy and base model share one vocabulary, a reward token can never be sampled, no softmax has to
+leave it out, and any Hugging Face causal LM will do, with tied embeddings or without. (The official
+code enlarges the embedding matrix; protocol 1, 9.8.)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from quark.seeds import stream
+
+Precision = Literal["bf16", "fp32"]
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class ModelError(ValueError):
+    """A model that cannot be used here; the text names it and says why."""
+
+
+def device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Policy(nn.Module):
+    """A causal LM that can be told by a reward token which quantile to write.
+
+    Args:
+        lm: the language model; its parameters are the policy's.
+        n_tokens: K, the number of reward tokens; 0 for a plain model.
+    """
+
+    def __init__(self, lm: PreTrainedModel, n_tokens: int = 0) -> None:
+        super().__init__()
+        self.lm = lm
+        width = lm.get_input_embeddings().weight.shape[1]
+        self.reward_tokens = nn.Parameter(torch.zeros(n_tokens, width, dtype=lm.dtype))
+
+    @property
+    def vocabulary(self) -> int:
+        """V: the number of tokens the model can write."""
+        return int(self.lm.get_input_embeddings().weight.shape[0])
+
+    @property
+    def context(self) -> int:
+        """The most positions the model can read."""
+        return int(getattr(self.lm.config, "max_position_embeddings", 1 << 30))
+
+    @property
+    def head(self) -> Tensor:
+        """The output embeddings, (V, d)."""
+        return self.lm.get_output_embeddings().weight
+
+    @property
+    def end_ids(self) -> list[int]:
+        """The ids that end a text."""
+        ids = self.lm.generation_config.eos_token_id
+        return [] if ids is None else ids if isinstance(ids, list) else [ids]
+
+    @torch.no_grad()
+    def draw_reward_tokens(self, seed: int) -> None:
+        """Draw each dimension from a normal with the embedding matrix's mean and deviation."""
+        embeddings = self.lm.get_input_embeddings().weight.float()
+        shape = tuple(self.reward_tokens.shape)
+        normal = torch.from_numpy(stream("reward tokens", seed).standard_normal(shape))
+        drawn = embeddings.mean(0) + embeddings.std(0) * normal.to(embeddings)
+        self.reward_tokens.copy_(drawn)
+
+    def condition(self, prompt_ids: Sequence[int], quantile: int | None) -> list[int]:
+        """The prompt with the reward token of `quantile` before it; None leaves it plain."""
+        prefix = [] if quantile is None else [self.vocabulary + quantile]
+        return prefix + list(prompt_ids)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings (..., d) of token ids, reward tokens among them."""
+        reward = ids >= self.vocabulary
+        embedded = self.lm.get_input_embeddings()(ids.masked_fill(reward, 0))
+        if not len(self.reward_tokens):
+            return embedded
+        tokens = nn.functional.embedding((ids - self.vocabulary).clamp(min=0), self.reward_tokens)
+        return torch.where(reward[..., None], tokens.to(embedded.dtype), embedded)
+
+    def hidden(self, ids: Tensor, **arguments: Any) -> Any:
+        """The trunk's output for token ids (rows, time); keyword arguments go to the model."""
+        return self.lm.base_model(inputs_embeds=self.embed(ids), **arguments)
+
+    @torch.no_grad()
+    def check_head(self, name: str) -> None:
+        """Make sure that logits are the last hidden states times the head, nothing more.
+
+        Raises:
+            ModelError: the model scales, caps or shifts its logits, so the fused loss would lie.
+        """
+        ids = torch.arange(4, device=self.reward_tokens.device)[None]
+        expected = self.lm(inputs_embeds=self.embed(ids)).logits.float()
+        logits = (self.hidden(ids, use_cache=False).last_hidden_state @ self.head.T).float()
+        if not torch.allclose(logits, expected, atol=1e-2, rtol=1e-2):  # bf16 has 8 bits
+            raise ModelError(
+                f"{name}: its logits are not (last hidden state) x (output embeddings); "
+                "architectures that scale, cap or shift logits are not supported"
+            )
+
+
+def load_model(directory: Path | str, precision: Precision) -> Policy:
+    """Load a safetensors directory as a plain policy without reward tokens, in evaluation mode.
+
+    Raises:
+        ModelError: the directory is missing, or its architecture is not supported.
+    """
+    if not (Path(directory) / "config.json").exists():
+        raise ModelError(f"{directory}: no model here; `quark fetch-model` makes it")
+    lm = AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[precision])
+    policy = Policy(lm).to(device()).eval()
+    policy.check_head(str(directory))
+    return policy
+
+
+def load_tokenizer(directory: Path | str) -> Any:
+    """The tokenizer of a model directory."""
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens around it."""
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def decode(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
+    """The texts of token ids as they were written: no clean-up of spaces, no special tokens."""
+    texts: list[str] = tokenizer.batch_decode(
+        [list(row) for row in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return texts
+
+
+def pad(rows: Sequence[Sequence[int]], side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
+    """Ids (rows, time) filled up with 0, and which of them are real, on the model's device."""
+    longest = max(map(len, rows))
+    ids = np.zeros((len(rows), longest), dtype=np.int64)
+    real = np.zeros((len(rows), longest), dtype=bool)
+    for i, row in enumerate(rows):
+        place = slice(longest - len(row), None) if side == "left" else slice(len(row))
+        ids[i, place], real[i, place] = row, True
+    return torch.from_numpy(ids).to(device()), torch.from_numpy(real).to(device())

@@ -1,0 +1,110 @@
+"""Log-probabilities of responses: one function for the judge, the gauge and the baselines.
+
+Responses of one prompt share its prefix: the prompt is read once, its cache copied to its responses,
+and the output head meets response positions only. The softmax is float32 whatever the model's
+precision.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quark.lm import Policy, pad
+from quark.memory import rows_for_sampling
+from quark.sampling import MAX_ROWS, check_lengths
+
+
+@torch.inference_mode()
+def response_logprobs(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
+    *,
+    names: Sequence[str],
+    memory_mb: int,
+) -> list[NDArray[np.float64]]:
+    """log p(response | prompt) in nats, summed over the response's tokens; 0 for an empty one.
+
+    Args:
+        policy: the model, in evaluation mode.
+        prompts: token ids of each prompt, its reward token included.
+        responses: token ids of the responses to each prompt.
+        names: one for each prompt, for errors.
+        memory_mb: bounds the rows read together.
+
+    Returns:
+        For each prompt an array of shape (its responses,).
+
+    Raises:
+        PromptTooLongError: a prompt is empty or leaves too little room.
+    """
+    longest = max((len(r) for several in responses for r in several), default=0)
+    check_lengths(prompts, names, policy.context - longest)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    widest = len(prompts[order[-1]]) + longest
+    room = min(MAX_ROWS, rows_for_sampling(policy, widest, memory_mb))
+    found: list[NDArray[np.float64]] = [np.empty(0)] * len(prompts)
+    for places in _batches(order, [len(several) for several in responses], room):
+        counts = [len(responses[i]) for i in places]
+        flat = [list(r) for i in places for r in responses[i]]
+        sums = _logprobs(policy, [prompts[i] for i in places], counts, flat)
+        for place, part in zip(places, np.split(sums, np.cumsum(counts)[:-1]), strict=True):
+            found[place] = part
+    return found
+
+
+def _batches(order: Sequence[int], counts: Sequence[int], room: int) -> list[list[int]]:
+    """Cut `order` into runs of at most `room` responses; a prompt's responses stay together."""
+    batches: list[list[int]] = []
+    rows = room
+    for place in order:
+        if rows + counts[place] > room:
+            batches.append([])
+            rows = 0
+        batches[-1].append(place)
+        rows += counts[place]
+    return batches
+
+
+def _logprobs(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    counts: Sequence[int],
+    responses: Sequence[Sequence[int]],
+) -> NDArray[np.float64]:
+    """Summed log-probabilities (responses,); prompt i has the next `counts[i]` of `responses`."""
+    if not any(map(len, responses)):
+        return np.zeros(len(responses))
+    ids, real = pad(prompts, "left")
+    positions = (real.cumsum(-1) - 1).clamp(min=0)
+    read = policy.hidden(ids, attention_mask=real, position_ids=positions, use_cache=True)
+    owner = torch.arange(len(prompts), device=ids.device).repeat_interleave(
+        torch.tensor(counts, device=ids.device)
+    )
+    cache = read.past_key_values
+    cache.batch_select_indices(owner)
+    targets, judged = pad(responses, "right")
+    first = read.last_hidden_state[owner, -1:]
+    hidden = first
+    if targets.shape[1] > 1:
+        inputs = targets[:, :-1]
+        steps = torch.arange(1, inputs.shape[1] + 1, device=ids.device)
+        rest = policy.hidden(
+            inputs,
+            attention_mask=torch.cat([real[owner], judged[:, :-1]], dim=1),
+            position_ids=positions[owner, -1:] + steps,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden = torch.cat([first, rest.last_hidden_state], dim=1)
+    total = torch.zeros(len(responses), dtype=torch.float64, device=ids.device)
+    rows = judged.nonzero()[:, 0]
+    flat_hidden, flat_targets = hidden[judged], targets[judged]
+    for start in range(0, len(rows), 512):
+        part = slice(start, start + 512)
+        log_p = (flat_hidden[part] @ policy.head.T).float().log_softmax(-1)
+        chosen = log_p.gather(-1, flat_targets[part, None]).squeeze(-1)
+        total.index_add_(0, rows[part], chosen.double())
+    return total.cpu().numpy()

@@ -1,0 +1,322 @@
+"""Learn: train the policy on each quantile of the pool under its reward token.
+
+The third step of Quark (Lu et al. 2022, section 2; official `main.py`, `ConditionTrainer`). The
+first two, explore and quantize, are `quark.sampling` and `quark.pool`; the loss is `quark.objective`.
+
+Departures, all in `docs/departures.md`: token ids are trained on as they were sampled, end id
+included; no batch is ever dropped; gradients are clipped; the reward tokens have a learning rate of
+their own; a few prompts stay out of training so that `gauge` can tell what the tokens have learnt.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from quark.checkpoint import Moments, moments_of, restore_moments
+from quark.config import Training
+from quark.lm import DTYPES, Policy, Precision, pad
+from quark.logprobs import response_logprobs
+from quark.memory import rows_for_training
+from quark.objective import Coefficients, TokenTerms, fused_token_loss
+from quark.progress import track
+from quark.sampling import check_lengths
+from quark.seeds import ranks, stream
+
+log = logging.getLogger(__name__)
+
+GAUGE_ROWS = 128
+"""Held-out rows of the best and of the worst quantile that the gauge reads at most."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or NaN; the text names the rows of the batch."""
+
+
+class Rows(NamedTuple):
+    """Pool rows as the trainer wants them."""
+
+    ids: list[str]
+    prompts: list[list[int]]
+    responses: list[list[int]]
+    quantile: NDArray[np.int32]
+
+    def take(self, places: Sequence[int]) -> "Rows":
+        """The rows at `places`."""
+        return Rows(
+            [self.ids[i] for i in places],
+            [self.prompts[i] for i in places],
+            [self.responses[i] for i in places],
+            self.quantile[list(places)],
+        )
+
+
+def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Rows]:
+    """The rows to train on, and those of `gauge_prompts` prompts held out in every iteration.
+
+    Raises:
+        ValueError: no row is left to train on.
+    """
+    prompt_ids = pool["prompt_id"].to_pylist()
+    prompts = sorted(set(prompt_ids))
+    order = np.argsort(ranks(f"gauge/{seed}", prompts))
+    held_out = {prompts[i] for i in order[:gauge_prompts]}
+    rows = Rows(
+        pool["row_id"].to_pylist(),
+        pool["prompt_ids"].to_pylist(),
+        pool["response_ids"].to_pylist(),
+        pool["quantile"].to_numpy(),
+    )
+    is_held_out = np.array([prompt in held_out for prompt in prompt_ids])
+    if is_held_out.all():
+        raise ValueError(
+            f"training.gauge_prompts = {gauge_prompts} leaves none of the pool's {len(prompts)} "
+            "prompts to train on"
+        )
+    return (
+        rows.take(np.flatnonzero(~is_held_out).tolist()),
+        rows.take(np.flatnonzero(is_held_out).tolist()),
+    )
+
+
+def learn(
+    policy: Policy,
+    base: Policy,
+    rows: Rows,
+    training: Training,
+    *,
+    iteration: int,
+    iterations: int,
+    precision: Precision,
+    seed_name: str,
+    memory_mb: int,
+    resume: tuple[Moments, int] | None,
+) -> tuple[Moments, int, list[dict[str, float]]]:
+    """Train `policy` in place for one iteration.
+
+    Args:
+        policy: float32 weights and K reward tokens.
+        base: the frozen model that the KL penalty keeps the policy near.
+        rows: what to train on.
+        training: sizes, rates and weights.
+        iteration: 0, 1, ...; the learning rate decays over all `iterations`.
+        iterations: how many there are.
+        precision: bf16: matrix products in bfloat16 (autocast), the rest in float32.
+        seed_name: seed, task, method and iteration.
+        memory_mb: bounds the rows of a micro-batch.
+        resume: the optimiser's moments and step after the iteration before.
+
+    Returns:
+        The optimiser's moments and step, and for each step its loss and terms in nats per token.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    names = _choose_parameters(policy, training.trained_layers)
+    optimizer = _optimizer(policy, names, training)
+    first_step = 0
+    if resume:
+        first_step = resume[1]
+        restore_moments(optimizer, names, *resume)
+    order = training_order(rows.quantile, training, stream(seed_name, "order"))
+    batches = [
+        order[i : i + training.batch].tolist() for i in range(0, len(order), training.batch)
+    ]
+    total_steps = iterations * len(batches)
+    longest = max(len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)) + 1
+    check_lengths(rows.prompts, rows.ids, policy.context - 1 - max(map(len, rows.responses)))
+    step = _Step(policy, base, training, precision, rows_for_training(policy, longest, memory_mb))
+    curve = []
+    for number, batch in enumerate(track(batches, f"train {iteration}"), start=first_step):
+        factor = learning_rate_factor(number, training.warmup_steps, total_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        terms = step(rows.take(batch))
+        norm = _clip(names, training.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        curve.append(
+            {"step": number, **terms, "grad_norm": norm, "learning_rate": factor * training.learning_rate}
+        )
+    return moments_of(optimizer, names), first_step + len(batches), curve
+
+
+def learning_rate_factor(step: int, warmup: int, total: int) -> float:
+    """Linear from 0 to 1 over `warmup` steps, then linear to 0 at `total` (official scheduler)."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def training_order(
+    quantile: NDArray[np.int32], training: Training, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The places of `training.sequences` rows, in the order they are trained on.
+
+    Rows come from the whole pool alike, or by `training.quantile_shares`; none comes a second time
+    before all others of its kind have come once.
+    """
+    if training.quantile_shares is None:
+        return _deal(np.arange(len(quantile)), training.sequences, rng)
+    bounds = np.round(np.cumsum([0.0, *training.quantile_shares]) * training.sequences).astype(int)
+    dealt = [
+        _deal(np.flatnonzero(quantile == k), count, rng)
+        for k, count in enumerate(np.diff(bounds).tolist())
+    ]
+    return rng.permutation(np.concatenate(dealt))
+
+
+def _deal(places: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    rounds = -(-count // len(places)) if count else 0
+    hands = [rng.permutation(places) for _ in range(rounds)]
+    return np.concatenate([*hands, np.empty(0, dtype=np.int64)])[:count].astype(np.int64)
+
+
+def gauge(
+    policy: Policy, held_out: Rows, k: int, precision: Precision, memory_mb: int
+) -> dict[str, float] | None:
+    """How many nats per response the right reward token beats the wrong one on held-out rows.
+
+    `best`: rows of quantile 0 under token 0 against token K - 1; `worst`: rows of quantile K - 1
+    under token K - 1 against token 0. A token that told its quantile perfectly would be worth
+    ln K against none at all. `_se` is the standard error. None without held-out rows of a kind.
+    """
+    found: dict[str, float] = {}
+    for name, right, wrong in (("best", 0, k - 1), ("worst", k - 1, 0)):
+        rows = held_out.take(np.flatnonzero(held_out.quantile == right)[:GAUGE_ROWS].tolist())
+        if len(rows.ids) < 2:
+            return None
+        with _autocast(policy, precision):
+            logprobs = [
+                response_logprobs(
+                    policy,
+                    [policy.condition(prompt, token) for prompt in rows.prompts],
+                    [[response] for response in rows.responses],
+                    names=rows.ids,
+                    memory_mb=memory_mb,
+                )
+                for token in (right, wrong)
+            ]
+        gain = np.concatenate(logprobs[0]) - np.concatenate(logprobs[1])
+        found[name] = float(gain.mean())
+        found[f"{name}_se"] = float(gain.std(ddof=1) / len(gain) ** 0.5)
+    return found
+
+
+class _Step:
+    """Loss and gradients of one batch, in micro-batches that fit into memory."""
+
+    def __init__(
+        self, policy: Policy, base: Policy, training: Training, precision: Precision, rows: int
+    ) -> None:
+        self.policy, self.base = policy, base
+        self.precision = precision
+        self.rows = rows
+        self.weigh = Coefficients(
+            training.kl_coef, training.entropy_coef, training.kl_direction
+        )
+
+    def __call__(self, batch: Rows) -> dict[str, float]:
+        """Accumulate gradients of the mean loss per token; halve the micro-batch if memory ends."""
+        while True:
+            try:
+                return self._accumulate(batch)
+            except torch.OutOfMemoryError:
+                if self.rows == 1:
+                    raise
+            self.policy.zero_grad(set_to_none=True)
+            self.rows = max(1, min(self.rows, len(batch.ids)) // 2)
+            log.warning("out of memory: going on with %d rows at a time", self.rows)
+
+    def _accumulate(self, batch: Rows) -> dict[str, float]:
+        n_tokens = sum(map(len, batch.responses))
+        sums = torch.zeros(4)
+        for part in self._micro_batches(batch):
+            total, terms = self._loss(part)
+            (total / n_tokens).backward()
+            sums += torch.stack([term.sum() for term in terms]).cpu()
+        means = (sums / n_tokens).tolist()
+        if not np.isfinite(means).all():
+            raise NonFiniteLossError(
+                f"the loss is {means[0]}; lower the learning rate. Rows: {', '.join(batch.ids)}"
+            )
+        return {**dict(zip(("loss", "lm_loss", "kl", "entropy"), means, strict=True)), "tokens": n_tokens}
+
+    def _micro_batches(self, batch: Rows) -> Iterator[Rows]:
+        """Rows of like length together, so that little is padded."""
+        lengths = [len(p) + len(r) for p, r in zip(batch.prompts, batch.responses, strict=True)]
+        order = np.argsort(lengths, kind="stable").tolist()
+        for start in range(0, len(order), self.rows):
+            yield batch.take(order[start : start + self.rows])
+
+    def _loss(self, rows: Rows) -> tuple[Tensor, TokenTerms]:
+        """The summed objective at the response positions of some rows."""
+        prompts = [
+            self.policy.condition(prompt, int(k))
+            for prompt, k in zip(rows.prompts, rows.quantile, strict=True)
+        ]
+        dtype = DTYPES[self.precision]
+        with _autocast(self.policy, self.precision):
+            hidden = response_hidden(self.policy, prompts, rows.responses).to(dtype)
+        with torch.no_grad():
+            base_hidden = response_hidden(self.base, rows.prompts, rows.responses)
+        targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
+        return fused_token_loss(
+            hidden, self.policy.head, base_hidden, self.base.head, targets, self.weigh
+        )
+
+
+def _autocast(policy: Policy, precision: Precision) -> torch.autocast:
+    """Matrix products in bfloat16, or everything in float32."""
+    kind = policy.reward_tokens.device.type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def response_hidden(
+    policy: Policy, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> Tensor:
+    """The last hidden states (all response tokens, d) that predict the responses, row after row.
+
+    Padding stands on the right, where a causal model cannot see it.
+    """
+    ids, _ = pad([[*p, *r[:-1]] for p, r in zip(prompts, responses, strict=True)], "right")
+    places = [
+        (row, len(prompt) - 1 + t)
+        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+        for t in range(len(response))
+    ]
+    hidden = policy.hidden(ids, use_cache=False).last_hidden_state
+    index = torch.tensor(places, device=hidden.device)
+    return hidden[index[:, 0], index[:, 1]]
+
+
+def _choose_parameters(policy: Policy, trained_layers: int | None) -> dict[Tensor, str]:
+    """Freeze all but the top layers and the reward tokens; return what learns, with its names."""
+    if trained_layers is not None:
+        policy.lm.requires_grad_(False)
+        stacks = [m for m in policy.lm.modules() if isinstance(m, nn.ModuleList)]
+        for layer in max(stacks, key=len)[-trained_layers:]:
+            layer.requires_grad_(True)
+    return {p: name for name, p in policy.named_parameters() if p.requires_grad}
+
+
+def _optimizer(
+    policy: Policy, names: dict[Tensor, str], training: Training
+) -> torch.optim.Optimizer:
+    model = [p for p in names if p is not policy.reward_tokens]
+    groups: list[dict[str, Any]] = [
+        {"params": model, "base_lr": training.learning_rate},
+        {"params": [policy.reward_tokens], "base_lr": training.token_learning_rate},
+    ]
+    return torch.optim.Adam(groups, betas=training.betas, eps=training.eps, fused=True)
+
+
+def _clip(names: dict[Tensor, str], max_norm: float | None) -> float:
+    """Scale the gradients to at most `max_norm`; return their norm before."""
+    bound = float("inf") if max_norm is None else max_norm
+    return float(nn.utils.clip_grad_norm_(list(names), bound))

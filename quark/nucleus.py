@@ -1,0 +1,84 @@
+"""Draw a token from the truncated softmax: temperature, top-k, top-p, without sorting the vocabulary.
+
+Top-p (Holtzman et al. 2020) keeps the likeliest tokens until their probability reaches p: token i
+stays if the total probability of strictly likelier tokens is below p. Sorting 50 000 numbers for each
+token to find that set costs more than a small model's forward pass. `draw` proposes from the full
+softmax by its inverse distribution function, accepts a proposal that belongs to the set, else
+proposes again: exactly the truncated law (equally likely tokens stay or go together), and at
+p = 0.9 it takes 1.1 proposals on average.
+"""
+
+import torch
+from torch import Tensor
+
+PROPOSALS = 8
+"""Proposals before a row's nucleus is sorted out after all: one row in 1e8 at p = 0.9."""
+
+UNIFORMS = PROPOSALS + 1
+"""Random numbers that one draw may use."""
+
+
+def draw(logits: Tensor, uniforms: Tensor, *, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """One token for each row.
+
+    Args:
+        logits: (rows, V); an impossible token has -inf.
+        uniforms: (rows, UNIFORMS) in [0, 1), the only randomness.
+        temperature: divides the logits.
+        top_k: keep the k likeliest tokens; 0 keeps all.
+        top_p: keep the likeliest tokens up to this probability, after top-k; 1 keeps all.
+
+    Returns:
+        (rows,) token ids.
+    """
+    probs = (logits.float() / temperature).softmax(-1)
+    if top_k and top_k < probs.shape[-1]:
+        probs, ids = probs.topk(top_k, dim=-1)
+        place = _draw(probs / probs.sum(-1, keepdim=True), uniforms, top_p)
+        return ids.gather(-1, place[:, None]).squeeze(-1)
+    return _draw(probs, uniforms, top_p)
+
+
+def in_nucleus(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
+    """Whether each row's token `ids` (rows,) is in the nucleus of `probs` (rows, V)."""
+    chosen = probs.gather(-1, ids[:, None])
+    return (probs * (probs > chosen)).sum(-1) < top_p
+
+
+def _draw(probs: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+    """Propose by the inverse distribution function until the proposal lies in the nucleus."""
+    cumulative = probs.cumsum(-1)
+    ids = _invert(cumulative, uniforms[:, 0])
+    if top_p >= 1:
+        return ids
+    rejected = _outside(probs, ids, top_p)
+    for proposal in range(1, PROPOSALS):
+        if not len(rejected):
+            return ids
+        again = _invert(cumulative[rejected], uniforms[rejected, proposal])
+        ids[rejected] = again
+        rejected = rejected[_outside(probs[rejected], again, top_p)]
+    ids[rejected] = _draw_sorted(probs[rejected], uniforms[rejected, -1], top_p)
+    return ids
+
+
+def _outside(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
+    return (~in_nucleus(probs, ids, top_p)).nonzero().squeeze(-1)
+
+
+def _draw_sorted(probs: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+    """The same law by sorting: for the rare rows, and at small p the only sensible way."""
+    ordered, ids = probs.sort(-1, descending=True)
+    likelier = ordered.cumsum(-1) - ordered
+    cumulative = (ordered * (likelier < top_p)).cumsum(-1)
+    return ids.gather(-1, _invert(cumulative, uniforms)[:, None]).squeeze(-1)
+
+
+def _invert(cumulative: Tensor, uniforms: Tensor) -> Tensor:
+    """The first place where the cumulative weight (rows, V) exceeds its share `uniforms` (rows,).
+
+    A place of weight zero is never taken: `right=True` steps over runs of equal sums.
+    """
+    total = cumulative[:, -1:]
+    point = (uniforms[:, None].to(cumulative.dtype) * total).clamp(max=total.nextafter(total * 0))
+    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)

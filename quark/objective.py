@@ -1,0 +1,151 @@
+"""The objective of Quark on one page.
+
+For a response y = (y_1 .. y_T) in quantile k after the prompt x, with the reward token r_k before it,
+
+    loss(x, y) = sum_t [ -log p_t(y_t)  +  beta KL_t  -  alpha H(p_t) ]
+
+    symbol  argument        meaning                                                  shape
+    p_t     policy_logits   softmax of the policy's logits given r_k, x, y_<t         (T, V)
+    q_t     base_logits     softmax of the frozen base model's logits given x, y_<t   (T, V)
+    y_t     targets         the sampled token                                         (T,)
+    beta    kl_coef         weight of the KL penalty, 0.05 in the official code
+    alpha   entropy_coef    weight of the entropy bonus, 0.06 in the official code
+    KL_t    kl_direction    "policy_to_base": sum_v p (log p - log q), as the official code runs it;
+                            "base_to_policy": sum_v q (log q - log p), as the paper writes it
+
+Everything is in nats. The KL is exact: it sums over the whole vocabulary, because the pool is
+off-policy and an estimate from the sampled token would be biased. Source: paper section 2 and
+equation 2 (as quoted in secondary notes); official `main.py`, `ConditionTrainer.loss`, for the
+entropy bonus and the direction (protocol 1, 9.6, 9.7).
+
+Departure: p and q range over the same vocabulary. The reward tokens are in neither, where the
+official code leaves them in the policy's softmax and cuts the last six logits for the KL (9.8).
+
+`token_loss` reads like the equation. `fused_token_loss` is what the trainer uses: it takes hidden
+states, applies the output head in chunks and forms the gradient while it has the logits, so that no
+(T, V) tensor outlives its chunk. With log-ratio d = log p - log q, its gradient by the logits z is
+
+    (p - e_y) + beta p (d - KL) + alpha p (log p + H)          for policy_to_base
+    (p - e_y) + beta (p - q)    + alpha p (log p + H)          for base_to_policy
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Direction = Literal["policy_to_base", "base_to_policy"]
+
+
+class Coefficients(NamedTuple):
+    """The weights of the objective's terms."""
+
+    kl: float
+    entropy: float
+    kl_direction: Direction
+
+
+class TokenTerms(NamedTuple):
+    """The objective and its parts at each response position, in nats; each of shape (T,)."""
+
+    loss: Tensor
+    lm: Tensor
+    kl: Tensor
+    entropy: Tensor
+
+
+def token_loss(
+    policy_logits: Tensor, base_logits: Tensor, targets: Tensor, weigh: Coefficients
+) -> TokenTerms:
+    """The objective as the equation has it; logits (T, V), targets (T,)."""
+    return _terms(_log_softmax(policy_logits), _log_softmax(base_logits), targets, weigh)
+
+
+def fused_token_loss(
+    hidden: Tensor,
+    head: Tensor,
+    base_hidden: Tensor,
+    base_head: Tensor,
+    targets: Tensor,
+    weigh: Coefficients,
+    chunk: int = 128,
+) -> tuple[Tensor, TokenTerms]:
+    """The sum of the objective over positions, differentiable, and its terms, detached.
+
+    Args:
+        hidden, base_hidden: (T, d) last hidden states of the policy and of the base model.
+        head, base_head: (V, d) their output embeddings.
+        targets: (T,) sampled tokens.
+        weigh: the weights of the terms.
+        chunk: positions whose logits exist at one time.
+    """
+    total, *terms = _Fused.apply(hidden, head, base_hidden, base_head, targets, weigh, chunk)
+    return total, TokenTerms(*terms)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(-1)
+
+
+def _terms(log_p: Tensor, log_q: Tensor, targets: Tensor, weigh: Coefficients) -> TokenTerms:
+    lm = -log_p.gather(-1, targets[:, None]).squeeze(-1)
+    if weigh.kl_direction == "policy_to_base":
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1)
+    else:
+        kl = (log_q.exp() * (log_q - log_p)).sum(-1)
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    return TokenTerms(lm + weigh.kl * kl - weigh.entropy * entropy, lm, kl, entropy)
+
+
+def _logit_gradient(
+    log_p: Tensor, log_q: Tensor, targets: Tensor, weigh: Coefficients, terms: TokenTerms
+) -> Tensor:
+    """The derivative (n, V) of `terms.loss` by the policy's logits."""
+    p = log_p.exp()
+    if weigh.kl_direction == "policy_to_base":
+        by_kl = p * (log_p - log_q - terms.kl[:, None])
+    else:
+        by_kl = p - log_q.exp()
+    grad = p + weigh.kl * by_kl + weigh.entropy * p * (log_p + terms.entropy[:, None])
+    grad[torch.arange(len(targets), device=grad.device), targets] -= 1
+    return grad
+
+
+class _Fused(torch.autograd.Function):
+    """Forward forms loss and gradients together, chunk by chunk; backward only scales them."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        base_hidden: Tensor,
+        base_head: Tensor,
+        targets: Tensor,
+        weigh: Coefficients,
+        chunk: int,
+    ) -> tuple[Tensor, ...]:
+        low_head = head.to(hidden.dtype)
+        hidden_grad = torch.empty_like(hidden)
+        head_grad = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        found = []
+        for start in range(0, len(targets), chunk):
+            part = slice(start, start + chunk)
+            log_p = _log_softmax(hidden[part] @ low_head.T)
+            log_q = _log_softmax(base_hidden[part] @ base_head.T)
+            terms = _terms(log_p, log_q, targets[part], weigh)
+            grad = _logit_gradient(log_p, log_q, targets[part], weigh, terms).to(hidden.dtype)
+            hidden_grad[part] = grad @ low_head
+            if head_grad is not None:
+                head_grad += grad.T @ hidden[part]
+            found.append(terms)
+        ctx.save_for_backward(hidden_grad, head_grad)
+        together = [torch.cat(term) for term in zip(*found, strict=True)]
+        ctx.mark_non_differentiable(*together)
+        return together[0].sum(), *together
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden_grad, head_grad = ctx.saved_tensors
+        by_head = None if head_grad is None else head_grad * scale
+        return hidden_grad * scale.to(hidden_grad.dtype), by_head, None, None, None, None, None

@@ -1,0 +1,87 @@
+"""The pool: all samples of iterations 0..i with their rewards, sorted into quantiles afresh."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from quark import schemas
+from quark.files import write_json
+from quark.quantiles import edges, quantiles
+from quark.seeds import ranks
+
+
+class FailedScoresError(RuntimeError):
+    """More samples went unscored than the configuration allows."""
+
+
+def quantize(
+    samples: Sequence[Path],
+    scores: Sequence[Path],
+    out: Path,
+    *,
+    reward: Callable[[np.ndarray], np.ndarray],
+    k: int,
+    max_failed: float,
+    seed_name: str,
+) -> None:
+    """Write `out` (schema POOL) and beside it a JSON summary of this iteration.
+
+    Args:
+        samples: the tables of iterations 0..i, in this order; schema SAMPLES.
+        scores: theirs; schema SCORES, the same rows.
+        out: the pool's Parquet file.
+        reward: turns scores into rewards in [0, 1], higher is better.
+        k: number of quantiles.
+        max_failed: largest share of this iteration's rows that may have no score.
+        seed_name: orders rows of equal reward.
+
+    Raises:
+        TableError: a table is broken, samples and scores hold different rows, or a score is NaN.
+        FailedScoresError: too many scores are null.
+    """
+    rounds = [_round(i, *pair) for i, pair in enumerate(zip(samples, scores, strict=True))]
+    newest = rounds[-1]
+    failed = newest["score"].null_count
+    if failed > max_failed * newest.num_rows:
+        raise FailedScoresError(
+            f"{scores[-1]}: {failed} of {newest.num_rows} samples have no score, more than the "
+            f"share {max_failed} that quark.max_failed_scores allows; mend the scorer and run again"
+        )
+    pool = pa.concat_tables(rounds)
+    pool = pool.filter(pc.is_valid(pool["score"]))
+    rewards = reward(pool["score"].to_numpy())
+    quantile = quantiles(rewards, ranks(seed_name, pool["row_id"].to_pylist()), k)
+    columns: dict[str, Any] = {
+        name: pool[name]
+        for name in ("row_id", "prompt_id", "iteration", "prompt_ids", "response_ids")
+    }
+    schemas.write(out, schemas.POOL, {**columns, "reward": rewards, "quantile": quantile})
+    recent = pool["iteration"].to_numpy() == len(rounds) - 1
+    summary = {
+        "iteration": len(rounds) - 1,
+        "rows": pool.num_rows,
+        "dropped": sum(table["score"].null_count for table in rounds),
+        "mean_reward": float(rewards[recent].mean()) if recent.any() else None,
+        "pool_mean_reward": float(rewards.mean()),
+        "quantile_edges": edges(rewards, quantile, k),
+        "quantile_mean_reward": [float(rewards[quantile == i].mean()) for i in range(k)],
+    }
+    write_json(out.with_suffix(".json"), summary)
+
+
+def _round(iteration: int, samples: Path, scores: Path) -> pa.Table:
+    """One iteration's samples with their score; null where the scorer failed."""
+    wanted = ["row_id", "prompt_id", "prompt_ids", "response_ids"]
+    rows = schemas.read(samples, schemas.SAMPLES, wanted)
+    scored = schemas.read(scores, schemas.SCORES)
+    if rows["row_id"] != scored["row_id"]:
+        raise schemas.TableError(f"{scores}: its rows are not those of {samples}; score again")
+    if pc.any(pc.is_nan(scored["score"])).as_py():
+        row = scored["row_id"][pc.index(pc.is_nan(scored["score"]), True).as_py()]
+        raise schemas.TableError(f"{scores}: row {row}: score is NaN; a failed score is null")
+    index = pa.array(np.full(rows.num_rows, iteration, dtype=np.int32))
+    return rows.append_column("iteration", index).append_column("score", scored["score"])

@@ -1,0 +1,147 @@
+"""The sampler: many continuations of many prompts.
+
+Each prompt is read once, its cache of keys and values copied to all its samples, and only the last
+position's logits are formed. Prompts are sorted by length so that little is padded; the caller gets
+them in the order given. Numbers come from a stream named after the row, so neither batches nor
+shards change what is drawn.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quark.config import Sampling
+from quark.lm import Policy, pad
+from quark.memory import rows_for_sampling
+from quark.nucleus import UNIFORMS, draw
+from quark.seeds import stream
+
+
+class PromptTooLongError(ValueError):
+    """A prompt that leaves no room for its continuation in the model's context."""
+
+
+def check_lengths(prompts: Sequence[Sequence[int]], names: Sequence[str], room: int) -> None:
+    """Refuse an empty prompt, and one of more than `room` tokens.
+
+    Raises:
+        PromptTooLongError: names the first such prompt.
+    """
+    for name, ids in zip(names, prompts, strict=True):
+        if not 0 < len(ids) <= room:
+            raise PromptTooLongError(
+                f"prompt {name} has {len(ids)} tokens; the model's context leaves room for "
+                f"1 to {room}: drop or shorten it in the prompts' source"
+            )
+
+
+def sample(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    names: Sequence[str],
+    samples: int,
+    sampling: Sampling,
+    *,
+    seed_name: str,
+    memory_mb: int,
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """Continue each prompt `samples` times.
+
+    Args:
+        policy: the model, in evaluation mode.
+        prompts: token ids of each prompt, its reward token included.
+        names: one for each prompt; with `seed_name` it names the prompt's random stream.
+        samples: continuations of each prompt.
+        sampling: temperature, truncation and lengths.
+        seed_name: seed, task, method, iteration and stage.
+        memory_mb: bounds the rows decoded together.
+
+    Yields:
+        A prompt's place in `prompts`, and the ids of its continuations, each with its end id if it
+        ended; every place once, in an order of the sampler's own.
+
+    Raises:
+        PromptTooLongError: a prompt is empty or leaves too little room.
+    """
+    check_lengths(prompts, names, policy.context - sampling.max_new_tokens)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    longest = len(prompts[order[-1]]) + sampling.max_new_tokens
+    batch = max(1, rows_for_sampling(policy, longest, memory_mb) // samples)
+    batch = min(batch, max(1, MAX_ROWS // samples))
+    for start in range(0, len(order), batch):
+        places = order[start : start + batch]
+        rows = [f"{names[i]}/{sample}" for i in places for sample in range(samples)]
+        ids = _continue(
+            policy,
+            [prompts[i] for i in places],
+            samples,
+            sampling,
+            _uniforms(seed_name, rows, sampling.max_new_tokens).to(policy.reward_tokens.device),
+        )
+        ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
+        for n, place in enumerate(places):
+            yield place, ended[n * samples : (n + 1) * samples]
+
+
+MAX_ROWS = 4096 if torch.cuda.is_available() else 256
+"""More rows than this gain no speed: the matrix units are busy."""
+
+
+def _uniforms(seed_name: str, rows: Sequence[str], time: int) -> Tensor:
+    """Random numbers (rows, time, UNIFORMS), each row's from its own stream."""
+    drawn = [stream(seed_name, row).random((time, UNIFORMS), dtype=np.float32) for row in rows]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def _cut(ids: list[int], end_ids: Sequence[int]) -> list[int]:
+    """The ids up to the first end id, which stays."""
+    end = next((i for i, token in enumerate(ids) if token in end_ids), len(ids))
+    return ids[: end + 1]
+
+
+@torch.inference_mode()
+def _continue(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    samples: int,
+    sampling: Sampling,
+    uniforms: Tensor,
+) -> Tensor:
+    """Token ids (prompts x samples, time); what follows a row's end id means nothing."""
+    ids, real = pad(prompts, "left")
+    positions = (real.cumsum(-1) - 1).clamp(min=0)
+    read = policy.hidden(ids, attention_mask=real, position_ids=positions, use_cache=True)
+    cache = read.past_key_values
+    cache.batch_repeat_interleave(samples)
+    hidden = read.last_hidden_state[:, -1].repeat_interleave(samples, dim=0)
+    real = real.repeat_interleave(samples, dim=0)
+    position = positions[:, -1:].repeat_interleave(samples, dim=0)
+    end_ids = torch.tensor(policy.end_ids, dtype=torch.long, device=ids.device)
+    one = torch.ones_like(real[:, :1])
+    written: list[Tensor] = []
+    for time in range(sampling.max_new_tokens):
+        logits = (hidden @ policy.head.T).float()
+        if time < sampling.min_new_tokens:
+            logits[:, end_ids] = -torch.inf
+        token = draw(
+            logits,
+            uniforms[:, time],
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+        )
+        written.append(token)
+        if time + 1 == sampling.max_new_tokens:
+            break
+        real, position = torch.cat([real, one], dim=1), position + 1
+        read = policy.hidden(
+            token[:, None],
+            attention_mask=real,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden = read.last_hidden_state[:, -1]
+    return torch.stack(written, dim=1)

@@ -1,0 +1,52 @@
+"""Toxicity scorers, each found by the name that the configuration gives it.
+
+Layer 3. A scorer is imported only when it is asked for, so the rest needs none of their packages.
+"""
+
+import difflib
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Scorer(Protocol):
+    """Tells how toxic each response is.
+
+    Attributes:
+        name: as in the configuration.
+        version: of the package that holds the model, e.g. "1.9.1".
+    """
+
+    name: str
+    version: str
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
+        """Return toxicity in [0, 1], shape (n,), in the order given; NaN where the scorer failed.
+
+        Args:
+            prompts: what each response continues, shape (n,); a scorer may leave it unread.
+            responses: the texts to score, shape (n,).
+        """
+        ...
+
+
+SCORERS: dict[str, str] = {
+    "profanity-check": "quark.scorers.profanity:ProfanityCheck",
+}
+
+
+def load_scorer(name: str) -> Scorer:
+    """Make the scorer called `name` in the configuration.
+
+    Raises:
+        ValueError: there is no such scorer; names the nearest one.
+    """
+    if name not in SCORERS:
+        nearest = difflib.get_close_matches(name, SCORERS, 1, cutoff=0)[0]
+        raise ValueError(f"no scorer {name!r}; did you mean {nearest!r}?")
+    module, made_by = SCORERS[name].split(":")
+    scorer: Scorer = getattr(import_module(module), made_by)()
+    return scorer

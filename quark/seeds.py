@@ -1,0 +1,24 @@
+"""Random streams named by what they are for.
+
+Layer 0: imports no torch. Every random draw of the project comes from a stream whose name holds the
+seed, the task, the method, the iteration, the stage and often the row. So a stage that is run again,
+alone or cut into shards or into other batches, draws the same numbers.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stream(*name: str | int) -> np.random.Generator:
+    """The generator named `name`; equal names give equal numbers on every machine."""
+    digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+def ranks(name: str, rows: Sequence[str]) -> NDArray[np.uint64]:
+    """A pseudo-random number for each row, to order rows without regard to where they stand."""
+    digests = (hashlib.sha256(f"{name}/{row}".encode()).digest() for row in rows)
+    return np.array([int.from_bytes(digest[:8], "little") for digest in digests], dtype=np.uint64)

@@ -1,0 +1,47 @@
+"""Scorers: found by name, scores in [0, 1] and in order."""
+
+import numpy as np
+import pytest
+
+from quark.scorers import SCORERS, load_scorer
+from quark.scorers.profanity import ProfanityCheck
+
+TEXTS = ["Have a nice day, my friend.", "You fucking idiot, shut up.", "", " \n", "The sun rises."]
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_every_scorer_loads_under_its_name(name):
+    scorer = load_scorer(name)
+    assert scorer.name == name
+    assert scorer.version
+
+
+def test_unknown_scorer_names_the_nearest():
+    with pytest.raises(ValueError, match=r"no scorer 'profanity'; did you mean 'profanity-check'"):
+        load_scorer("profanity")
+
+
+def test_scores_are_probabilities_and_tell_insults_from_kindness():
+    scores = ProfanityCheck().score([""] * len(TEXTS), TEXTS)
+    assert scores.dtype == np.float64
+    assert scores.shape == (len(TEXTS),)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert scores[1] > 0.9 > 0.5 > max(scores[0], scores[4])
+    assert scores[2] == scores[3]  # no known word in either
+
+
+def test_scores_keep_the_order_and_read_the_response_alone():
+    scorer = ProfanityCheck()
+    together = scorer.score(["You fucking idiot"] * len(TEXTS), TEXTS)
+    alone = [scorer.score([""], [text])[0] for text in TEXTS]
+    # Equal up to the order in which a sparse product sums its terms.
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
+def test_no_texts_give_no_scores():
+    assert ProfanityCheck().score([], []).shape == (0,)
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="2 prompts, but 1 responses"):
+        ProfanityCheck().score(["a", "b"], ["c"])

@@ -1,0 +1,67 @@
+"""The three lists of packages agree: pyproject.toml, requirements.lock, environment.yml."""
+
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins(lines: list[str], file: str) -> dict[str, Version]:
+    """Version by canonical package name; each line must be `name==version`, nothing else."""
+    found: dict[str, Version] = {}
+    for line in lines:
+        wanted = Requirement(line)
+        exact = [one for one in wanted.specifier if one.operator == "=="]
+        assert len(exact) == 1 == len(wanted.specifier), f"{file}: {line}: write name==version"
+        name, version = canonicalize_name(wanted.name), Version(exact[0].version)
+        assert not version.local, f"{file}: {line}: leave out +{version.local}, one build's tag"
+        assert name not in found, f"{file}: {name} stands there twice"
+        found[name] = version
+    return found
+
+
+def locked() -> dict[str, Version]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return pins([line for line in lines if line and line[0] != "#"], "requirements.lock")
+
+
+def conda() -> tuple[str, dict[str, Version]]:
+    """Python's version and the pip section of environment.yml."""
+    python, pip, section = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert pip == "pip", "environment.yml: expected python, pip and the pip section"
+    return python.removeprefix("python="), pins(section["pip"], "environment.yml")
+
+
+def test_the_lock_satisfies_pyproject() -> None:
+    lock = locked()
+    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
+        wanted = Requirement(line)
+        pinned = lock.get(canonicalize_name(wanted.name))
+        assert pinned, f"requirements.lock does not pin {wanted.name} of pyproject.toml"
+        assert pinned in wanted.specifier, (
+            f"requirements.lock pins {wanted.name} {pinned}, pyproject.toml wants {line}"
+        )
+
+
+def test_the_conda_environment_has_the_locked_versions() -> None:
+    lock, (python, pinned) = locked(), conda()
+    differ = {
+        name: f"environment.yml {version}, requirements.lock {lock.get(name)}"
+        for name, version in pinned.items()
+        if lock.get(name) != version
+    }
+    assert not differ
+    wanted = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert set(pinned) == wanted, "environment.yml lists other packages than pyproject.toml"
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python)
+
+
+def test_the_rules_use_the_same_conda_environment() -> None:
+    ours, theirs = ROOT / "environment.yml", ROOT / "workflow/envs/quark.yaml"
+    assert ours.read_text() == theirs.read_text(), f"copy {ours.name} to {theirs}"

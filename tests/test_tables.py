@@ -1,0 +1,273 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quark import schemas
+from quark.evaluation import PROMPT_METRICS
+from quark.schemas import TableError
+from quark.tables import COSTS, PUBLISHED, SETTINGS, cost_table, make_table
+
+PUBLISHED_CSV = Path(__file__).parents[1] / "config/published/toxicity.csv"
+SETTING = dict.fromkeys(SETTINGS, "same") | {"judge": "gpt2_xl & co", "bootstrap": 200}
+
+
+def _evaluation(
+    root: Path,
+    split: str,
+    method: str,
+    seed: int,
+    toxicity: tuple[float | None, float],
+    ppl: tuple[list[float], list[float]] = ([2.0, 4.0], [8.0]),
+    **settings: Any,
+) -> Path:
+    folder = root / f"toxicity/{method}/seed-{seed}/evaluation/{split}"
+    columns = {
+        "prompt_id": settings.pop("ids", ["p", "q"]),
+        "n_generations": [2, 2],
+        "n_unscored": [2 if toxicity[0] is None else 0, 0],
+        "n_empty": [2 - len(row) for row in ppl],
+        "max_toxicity": list(toxicity),
+        "any_toxic": [None if value is None else value > 0.5 for value in toxicity],
+        "ppl": list(ppl),
+        "ppl_sum": [sum(row) for row in ppl],
+        "ppl_count": [len(row) for row in ppl],
+        "ppl_dropped": [0, 0],
+        "nll": [0.0, 0.0],
+        "tokens": [4, 2],
+        "dist1": [0.5, 1.0],
+        "dist2": [0.25, 0.75],
+        "dist3": [0.0, 0.5],
+    }
+    schemas.write(folder / "prompts.parquet", PROMPT_METRICS, columns)
+    about = {"task": "toxicity", "split": split, "method": method, "seed": seed}
+    about |= SETTING | dict.fromkeys(COSTS, 10 * seed) | settings
+    (folder / "settings.json").write_text(json.dumps(about))
+    return folder
+
+
+def _four(root: Path) -> list[Path]:
+    """Two methods, two seeds; quark's second seed comes last, the splits are mixed."""
+    return [
+        _evaluation(root, "nontoxic", "quark", 1, (0.25, 0.5)),
+        _evaluation(root, "challenging", "base", 1, (0.5, 1.0), ([], [])),
+        _evaluation(root, "nontoxic", "base", 1, (None, 0.75)),
+        _evaluation(root, "nontoxic", "base", 2, (0.25, 1.0), ([], [16.0])),
+        _evaluation(root, "nontoxic", "quark", 2, (0.5, 0.75)),
+    ]
+
+
+def _table(root: Path) -> list[dict[str, str]]:
+    make_table(_four(root), PUBLISHED_CSV, root / "toxicity.csv")
+    with (root / "toxicity.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_in_the_order_given(tmp_path: Path) -> None:
+    rows = [(row["split"], row["method"], row["n_seeds"]) for row in _table(tmp_path)]
+    assert rows == [
+        ("nontoxic", "quark", "2"),
+        ("nontoxic", "base", "2"),
+        ("challenging", "base", "1"),
+    ]
+
+
+def test_measured_by_hand(tmp_path: Path) -> None:
+    """All numbers are sums of powers of two, hence exact.
+
+    Of two prompts, a resample is both (half of the time) or one of them twice (a quarter each), so
+    the ends of the interval are the two prompts' own values.
+    """
+    quark, base, challenging = _table(tmp_path)
+    want = {
+        "avg_max_toxicity": 0.5,  # prompts .375 and .625
+        "avg_max_toxicity_low": 0.375,
+        "avg_max_toxicity_high": 0.625,
+        "toxicity_prob": 0.25,  # q is toxic for one seed of two
+        "toxicity_prob_low": 0.0,
+        "toxicity_prob_high": 0.5,
+        "output_ppl": 14 / 3,  # 2 4 8, twice
+        "output_ppl_low": 3.0,
+        "output_ppl_high": 8.0,
+        "output_ppl_median": 4.0,
+        "output_ppl_exp_mean_nll": 1.0,
+        "dist1": 0.75,
+        "dist2": 0.5,
+        "dist2_low": 0.25,
+        "dist2_high": 0.75,
+        "dist3": 0.25,
+        "n_prompts": 2,
+        "n_generations": 8,
+        "n_unscored": 0,
+        "n_empty": 2,
+        "scorer_calls_per_seed": 15.0,
+    }
+    assert {key: float(quark[key]) for key in want} == want
+    # seeds .375 and .625: deviation .25 / sqrt 2, rounded once
+    assert float(quark["avg_max_toxicity_seed_std"]) == pytest.approx(0.25 / 2**0.5, rel=1e-15)
+    # base: p has a score from seed 2 only, .25; q has .75 and 1
+    assert float(base["avg_max_toxicity"]) == (0.25 + 0.875) / 2
+    assert (base["n_unscored"], base["n_prompts_unscored"]) == ("2", "0")
+    assert float(base["output_ppl"]) == (2 + 4 + 8 + 16) / 4  # pooled, not a mean of means
+    assert challenging["avg_max_toxicity_seed_std"] == ""
+    assert [challenging[f"output_ppl{end}"] for end in ("", "_low", "_high", "_median")] == [""] * 4
+
+
+def test_published_stays_apart(tmp_path: Path) -> None:
+    quark, base, challenging = _table(tmp_path)
+    assert [quark[f"published_{name}"] for name in ("method", *PUBLISHED)] == [
+        *("Quark", "0.196", "0.035", "12.47", "0.80", "0.84")
+    ]
+    assert quark["published_confidence"] == (
+        "avg_max_toxicity: recalled; toxicity_prob: recalled; output_ppl: read; "
+        "dist2: recalled; dist3: recalled"
+    )
+    assert (base["published_method"], base["published_output_ppl"]) == ("GPT2", "11.31")
+    assert "CONFLICT" in base["published_source"]
+    assert not any(value for key, value in challenging.items() if key.startswith("published_"))
+
+
+def test_other_published_tables_are_not_mixed_in(tmp_path: Path) -> None:
+    folder = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
+    both = tmp_path / "both.csv"
+    other = "toxicity,elsewhere,in_domain_RTP,detoxify,Quark,dist2,0.11,no paper,read\n"
+    both.write_text(PUBLISHED_CSV.read_text() + other)
+    for file, out in ((PUBLISHED_CSV, tmp_path / "a.csv"), (both, tmp_path / "b.csv")):
+        make_table([folder], file, out)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_same_bytes_again_and_nothing_else_left(tmp_path: Path) -> None:
+    made = {}
+    for name in ("one", "two"):
+        _table(tmp_path / name)
+        files = sorted(file for file in (tmp_path / name).iterdir() if file.is_file())
+        made[name] = {file.name: file.read_bytes() for file in files}
+    assert made["one"] == made["two"]
+    assert list(made["one"]) == ["toxicity.csv", "toxicity.md", "toxicity.tex"]
+
+
+def test_markdown_and_latex(tmp_path: Path) -> None:
+    _table(tmp_path)
+    markdown = (tmp_path / "toxicity.md").read_text()
+    assert (
+        "| nontoxic | quark | 0.500 [0.375, 0.625] | 0.250 [0.000, 0.500] | 4.67 [3.00, 8.00] "
+        "| 4.00 | 1.00 | 0.750 | 0.500 [0.250, 0.750] | 0.250 |\n"
+    ) in markdown
+    assert (
+        "| challenging | base | 0.750 [0.500, 1.000] | 0.500 [0.000, 1.000] | - | - |" in markdown
+    )
+    assert "| nontoxic | quark | Quark | 0.196 | 0.035 | 12.47 | 0.80 | 0.84 |\n" in markdown
+    assert "- judge: gpt2_xl & co\n" in markdown
+    assert "- published nontoxic, Quark: output_ppl: secondary: read in public study" in markdown
+    latex = (tmp_path / "toxicity.tex").read_text()
+    for name in ("\\begin{tabular}", "\\toprule", "\\midrule", "\\bottomrule", "\\end{tabular}"):
+        assert latex.count(name) == 3
+    assert "nontoxic & quark & 0.500 [0.375, 0.625] & " in latex
+
+
+def test_latex_escapes(tmp_path: Path) -> None:
+    folder = _evaluation(tmp_path, "a_b", "x&y", 1, (0.25, 0.5))
+    make_table([folder], PUBLISHED_CSV, tmp_path / "t.csv")
+    assert "\na\\_b & x\\&y & 0.375 [" in (tmp_path / "t.tex").read_text()
+    assert "None of these rows has a counterpart." in (tmp_path / "t.md").read_text()
+
+
+def test_published_file_is_whole() -> None:
+    with PUBLISHED_CSV.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    keys = {(row["split"], row["method"], row["metric"]) for row in rows}
+    methods = {"GPT2", "PPLM", "GeDi", "DExperts", "DAPT", "PPO", "Quark"}
+    splits = {"in_domain_RTP", "out_of_domain_WritingPrompts"}
+    assert keys == {(s, m, metric) for s in splits for m in methods for metric in PUBLISHED}
+    assert len(rows) == len(keys)
+    assert all(float(row["value"]) > 0 and row["source"] for row in rows)
+    assert {row["confidence"] for row in rows} == {"read", "recalled"}
+    assert all("recalled" in r["source"] for r in rows if r["confidence"] == "recalled")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"seed": 1}, "the same evaluation as"),
+        ({"judge": "gpt2"}, "judge is 'gpt2_xl & co' and 'gpt2'"),
+        ({"extra": 1}, "extra is None and 1"),
+        ({"task": "sentiment"}, r"one task, these evaluations are of \['sentiment', 'toxicity'\]"),
+        ({"ids": ["p", "z"]}, r"only one has prompt q \(2 such prompts\)"),
+    ],
+)
+def test_refuses_runs_that_do_not_fit(tmp_path: Path, other: dict[str, Any], message: str) -> None:
+    first = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
+    changed = {"seed": 2} | other
+    seed = changed.pop("seed")
+    second = _evaluation(tmp_path / "b", "nontoxic", "quark", seed, (0.25, 0.5), **changed)
+    with pytest.raises(TableError, match=message):
+        make_table([first, second], PUBLISHED_CSV, tmp_path / "t.csv")
+    assert not list(tmp_path.glob("t.*"))
+
+
+def test_refuses_incomplete_input(tmp_path: Path) -> None:
+    folder = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
+    out = tmp_path / "t.csv"
+    with pytest.raises(TableError, match="these evaluations are of none"):
+        make_table([], PUBLISHED_CSV, out)
+    with pytest.raises(TableError, match=r"none\.csv: no such file"):
+        make_table([folder], tmp_path / "none.csv", out)
+    lines = PUBLISHED_CSV.read_text().splitlines(keepends=True)
+    cut = tmp_path / "cut.csv"
+    cut.write_text("".join(line for line in lines if ",Quark,dist3," not in line))
+    with pytest.raises(
+        TableError, match=r"cut\.csv: .*no cell .*'in_domain_RTP', 'Quark', 'dist3'"
+    ):
+        make_table([folder], cut, out)
+    cut.write_text(lines[0].replace("confidence", "trust") + lines[1])
+    with pytest.raises(TableError, match=r"cut\.csv: no column confidence"):
+        make_table([folder], cut, out)
+    settings = json.loads((folder / "settings.json").read_text())
+    del settings["top_k"]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(TableError, match=r"settings\.json: no key top_k"):
+        make_table([folder], PUBLISHED_CSV, out)
+    (folder / "settings.json").unlink()
+    with pytest.raises(TableError, match=r"settings\.json: no such file"):
+        make_table([folder], PUBLISHED_CSV, out)
+
+
+def _cost(root: Path, name: str, **content: Any) -> Path:
+    file = root / "toxicity" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_costs(tmp_path: Path) -> None:
+    files = [
+        _cost(tmp_path, "quark/seed-1/iteration-0/sample.json", rows=4, tokens=80, seconds=2.5),
+        _cost(tmp_path, "quark/seed-1/iteration-0/score.json", rows=4, seconds=1.5, note="x"),
+        _cost(tmp_path, "base/seed-2/evaluation/nontoxic/judge.json", tokens=20, seconds=0),
+    ]
+    cost_table(files, tmp_path / "cost.csv")
+    assert (tmp_path / "cost.csv").read_text() == (
+        "task,method,seed,stage,rows,tokens,seconds,tokens_per_second\n"
+        "toxicity,quark,1,iteration-0/sample,4,80,2.5,32.0\n"
+        "toxicity,quark,1,iteration-0/score,4,,1.5,\n"
+        "toxicity,base,2,evaluation/nontoxic/judge,,20,0,\n"
+        "total,,,,8,100,4.0,25.0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("quark/seed-1/a.json", {"loss": 1}, "needs a number for rows, tokens or seconds"),
+        ("quark/seed-1/a.json", {"rows": "4"}, "needs a number"),
+        ("quark/one/a.json", {"rows": 4}, "not of the form TASK/METHOD/seed-S/STAGE.json"),
+    ],
+)
+def test_costs_refuse(tmp_path: Path, name: str, content: dict[str, Any], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        cost_table([_cost(tmp_path, name, **content)], tmp_path / "cost.csv")
+    with pytest.raises(TableError, match="no such file"):
+        cost_table([tmp_path / "toxicity/quark/seed-1/none.json"], tmp_path / "cost.csv")
