@@ -1,11 +1,10 @@
 """The command line: one verb for each rule of the workflow; every verb works without Snakemake.
 
-    quark VERB --help                  explains a verb
-    quark show quark.training          prints a part of the configuration as JSON
+    quark VERB --help                         explains a verb
+    snakemake -np TARGET                      prints the very commands that make a target
 
-A verb takes the part of the configuration that it depends on as `--settings JSON`. The workflow
-puts the same JSON into the rule's `params:`, so what a verb can see is exactly what makes it run
-again. Threads and memory come as options of their own: they change the speed, not the result.
+A verb takes what changes its result as `--settings JSON` (see `quark.settings`), files by name, and
+threads and memory as options of their own: those change the speed, not the result.
 """
 
 import json
@@ -13,25 +12,268 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
 
 from quark import config as configuration
+from quark import settings as needs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+S = TypeVar("S", bound=BaseModel)
 
-Settings = Annotated[str, typer.Option(help="JSON, as `quark show` prints it")]
+Settings = Annotated[str, typer.Option(help="JSON of what changes the result")]
 Model = Annotated[Path, typer.Option(help="directory of the base model")]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="of the policy; without it, the base model itself")
+    Path | None, typer.Option(help="the policy's checkpoint; without it, the base model itself")
 ]
-Seed = Annotated[str, typer.Option(help="name of the random stream, the experiment's seed first")]
 Threads = Annotated[int, typer.Option(min=1, help="threads to use")]
-Memory = Annotated[int, typer.Option(min=1, help="MB that the job may use")]
+Memory = Annotated[int, typer.Option(min=1, help="MB this job may use")]
 Out = Annotated[Path, typer.Option(help="appears whole or not at all")]
-Files = Annotated[
-    list[Path], typer.Option("--config", help="configuration files, each laid over those before")
-]
-DEFAULT = [Path("config/config.yaml")]
+Folder = Annotated[Path, typer.Option(help="directory, made whole or not at all")]
+
+
+def main() -> None:
+    """Run a verb; a fault that has an explanation is printed without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        if not type(error).__module__.startswith("quark.") and not isinstance(error, MemoryError):
+            raise
+        sys.exit(f"quark: {type(error).__name__}: {error}")
+
+
+def _settings(model: type[S], text: str) -> S:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise configuration.ConfigError(f"--settings {text}: {error}") from None
+
+
+def _use(threads: int) -> None:
+    """Keep to the threads that were granted."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+
+    torch.set_num_threads(min(threads, os.cpu_count() or 1))
+
+
+# ------------------------------------------------------------------------------------ resources
+@app.command()
+def fetch_model(
+    name: Annotated[str, typer.Option(help="its name in the configuration")],
+    settings: Settings,
+    out: Folder,
+    threads: Threads = 1,
+) -> None:
+    """Fetch a pretrained model once and store it as safetensors."""
+    from quark.resources import fetch_model as fetch
+
+    _use(threads)
+    fetch(name, _settings(configuration.ModelSource, settings), out)
+
+
+@app.command()
+def fetch_prompts(
+    name: Annotated[str, typer.Option(help="their name in the configuration")],
+    settings: Settings,
+    out: Folder,
+) -> None:
+    """Fetch prompts once, remove duplicates and cut them into splits."""
+    from quark.resources import fetch_prompts as fetch
+
+    fetch(name, _settings(configuration.Prompts, settings), out)
+
+
+# ---------------------------------------------------------------------------------------- Quark
+@app.command()
+def sample(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="Parquet file of prompts")],
+    model: Model,
+    out: Out,
+    memory_mb: Memory,
+    checkpoint: Checkpoint = None,
+    threads: Threads = 1,
+) -> None:
+    """Continue prompts under the best reward token, or plainly without a checkpoint."""
+    from quark.stages import sample_stage
+
+    _use(threads)
+    sample_stage(
+        _settings(needs.SampleSettings, settings), prompts, model, checkpoint, out, memory_mb
+    )
+
+
+@app.command()
+def score(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file of samples")],
+    out: Out,
+) -> None:
+    """Score each response; a failed score is null and counted."""
+    from quark.scoring import score_stage
+
+    score_stage(_settings(needs.ScoreSettings, settings), samples, out)
+
+
+@app.command()
+def quantize(
+    settings: Settings,
+    samples: Annotated[list[Path], typer.Option(help="of iterations 0 to i, in this order")],
+    scores: Annotated[list[Path], typer.Option(help="theirs")],
+    out: Out,
+) -> None:
+    """Gather all samples so far into a pool and sort it into quantiles, 0 = best."""
+    from quark.pool import quantize as run
+    from quark.tasks import REWARDS
+
+    wanted = _settings(needs.QuantizeSettings, settings)
+    run(
+        samples,
+        scores,
+        out,
+        reward=REWARDS[wanted.task],
+        k=wanted.quantiles,
+        max_failed=wanted.max_failed_scores,
+        seed_name=wanted.stream,
+    )
+
+
+@app.command()
+def train(
+    settings: Settings,
+    pool: Annotated[Path, typer.Option(help="Parquet file of the pool")],
+    model: Model,
+    out: Folder,
+    memory_mb: Memory,
+    checkpoint: Checkpoint = None,
+    threads: Threads = 1,
+) -> None:
+    """Train on each quantile under its reward token, kept near the base model by the KL penalty."""
+    from quark.stages import train_stage
+
+    _use(threads)
+    train_stage(_settings(needs.TrainSettings, settings), pool, model, checkpoint, out, memory_mb)
+
+
+# ----------------------------------------------------------------------------------- evaluation
+@app.command()
+def judge(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file of generations")],
+    model: Annotated[Path, typer.Option(help="directory of the model that wrote them")],
+    judge: Annotated[Path, typer.Option(help="directory of the judging model")],
+    out: Out,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Measure the likelihood of each response under a judge, given its prompt."""
+    from quark.stages import judge_stage
+
+    _use(threads)
+    judge_stage(_settings(needs.JudgeSettings, settings), samples, model, judge, out, memory_mb)
+
+
+@app.command()
+def evaluate(
+    settings: Settings,
+    generations: Annotated[Path, typer.Option(help="Parquet file")],
+    scores: Annotated[Path, typer.Option(help="Parquet file")],
+    likelihoods: Annotated[Path, typer.Option(help="Parquet file")],
+    out: Annotated[Path, typer.Option(help="metrics.json; prompts.parquet and settings.json too")],
+    costs: Annotated[
+        list[Path] | None, typer.Option(help="JSON files of the stages that led here")
+    ] = None,
+) -> None:
+    """Compute the metrics of one method on one split, for each prompt and together."""
+    from quark import evaluation, files
+
+    wanted = _settings(needs.EvaluateSettings, settings)
+    evaluation.evaluate(
+        generations,
+        scores,
+        likelihoods,
+        out.with_name("prompts.parquet"),
+        out,
+        threshold=wanted.toxicity_threshold,
+    )
+    files.write_json(
+        out.with_name("settings.json"), evaluation.facts(wanted, scores, costs or [])
+    )
+
+
+@app.command()
+def table(
+    evaluations: Annotated[list[Path], typer.Option(help="metrics.json files, in table order")],
+    published: Annotated[Path, typer.Option(help="CSV of the paper's numbers")],
+    out: Annotated[Path, typer.Option(help="the CSV; .md and .tex appear beside it")],
+) -> None:
+    """Write the table of a task."""
+    from quark.tables import make_table
+
+    make_table([file.parent for file in evaluations], published, out)
+
+
+@app.command()
+def costs(
+    stages: Annotated[list[Path], typer.Option(help="JSON files that the stages left")],
+    out: Out,
+) -> None:
+    """Write what each stage cost in rows, tokens and seconds."""
+    from quark.tables import cost_table
+
+    cost_table(stages, out)
+
+
+@app.command()
+def track(
+    task: Annotated[str, typer.Option()],
+    method: Annotated[str, typer.Option()],
+    seed: Annotated[int, typer.Option()],
+    settings: Annotated[str, typer.Option(help="JSON of the whole configuration")],
+    results: Annotated[Path, typer.Option(help="directory of the results")],
+    table: Annotated[Path, typer.Option(help="CSV of the task's table")],
+    prompts: Annotated[list[Path], typer.Option(help="Parquet files the run used")],
+    store: Annotated[Path, typer.Option(help="sqlite file of MLflow; made if missing")],
+    out: Annotated[Path, typer.Option(help="JSON with the run's id")],
+) -> None:
+    """Log one method and seed to MLflow, in place of its earlier run."""
+    from quark import files, tracking
+
+    run = tracking.track(
+        results, task, method, seed, config=settings, table=table, prompts=prompts, store=store
+    )
+    files.write_json(out, {"run_id": run})
+
+
+# -------------------------------------------------------------------------------- configuration
+@app.command()
+def show(
+    part: Annotated[str, typer.Argument(help="such as quark.training; all without it")] = "",
+    config: Annotated[
+        list[Path] | None, typer.Option(help="configuration files, later laid over earlier")
+    ] = None,
+) -> None:
+    """Check the configuration and print it, or a part of it, as JSON."""
+    found: Any = configuration.load(config or [Path("config/config.yaml")]).model_dump(mode="json")
+    for key in filter(None, part.split(".")):
+        if not isinstance(found, dict) or key not in found:
+            raise configuration.ConfigError(f"{part}: no such part; there is no {key!r}")
+        found = found[key]
+    typer.echo(json.dumps(found, indent=2))
+
+
+@app.command()
+def schema(out: Out) -> None:
+    """Write the JSON schema of the configuration, generated from its typed models."""
+    from quark.files import write_text
+
+    content = configuration.Config.model_json_schema()
+    write_text(out, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """From generations, scores and likelihoods to one row for each prompt and to point values.
 
-Layer 3. `prompts.parquet` keeps what intervals and averages over seeds need; `summary` turns it,
+Layer 4. `prompts.parquet` keeps what intervals and averages over seeds need; `summary` turns it,
 for one seed or for several, into the metrics of protocol 5.
 """
 
@@ -18,6 +18,7 @@ from quark import files, schemas
 from quark.metrics import perplexity, toxicity
 from quark.metrics.distinct import distinct_n
 from quark.schemas import TableError
+from quark.settings import EvaluateSettings
 
 PROMPT_METRICS = pa.schema(
     [
@@ -68,6 +69,31 @@ def evaluate(
     schemas.write(out_prompts, PROMPT_METRICS, columns, {"toxicity_threshold": threshold})
     frame = read_prompts(out_prompts)
     files.write_json(out_metrics, summary(frame) | count(frame))
+
+
+def facts(settings: EvaluateSettings, scores: Path, costs: Sequence[Path]) -> dict[str, Any]:
+    """What the table says of an evaluation beside its metrics: settings, scorer and cost.
+
+    Args:
+        settings: of the evaluation; `sampling` is spread out.
+        scores: the table of scores, which knows its scorer.
+        costs: the JSON files of all stages that led here, Quark's iterations included.
+    """
+    stages = [(file.stem, files.read_json(file)) for file in costs]
+
+    def total(key: str, *names: str) -> int:
+        return sum(int(cost[key]) for name, cost in stages if name in names)
+
+    scorer = schemas.about(scores)
+    spread = settings.model_dump(exclude={"sampling"}) | settings.sampling.model_dump()
+    return spread | {
+        "scorer": scorer["scorer"],
+        "scorer_version": scorer["version"],
+        "scorer_calls": total("rows", "scores"),
+        "tokens_sampled": total("tokens", "samples", "generations"),
+        "training_sequences": total("rows", "training"),
+        "training_tokens": total("tokens", "training"),
+    }
 
 
 def per_prompt(table: pd.DataFrame, threshold: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,3 +49,19 @@ def write_json(target: Path | str, content: Any) -> None:
 def read_json(source: Path | str) -> Any:
     """Read a JSON file."""
     return json.loads(Path(source).read_text())
+
+
+def cost(begun: float, *, rows: int, tokens: int) -> dict[str, Any]:
+    """What a stage cost that began at `begun` (monotonic seconds)."""
+    seconds = time.monotonic() - begun
+    return {
+        "rows": rows,
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+    }
+
+
+def report(out: Path, begun: float, *, rows: int, tokens: int = 0, **facts: Any) -> None:
+    """Write a stage's cost, and other facts, as JSON beside its table `out`."""
+    write_json(out.with_suffix(".json"), {**cost(begun, rows=rows, tokens=tokens), **facts})

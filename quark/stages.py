@@ -13,70 +13,57 @@ from typing import Any
 import numpy as np
 
 from quark import checkpoint as checkpoints
-from quark import schemas
-from quark.config import Sampling, Training
-from quark.files import write_json
-from quark.lm import Policy, Precision, decode, encode, load_model, load_tokenizer
+from quark import files, schemas
+from quark.lm import Policy, decode, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs
 from quark.methods import quark as method
 from quark.progress import track
 from quark.sampling import sample
-from quark.scorers import load_scorer
+from quark.settings import JudgeSettings, SampleSettings, TrainSettings
 
 
 def sample_stage(
+    settings: SampleSettings,
     prompts: Path,
     model: Path,
     checkpoint: Path | None,
     out: Path,
-    *,
-    first: int | None,
-    samples: int,
-    sampling: Sampling,
-    precision: Precision,
-    iteration: int,
-    seed_name: str,
     memory_mb: int,
 ) -> None:
     """Continue prompts under the best reward token, or plainly without a checkpoint.
 
     Args:
+        settings: how many prompts and samples, and how they are drawn.
         prompts: schema PROMPTS.
         model: directory of the base model.
         checkpoint: of the policy; None samples the base model itself.
         out: schema SAMPLES, in the order of the prompts.
-        first: only so many prompts; None: all.
-        samples: continuations of each prompt.
-        sampling: temperature, truncation and lengths.
-        precision: of the weights.
-        iteration: stands in the row ids.
-        seed_name: names the random streams.
         memory_mb: bounds the rows decoded together.
     """
     begun = time.monotonic()
-    table = schemas.read(prompts, schemas.PROMPTS, ["prompt_id", "text"]).slice(0, first)
+    table = schemas.read(prompts, schemas.PROMPTS, ["prompt_id", "text"]).slice(0, settings.prompts)
     names, texts = table["prompt_id"].to_pylist(), table["text"].to_pylist()
     tokenizer = load_tokenizer(model)
     prompt_ids = encode(tokenizer, texts)
-    policy = checkpoints.load_policy(model, checkpoint, precision)
+    policy = checkpoints.load_policy(model, checkpoint, settings.precision)
     token = None if checkpoint is None else 0
     continued = sample(
         policy,
         [policy.condition(ids, token) for ids in prompt_ids],
         names,
-        samples,
-        sampling,
-        seed_name=seed_name,
+        settings.samples,
+        settings.sampling,
+        seed_name=settings.stream,
         memory_mb=memory_mb,
     )
     responses = dict(track(continued, f"sample {out.stem}", total=len(names)))
-    rows = [(i, j) for i in range(len(names)) for j in range(samples)]
+    rows = [(i, j) for i in range(len(names)) for j in range(settings.samples)]
     response_ids = [responses[i][j] for i, j in rows]
     schemas.write(
         out,
         schemas.SAMPLES,
         {
-            "row_id": [f"{iteration}/{names[i]}/{j}" for i, j in rows],
+            "row_id": [f"{settings.iteration}/{names[i]}/{j}" for i, j in rows],
             "prompt_id": [names[i] for i, _ in rows],
             "sample": [j for _, j in rows],
             "prompt": [texts[i] for i, _ in rows],
@@ -84,101 +71,75 @@ def sample_stage(
             "prompt_ids": [prompt_ids[i] for i, _ in rows],
             "response_ids": response_ids,
         },
-        about={**sampling.model_dump(), "samples": samples, "precision": precision},
+        about=settings.model_dump(),
     )
-    _report(out, begun, rows=len(rows), tokens=sum(map(len, response_ids)))
-
-
-def score_stage(samples: Path, out: Path, *, scorer: str) -> None:
-    """Score each response; a row that the scorer failed on gets null, never a good score."""
-    begun = time.monotonic()
-    table = schemas.read(
-        samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"]
-    )
-    judge = load_scorer(scorer)
-    scores = judge.score(table["prompt"].to_pylist(), table["response"].to_pylist())
-    failed = np.isnan(scores)
-    schemas.write(
-        out,
-        schemas.SCORES,
-        {
-            "row_id": table["row_id"],
-            "prompt_id": table["prompt_id"],
-            "score": [None if bad else score for score, bad in zip(scores, failed, strict=True)],
-        },
-        about={"scorer": judge.name, "version": judge.version},
-    )
-    _report(
-        out,
-        begun,
-        rows=len(scores),
-        failed=int(failed.sum()),
-        scorer=judge.name,
-        scorer_version=judge.version,
-        mean_score=None if failed.all() else float(np.nanmean(scores)),
-    )
+    files.report(out, begun, rows=len(rows), tokens=sum(map(len, response_ids)))
 
 
 def train_stage(
+    settings: TrainSettings,
     pool: Path,
     model: Path,
     checkpoint: Path | None,
     out: Path,
-    *,
-    training: Training,
-    quantiles: int,
-    iteration: int,
-    iterations: int,
-    precision: Precision,
-    seed: int,
-    seed_name: str,
     memory_mb: int,
 ) -> None:
-    """Train the policy of `checkpoint` (None: the base model with fresh reward tokens) on a pool."""
+    """Train the policy of `checkpoint` (None: the base model with fresh reward tokens) on a pool.
+
+    Args:
+        settings: sizes, rates and weights.
+        pool: schema POOL.
+        model: directory of the base model.
+        checkpoint: of the iteration before.
+        out: directory of the new checkpoint; `training.json` appears beside it.
+        memory_mb: bounds the rows of a micro-batch.
+    """
     begun = time.monotonic()
     policy = checkpoints.load_policy(model, checkpoint, "fp32")
     resume = None
     if checkpoint is None:
-        policy = Policy(policy.lm, quantiles).to(policy.reward_tokens.device).eval()
-        policy.draw_reward_tokens(seed)
+        policy = Policy(policy.lm, settings.quantiles).to(policy.reward_tokens.device).eval()
+        policy.draw_reward_tokens(settings.seed)
     else:
         about = checkpoints.read_about(checkpoint)
         resume = checkpoints.load_moments(checkpoint), about["step"]
     rows, held_out = method.split_pool(
-        schemas.read(pool, schemas.POOL), training.gauge_prompts, seed
+        schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
     )
     moments, step, curve = method.learn(
         policy,
-        load_model(model, precision),
+        load_model(model, settings.precision),
         rows,
-        training,
-        iteration=iteration,
-        iterations=iterations,
-        precision=precision,
-        seed_name=seed_name,
+        settings.training,
+        iteration=settings.iteration,
+        iterations=settings.iterations,
+        precision=settings.precision,
+        seed_name=settings.stream,
         memory_mb=memory_mb,
         resume=resume,
     )
-    checkpoints.save(out, policy, moments, step=step, iteration=iteration, model=model)
+    checkpoints.save(out, policy, moments, step=step, iteration=settings.iteration, model=model)
     means = {
         key: float(np.average([s[key] for s in curve], weights=[s["tokens"] for s in curve]))
         for key in ("loss", "lm_loss", "kl", "entropy")
     }
-    write_json(
+    files.write_json(
         out.parent / "training.json",
         {
-            "iteration": iteration,
-            "sequences": training.sequences,
-            **_cost(begun, rows=training.sequences, tokens=sum(int(s["tokens"]) for s in curve)),
+            "iteration": settings.iteration,
+            "sequences": settings.training.sequences,
+            **files.cost(begun, rows=settings.training.sequences, tokens=sum(int(s["tokens"]) for s in curve)),
             **means,
-            "gauge": method.gauge(policy, held_out, quantiles, precision, memory_mb),
+            "gauge": method.gauge(
+                policy, held_out, settings.quantiles, settings.precision, memory_mb
+            ),
             "steps": curve,
         },
     )
 
 
 def judge_stage(
-    samples: Path, model: Path, judge: Path, out: Path, *, precision: Precision, memory_mb: int
+    settings: JudgeSettings, samples: Path, model: Path, judge: Path, out: Path, memory_mb: int
 ) -> None:
     """The likelihood of each response under the judge, given its prompt (protocol 5).
 
@@ -186,16 +147,16 @@ def judge_stage(
     text anew. The end of text is not judged: the published metric sees text alone.
 
     Args:
+        settings: precision of the judge's weights; the softmax is float32.
         samples: schema SAMPLES.
         model: directory of the model that wrote them.
         judge: directory of the judge.
         out: schema LIKELIHOODS.
-        precision: of the judge's weights; the softmax is float32.
         memory_mb: bounds the rows read together.
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES).to_pydict()
-    policy = load_model(judge, precision)
+    policy = load_model(judge, settings.precision)
     prompts, responses = _judged_ids(table, model, judge, policy.end_ids)
     groups: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(table["prompt_id"]):
@@ -215,7 +176,7 @@ def judge_stage(
     tokens = list(map(len, responses))
     columns |= {"nll": nll, "tokens": tokens}
     schemas.write(out, schemas.LIKELIHOODS, columns, about={"judge": judge.name})
-    _report(out, begun, rows=len(tokens), tokens=sum(tokens))
+    files.report(out, begun, rows=len(tokens), tokens=sum(tokens))
 
 
 def _judged_ids(
@@ -230,18 +191,3 @@ def _judged_ids(
     texts = map("".join, zip(table["prompt"], table["response"], strict=True))
     whole = encode(theirs, list(texts))
     return prompts, [ids[len(prompt) :] for ids, prompt in zip(whole, prompts, strict=True)]
-
-
-def _cost(begun: float, *, rows: int, tokens: int) -> dict[str, Any]:
-    seconds = time.monotonic() - begun
-    return {
-        "rows": rows,
-        "tokens": tokens,
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds,
-    }
-
-
-def _report(out: Path, begun: float, *, rows: int, tokens: int = 0, **facts: Any) -> None:
-    """Write the stage's JSON beside its table."""
-    write_json(out.with_suffix(".json"), {**_cost(begun, rows=rows, tokens=tokens), **facts})

@@ -1,0 +1,28 @@
+# Quark, from sampling to the paper's tables. This file is an index; see workflow/README.md.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
+include: "workflow/rules/quark.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/tracking.smk"
+
+
+localrules:
+    all,
+    table,
+    costs,
+    track,
+
+
+rule all:
+    default_target: True
+    input:
+        tables(),

@@ -1,0 +1,157 @@
+"""What each verb depends on, cut from the configuration.
+
+Layer 0: imports no torch. A verb's settings hold all that changes its result and nothing else: no
+path, no number of threads, no memory. The workflow passes them to the verb as JSON and puts the
+same JSON into the rule's `params:`, so a rule runs again exactly when they change.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from quark.config import Config, Count, Name, Probability, Sampling, Section, Training
+
+TaskName = Literal["toxicity"]
+
+
+class SampleSettings(Section):
+    """`quark sample`."""
+
+    version: int = Field(description="of the method")
+    stream: str = Field(description="name of the random stream, the seed first")
+    iteration: Annotated[int, Field(ge=0)]
+    prompts: Count | None
+    samples: Count
+    sampling: Sampling
+    precision: Literal["bf16", "fp32"]
+
+
+class ScoreSettings(Section):
+    """`quark score`."""
+
+    scorer: Name
+
+
+class QuantizeSettings(Section):
+    """`quark quantize`."""
+
+    version: int
+    task: TaskName
+    stream: str
+    quantiles: Count
+    max_failed_scores: Probability
+
+
+class TrainSettings(Section):
+    """`quark train`."""
+
+    version: int
+    stream: str
+    seed: int
+    iteration: Annotated[int, Field(ge=0)]
+    iterations: Count
+    quantiles: Count
+    training: Training
+    precision: Literal["bf16", "fp32"]
+
+
+class JudgeSettings(Section):
+    """`quark judge`."""
+
+    precision: Literal["bf16", "fp32"]
+
+
+class EvaluateSettings(Section):
+    """`quark evaluate`; all but the threshold is carried into the table as it stands."""
+
+    task: TaskName
+    method: str
+    split: Name
+    seed: int
+    model: Name
+    judge: Name
+    samples: Count
+    sampling: Sampling
+    precision: Literal["bf16", "fp32"]
+    toxicity_threshold: Probability
+    bootstrap: Count
+
+
+def explore(config: Config, task: str, seed: int, iteration: int) -> SampleSettings:
+    """Quark's own samples in one iteration."""
+    quark = config.quark
+    return SampleSettings(
+        version=quark.version,
+        stream=f"{seed}/{task}/quark/iteration-{iteration}/sample",
+        iteration=iteration,
+        prompts=quark.prompts,
+        samples=quark.samples if iteration else quark.first_samples,
+        sampling=quark.sampling,
+        precision=config.precision,
+    )
+
+
+def quantize(config: Config, task: str, seed: int, iteration: int) -> QuantizeSettings:
+    """The pool of one iteration."""
+    return QuantizeSettings(
+        version=config.quark.version,
+        task=task,
+        stream=f"{seed}/{task}/quark/iteration-{iteration}/quantize",
+        quantiles=config.quark.quantiles,
+        max_failed_scores=config.quark.max_failed_scores,
+    )
+
+
+def train(config: Config, task: str, seed: int, iteration: int) -> TrainSettings:
+    """The learning step of one iteration."""
+    quark = config.quark
+    return TrainSettings(
+        version=quark.version,
+        stream=f"{seed}/{task}/quark/iteration-{iteration}/train",
+        seed=seed,
+        iteration=iteration,
+        iterations=quark.iterations,
+        quantiles=quark.quantiles,
+        training=quark.training,
+        precision=config.precision,
+    )
+
+
+def generate(config: Config, task: str, method: str, seed: int, split: str) -> SampleSettings:
+    """The generations that a method is evaluated on."""
+    return SampleSettings(
+        version=config.quark.version if method == "quark" else 1,
+        stream=f"{seed}/{task}/{method}/evaluation/{split}/sample",
+        iteration=0,
+        prompts=config.evaluation.prompts,
+        samples=config.evaluation.samples,
+        sampling=config.evaluation.sampling,
+        precision=config.precision,
+    )
+
+
+def score(config: Config, task: str) -> ScoreSettings:
+    """The task's scorer."""
+    return ScoreSettings(scorer=config.tasks[task].scorer)
+
+
+def judge(config: Config) -> JudgeSettings:
+    """How the judge reads."""
+    return JudgeSettings(precision=config.precision)
+
+
+def evaluate(config: Config, task: str, method: str, seed: int, split: str) -> EvaluateSettings:
+    """The metrics of one split."""
+    return EvaluateSettings(
+        task=task,
+        method=method,
+        split=split,
+        seed=seed,
+        model=config.tasks[task].model,
+        judge=config.tasks[task].judge,
+        samples=config.evaluation.samples,
+        sampling=config.evaluation.sampling,
+        precision=config.precision,
+        toxicity_threshold=config.evaluation.toxicity_threshold,
+        bootstrap=config.evaluation.bootstrap,
+    )

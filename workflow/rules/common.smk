@@ -1,0 +1,145 @@
+"""Functions of the rules: the checked configuration, and which files a target needs."""
+
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from quark import config as configuration
+from quark import settings
+
+CONDA = "../envs/quark.yaml"
+ITERATION = "results/{task}/quark/seed-{seed}/iteration-{iteration}"
+EVALUATION = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
+
+try:
+    CONFIG = configuration.check(config, workflow.configfiles)
+except configuration.ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    task="|".join(CONFIG.tasks),
+    method="base|quark",
+    seed=r"\d+",
+    iteration=r"\d+",
+    split="|".join({split for task in CONFIG.tasks.values() for split in task.splits}),
+
+
+def as_json(section):
+    """The settings of a verb, as its command line takes them."""
+    return section.model_dump_json()
+
+
+def tables():
+    """What a whole run makes: table, costs and tracking of each task."""
+    return [
+        file
+        for task in CONFIG.tasks
+        for file in (
+            f"results/tables/{task}.csv",
+            f"results/tables/{task}_cost.csv",
+            *tracked(task),
+        )
+    ]
+
+
+def tracked(task):
+    """The marks of all runs of a task in MLflow."""
+    return expand(
+        "results/tracking/{task}/{method}/seed-{seed}.json",
+        task=task,
+        method=CONFIG.tasks[task].methods,
+        seed=CONFIG.seeds,
+    )
+
+
+def model(wildcards):
+    """The base model of a task."""
+    return f"resources/models/{CONFIG.tasks[wildcards.task].model}"
+
+
+def judge(wildcards):
+    """The model that judges fluency."""
+    return f"resources/models/{CONFIG.tasks[wildcards.task].judge}"
+
+
+def prompts(split):
+    """A function that gives a split of the task's prompts; None: the rule's own split."""
+    return lambda wildcards: "resources/prompts/{}/{}.parquet".format(
+        CONFIG.tasks[wildcards.task].prompts, split or wildcards.split
+    )
+
+
+def checkpoint_before(wildcards):
+    """The checkpoint that an iteration starts from; the first starts from the base model."""
+    iteration = int(wildcards.iteration)
+    if iteration == 0:
+        return []
+    return ITERATION.format(**{**dict(wildcards), "iteration": iteration - 1}) + "/checkpoint"
+
+
+def checkpoint_of(wildcards):
+    """The checkpoint that a method is evaluated with; the base model has none."""
+    if wildcards.method == "base":
+        return []
+    last = CONFIG.quark.iterations - 1
+    return f"results/{wildcards.task}/quark/seed-{wildcards.seed}/iteration-{last}/checkpoint"
+
+
+def so_far(name):
+    """A function that gives file `name` of iterations 0 to the rule's own."""
+    return lambda wildcards: [
+        ITERATION.format(**{**dict(wildcards), "iteration": i}) + f"/{name}"
+        for i in range(int(wildcards.iteration) + 1)
+    ]
+
+
+def iteration_costs(task, method, seed):
+    """What Quark's iterations cost, as the stages wrote it down; nothing for other methods."""
+    if method != "quark":
+        return []
+    return expand(
+        f"{ITERATION}/{{stage}}.json",
+        task=task,
+        seed=seed,
+        iteration=range(CONFIG.quark.iterations),
+        stage=["samples", "scores", "training"],
+    )
+
+
+def evaluations(task):
+    """The metrics in a table: split by split, method by method, seed by seed."""
+    chosen = CONFIG.tasks[task]
+    return [
+        EVALUATION.format(task=task, method=method, seed=seed, split=split) + "/metrics.json"
+        for split in chosen.splits
+        for method in chosen.methods
+        for seed in CONFIG.seeds
+    ]
+
+
+def all_costs(task):
+    """What all stages of a task cost."""
+    evaluated = [
+        f"{metrics.removesuffix('metrics.json')}{stage}.json"
+        for metrics in evaluations(task)
+        for stage in ("generations", "scores", "likelihoods")
+    ]
+    chosen = CONFIG.tasks[task].methods
+    iterated = [
+        cost
+        for method in chosen
+        for seed in CONFIG.seeds
+        for cost in iteration_costs(task, method, seed)
+    ]
+    return iterated + evaluated
+
+
+def option(name, value):
+    """An option of a verb, or nothing where there is no value."""
+    return f"--{name} {value}" if value else ""
+
+
+def repeated(name, values):
+    """An option of a verb, given once for each value."""
+    return " ".join(f"--{name} {value}" for value in values)

@@ -1,0 +1,102 @@
+"""Evaluation of a method: generate, score, judge, measure."""
+
+
+rule generate:
+    input:
+        prompts=prompts(None),
+        model=model,
+        checkpoint=checkpoint_of,
+    output:
+        generations=f"{EVALUATION}/generations.parquet",
+        cost=f"{EVALUATION}/generations.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/generate.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/generate.tsv"
+    conda:
+        CONDA
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=lambda w: as_json(
+            settings.generate(CONFIG, w.task, w.method, int(w.seed), w.split)
+        ),
+    shell:
+        "quark sample --settings {params.settings:q} --prompts {input.prompts}"
+        " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
+        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.generations} 2> {log}"
+
+
+use rule score as score_generations with:
+    input:
+        samples=rules.generate.output.generations,
+    output:
+        scores=f"{EVALUATION}/scores.parquet",
+        cost=f"{EVALUATION}/scores.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/score.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/score.tsv"
+
+
+rule judge:
+    input:
+        generations=rules.generate.output.generations,
+        model=model,
+        judge=judge,
+    output:
+        likelihoods=f"{EVALUATION}/likelihoods.parquet",
+        cost=f"{EVALUATION}/likelihoods.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/judge.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/judge.tsv"
+    conda:
+        CONDA
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=as_json(settings.judge(CONFIG)),
+    shell:
+        "quark judge --settings {params.settings:q} --samples {input.generations}"
+        " --model {input.model} --judge {input.judge}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.likelihoods} 2> {log}"
+
+
+rule evaluate:
+    input:
+        generations=rules.generate.output.generations,
+        scores=rules.score_generations.output.scores,
+        likelihoods=rules.judge.output.likelihoods,
+        costs=lambda w: [
+            *iteration_costs(w.task, w.method, w.seed),
+            f"{EVALUATION.format(**dict(w))}/generations.json",
+            f"{EVALUATION.format(**dict(w))}/scores.json",
+        ],
+    output:
+        metrics=f"{EVALUATION}/metrics.json",
+        prompts=f"{EVALUATION}/prompts.parquet",
+        settings=f"{EVALUATION}/settings.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/evaluate.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/evaluate.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=lambda w: as_json(
+            settings.evaluate(CONFIG, w.task, w.method, int(w.seed), w.split)
+        ),
+        costs=lambda w, input: repeated("costs", input.costs),
+    shell:
+        "quark evaluate --settings {params.settings:q} --generations {input.generations}"
+        " --scores {input.scores} --likelihoods {input.likelihoods} {params.costs}"
+        " --out {output.metrics} 2> {log}"

@@ -1,0 +1,106 @@
+"""Quark: iteration i samples with checkpoint i - 1, scores, sorts the pool of 0..i, and trains on."""
+
+
+rule sample:
+    input:
+        prompts=prompts("train"),
+        model=model,
+        checkpoint=checkpoint_before,
+    output:
+        samples=f"{ITERATION}/samples.parquet",
+        cost=f"{ITERATION}/samples.json",
+    log:
+        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/sample.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/sample.tsv"
+    conda:
+        CONDA
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=lambda w: as_json(
+            settings.explore(CONFIG, w.task, int(w.seed), int(w.iteration))
+        ),
+    shell:
+        "quark sample --settings {params.settings:q} --prompts {input.prompts}"
+        " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
+        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.samples} 2> {log}"
+
+
+rule score:
+    input:
+        samples=rules.sample.output.samples,
+    output:
+        scores=f"{ITERATION}/scores.parquet",
+        cost=f"{ITERATION}/scores.json",
+    log:
+        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/score.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/score.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=lambda w: as_json(settings.score(CONFIG, w.task)),
+    shell:
+        "quark score --settings {params.settings:q} --samples {input.samples}"
+        " --out {output.scores} 2> {log}"
+
+
+rule quantize:
+    input:
+        samples=so_far("samples.parquet"),
+        scores=so_far("scores.parquet"),
+    output:
+        pool=f"{ITERATION}/pool.parquet",
+        summary=f"{ITERATION}/pool.json",
+    log:
+        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/quantize.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/quantize.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=lambda w: as_json(
+            settings.quantize(CONFIG, w.task, int(w.seed), int(w.iteration))
+        ),
+        samples=lambda w, input: repeated("samples", input.samples),
+        scores=lambda w, input: repeated("scores", input.scores),
+    shell:
+        "quark quantize --settings {params.settings:q} {params.samples} {params.scores}"
+        " --out {output.pool} 2> {log}"
+
+
+rule train:
+    input:
+        pool=rules.quantize.output.pool,
+        model=model,
+        checkpoint=checkpoint_before,
+    output:
+        checkpoint=directory(f"{ITERATION}/checkpoint"),
+        summary=f"{ITERATION}/training.json",
+    log:
+        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/train.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/train.tsv"
+    conda:
+        CONDA
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=12000,
+        runtime=720,
+    params:
+        settings=lambda w: as_json(settings.train(CONFIG, w.task, int(w.seed), int(w.iteration))),
+    shell:
+        "quark train --settings {params.settings:q} --pool {input.pool}"
+        " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
+        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"

@@ -1,0 +1,46 @@
+"""The tables: measured numbers, beside them the paper's."""
+
+
+rule table:
+    input:
+        metrics=lambda w: evaluations(w.task),
+        published="config/published/{task}.csv",
+    output:
+        csv="results/tables/{task}.csv",
+        md="results/tables/{task}.md",
+        tex="results/tables/{task}.tex",
+    log:
+        "logs/{task}/table.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/table.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        metrics=lambda w, input: repeated("evaluations", input.metrics),
+    shell:
+        "quark table {params.metrics} --published {input.published} --out {output.csv} 2> {log}"
+
+
+rule costs:
+    input:
+        stages=lambda w: all_costs(w.task),
+    output:
+        csv="results/tables/{task}_cost.csv",
+    log:
+        "logs/{task}/costs.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/costs.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        stages=lambda w, input: repeated("stages", input.stages),
+    shell:
+        "quark costs {params.stages} --out {output.csv} 2> {log}"

@@ -1,0 +1,27 @@
+"""MLflow: each run logged after the fact, in place of its own earlier log."""
+
+
+rule track:
+    input:
+        table="results/tables/{task}.csv",
+        costs="results/tables/{task}_cost.csv",
+        prompts=lambda w: [prompts(split)(w) for split in ("train", *CONFIG.tasks[w.task].splits)],
+    output:
+        mark="results/tracking/{task}/{method}/seed-{seed}.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/track.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/track.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=as_json(CONFIG),
+        prompts=lambda w, input: repeated("prompts", input.prompts),
+    shell:
+        "quark track --task {wildcards.task} --method {wildcards.method} --seed {wildcards.seed}"
+        " --settings {params.settings:q} --results results --table {input.table}"
+        " {params.prompts} --store results/mlflow.db --out {output.mark} 2> {log}"
