@@ -17,6 +17,7 @@ include: "workflow/rules/tracking.smk"
 
 localrules:
     all,
+    publish,
     table,
     costs,
     track,

@@ -200,9 +200,7 @@ def evaluate(
         out,
         threshold=wanted.toxicity_threshold,
     )
-    files.write_json(
-        out.with_name("settings.json"), evaluation.facts(wanted, scores, costs or [])
-    )
+    files.write_json(out.with_name("settings.json"), evaluation.facts(wanted, scores, costs or []))
 
 
 @app.command()

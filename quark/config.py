@@ -19,6 +19,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+TaskName = Literal["toxicity"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
 
@@ -214,7 +215,7 @@ class Config(Section):
     precision: Literal["bf16", "fp32"] = Field(description="weights of sampling and judging")
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
-    tasks: dict[Literal["toxicity"], Task]
+    tasks: dict[TaskName, Task]
     quark: Quark
     evaluation: Evaluation
 
@@ -311,11 +312,9 @@ def _explain(fault: Any, layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 def _holds(raw: Any, path: Sequence[str | int]) -> bool:
     for part in path:
-        if isinstance(raw, Mapping) and part in raw:
+        try:
             raw = raw[part]
-        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
-            raw = raw[part]
-        else:
+        except (KeyError, IndexError, TypeError):
             return False
     return bool(path)
 

@@ -9,7 +9,7 @@ code enlarges the embedding matrix; protocol 1, 9.8.)
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -42,13 +42,18 @@ class Policy(nn.Module):
     def __init__(self, lm: PreTrainedModel, n_tokens: int = 0) -> None:
         super().__init__()
         self.lm = lm
-        width = lm.get_input_embeddings().weight.shape[1]
+        width = self.embeddings.embedding_dim
         self.reward_tokens = nn.Parameter(torch.zeros(n_tokens, width, dtype=lm.dtype))
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        """The input embeddings, V rows of width d."""
+        return cast(nn.Embedding, self.lm.get_input_embeddings())
 
     @property
     def vocabulary(self) -> int:
         """V: the number of tokens the model can write."""
-        return int(self.lm.get_input_embeddings().weight.shape[0])
+        return self.embeddings.num_embeddings
 
     @property
     def context(self) -> int:
@@ -58,7 +63,7 @@ class Policy(nn.Module):
     @property
     def head(self) -> Tensor:
         """The output embeddings, (V, d)."""
-        return self.lm.get_output_embeddings().weight
+        return cast(nn.Linear, self.lm.get_output_embeddings()).weight
 
     @property
     def end_ids(self) -> list[int]:
@@ -69,7 +74,7 @@ class Policy(nn.Module):
     @torch.no_grad()
     def draw_reward_tokens(self, seed: int) -> None:
         """Draw each dimension from a normal with the embedding matrix's mean and deviation."""
-        embeddings = self.lm.get_input_embeddings().weight.float()
+        embeddings = self.embeddings.weight.float()
         shape = tuple(self.reward_tokens.shape)
         normal = torch.from_numpy(stream("reward tokens", seed).standard_normal(shape))
         drawn = embeddings.mean(0) + embeddings.std(0) * normal.to(embeddings)
@@ -83,7 +88,7 @@ class Policy(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings (..., d) of token ids, reward tokens among them."""
         reward = ids >= self.vocabulary
-        embedded = self.lm.get_input_embeddings()(ids.masked_fill(reward, 0))
+        embedded: Tensor = self.embeddings(ids.masked_fill(reward, 0))
         if not len(self.reward_tokens):
             return embedded
         tokens = nn.functional.embedding((ids - self.vocabulary).clamp(min=0), self.reward_tokens)

@@ -1,8 +1,8 @@
 """Log-probabilities of responses: one function for the judge, the gauge and the baselines.
 
-Responses of one prompt share its prefix: the prompt is read once, its cache copied to its responses,
-and the output head meets response positions only. The softmax is float32 whatever the model's
-precision.
+Responses of one prompt share its prefix: the prompt is read once, its cache copied to its
+responses, and the output head meets response positions only. The softmax is float32 whatever the
+model's precision.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def response_logprobs(
     names: Sequence[str],
     memory_mb: int,
 ) -> list[NDArray[np.float64]]:
-    """log p(response | prompt) in nats, summed over the response's tokens; 0 for an empty one.
+    """Log p(response | prompt) in nats, summed over the response's tokens; 0 for an empty one.
 
     Args:
         policy: the model, in evaluation mode.

@@ -50,5 +50,7 @@ def _rows(policy: Policy, row_bytes: int, memory_mb: int, copies: int) -> int:
     rows = int(free // row_bytes)
     if rows < 1:
         needed = RESERVED_MB + (copies * weights + row_bytes) // 2**20 + 1
-        raise MemoryError(f"{memory_mb} MB granted, {needed} MB needed: raise mem_mb in the profile")
+        raise MemoryError(
+            f"{memory_mb} MB granted, {needed} MB needed: raise mem_mb in the profile"
+        )
     return rows

@@ -1,8 +1,8 @@
-"""Draw a token from the truncated softmax: temperature, top-k, top-p, without sorting the vocabulary.
+"""Draw a token from the truncated softmax (temperature, top-k, top-p) without sorting.
 
 Top-p (Holtzman et al. 2020) keeps the likeliest tokens until their probability reaches p: token i
-stays if the total probability of strictly likelier tokens is below p. Sorting 50 000 numbers for each
-token to find that set costs more than a small model's forward pass. `draw` proposes from the full
+stays if the total probability of strictly likelier tokens is below p. Sorting 50 000 tokens
+to find that set costs more than a small model's forward pass. `draw` proposes from the full
 softmax by its inverse distribution function, accepts a proposal that belongs to the set, else
 proposes again: exactly the truncated law (equally likely tokens stay or go together), and at
 p = 0.9 it takes 1.1 proposals on average.
@@ -18,7 +18,9 @@ UNIFORMS = PROPOSALS + 1
 """Random numbers that one draw may use."""
 
 
-def draw(logits: Tensor, uniforms: Tensor, *, temperature: float, top_k: int, top_p: float) -> Tensor:
+def draw(
+    logits: Tensor, uniforms: Tensor, *, temperature: float, top_k: int, top_p: float
+) -> Tensor:
     """One token for each row.
 
     Args:

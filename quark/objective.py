@@ -1,6 +1,6 @@
 """The objective of Quark on one page.
 
-For a response y = (y_1 .. y_T) in quantile k after the prompt x, with the reward token r_k before it,
+For a response y = (y_1 .. y_T) in quantile k to the prompt x, which has reward token r_k before it,
 
     loss(x, y) = sum_t [ -log p_t(y_t)  +  beta KL_t  -  alpha H(p_t) ]
 
@@ -79,7 +79,9 @@ def fused_token_loss(
         weigh: the weights of the terms.
         chunk: positions whose logits exist at one time.
     """
-    total, *terms = _Fused.apply(hidden, head, base_hidden, base_head, targets, weigh, chunk)
+    total, *terms = _Fused.apply(  # type: ignore[no-untyped-call]
+        hidden, head, base_hidden, base_head, targets, weigh, chunk
+    )
     return total, TokenTerms(*terms)
 
 
@@ -115,7 +117,7 @@ class _Fused(torch.autograd.Function):
     """Forward forms loss and gradients together, chunk by chunk; backward only scales them."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: Tensor,
         head: Tensor,
@@ -145,7 +147,7 @@ class _Fused(torch.autograd.Function):
         return together[0].sum(), *together
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden_grad, head_grad = ctx.saved_tensors
         by_head = None if head_grad is None else head_grad * scale
         return hidden_grad * scale.to(hidden_grad.dtype), by_head, None, None, None, None, None

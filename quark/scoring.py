@@ -13,9 +13,7 @@ from quark.settings import ScoreSettings
 def score_stage(settings: ScoreSettings, samples: Path, out: Path) -> None:
     """Score each response; a row that the scorer failed on gets null, never a good score."""
     begun = time.monotonic()
-    table = schemas.read(
-        samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"]
-    )
+    table = schemas.read(samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"])
     judge = load_scorer(settings.scorer)
     scores = judge.score(table["prompt"].to_pylist(), table["response"].to_pylist())
     failed = np.isnan(scores)

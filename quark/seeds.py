@@ -1,8 +1,8 @@
 """Random streams named by what they are for.
 
-Layer 0: imports no torch. Every random draw of the project comes from a stream whose name holds the
-seed, the task, the method, the iteration, the stage and often the row. So a stage that is run again,
-alone or cut into shards or into other batches, draws the same numbers.
+Layer 0: imports no torch. Every random draw of the project comes from a stream whose name holds
+the seed, the task, the method, the iteration, the stage and often the row. So a stage that is run
+again, alone or cut into shards or into other batches, draws the same numbers.
 """
 
 import hashlib

@@ -9,9 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from quark.config import Config, Count, Name, Probability, Sampling, Section, Training
-
-TaskName = Literal["toxicity"]
+from quark.config import (
+    Config,
+    Count,
+    Name,
+    Probability,
+    Sampling,
+    Section,
+    TaskName,
+    Training,
+)
 
 
 class SampleSettings(Section):
@@ -77,7 +84,7 @@ class EvaluateSettings(Section):
     bootstrap: Count
 
 
-def explore(config: Config, task: str, seed: int, iteration: int) -> SampleSettings:
+def explore(config: Config, task: TaskName, seed: int, iteration: int) -> SampleSettings:
     """Quark's own samples in one iteration."""
     quark = config.quark
     return SampleSettings(
@@ -91,7 +98,7 @@ def explore(config: Config, task: str, seed: int, iteration: int) -> SampleSetti
     )
 
 
-def quantize(config: Config, task: str, seed: int, iteration: int) -> QuantizeSettings:
+def quantize(config: Config, task: TaskName, seed: int, iteration: int) -> QuantizeSettings:
     """The pool of one iteration."""
     return QuantizeSettings(
         version=config.quark.version,
@@ -102,7 +109,7 @@ def quantize(config: Config, task: str, seed: int, iteration: int) -> QuantizeSe
     )
 
 
-def train(config: Config, task: str, seed: int, iteration: int) -> TrainSettings:
+def train(config: Config, task: TaskName, seed: int, iteration: int) -> TrainSettings:
     """The learning step of one iteration."""
     quark = config.quark
     return TrainSettings(
@@ -117,7 +124,7 @@ def train(config: Config, task: str, seed: int, iteration: int) -> TrainSettings
     )
 
 
-def generate(config: Config, task: str, method: str, seed: int, split: str) -> SampleSettings:
+def generate(config: Config, task: TaskName, method: str, seed: int, split: str) -> SampleSettings:
     """The generations that a method is evaluated on."""
     return SampleSettings(
         version=config.quark.version if method == "quark" else 1,
@@ -130,7 +137,7 @@ def generate(config: Config, task: str, method: str, seed: int, split: str) -> S
     )
 
 
-def score(config: Config, task: str) -> ScoreSettings:
+def score(config: Config, task: TaskName) -> ScoreSettings:
     """The task's scorer."""
     return ScoreSettings(scorer=config.tasks[task].scorer)
 
@@ -140,7 +147,9 @@ def judge(config: Config) -> JudgeSettings:
     return JudgeSettings(precision=config.precision)
 
 
-def evaluate(config: Config, task: str, method: str, seed: int, split: str) -> EvaluateSettings:
+def evaluate(
+    config: Config, task: TaskName, method: str, seed: int, split: str
+) -> EvaluateSettings:
     """The metrics of one split."""
     return EvaluateSettings(
         task=task,

@@ -128,7 +128,9 @@ def train_stage(
         {
             "iteration": settings.iteration,
             "sequences": settings.training.sequences,
-            **files.cost(begun, rows=settings.training.sequences, tokens=sum(int(s["tokens"]) for s in curve)),
+            **files.cost(
+                begun, rows=settings.training.sequences, tokens=sum(int(s["tokens"]) for s in curve)
+            ),
             **means,
             "gauge": method.gauge(
                 policy, held_out, settings.quantiles, settings.precision, memory_mb

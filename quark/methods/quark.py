@@ -1,9 +1,10 @@
 """Learn: train the policy on each quantile of the pool under its reward token.
 
 The third step of Quark (Lu et al. 2022, section 2; official `main.py`, `ConditionTrainer`). The
-first two, explore and quantize, are `quark.sampling` and `quark.pool`; the loss is `quark.objective`.
+first two, explore and quantize, are `quark.sampling` and `quark.pool`; the loss is in
+`quark.objective`.
 
-Departures, all in `docs/departures.md`: token ids are trained on as they were sampled, end id
+Departures (see `docs/departures.md`): token ids are trained on as they were sampled, end id
 included; no batch is ever dropped; gradients are clipped; the reward tokens have a learning rate of
 their own; a few prompts stay out of training so that `gauge` can tell what the tokens have learnt.
 """
@@ -124,9 +125,7 @@ def learn(
         first_step = resume[1]
         restore_moments(optimizer, names, *resume)
     order = training_order(rows.quantile, training, stream(seed_name, "order"))
-    batches = [
-        order[i : i + training.batch].tolist() for i in range(0, len(order), training.batch)
-    ]
+    batches = [order[i : i + training.batch].tolist() for i in range(0, len(order), training.batch)]
     total_steps = iterations * len(batches)
     longest = max(len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)) + 1
     check_lengths(rows.prompts, rows.ids, policy.context - 1 - max(map(len, rows.responses)))
@@ -141,7 +140,12 @@ def learn(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         curve.append(
-            {"step": number, **terms, "grad_norm": norm, "learning_rate": factor * training.learning_rate}
+            {
+                "step": number,
+                **terms,
+                "grad_norm": norm,
+                "learning_rate": factor * training.learning_rate,
+            }
         )
     return moments_of(optimizer, names), first_step + len(batches), curve
 
@@ -217,9 +221,7 @@ class _Step:
         self.policy, self.base = policy, base
         self.precision = precision
         self.rows = rows
-        self.weigh = Coefficients(
-            training.kl_coef, training.entropy_coef, training.kl_direction
-        )
+        self.weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
 
     def __call__(self, batch: Rows) -> dict[str, float]:
         """Accumulate gradients of the mean loss per token; halve the micro-batch if memory ends."""
@@ -245,7 +247,10 @@ class _Step:
             raise NonFiniteLossError(
                 f"the loss is {means[0]}; lower the learning rate. Rows: {', '.join(batch.ids)}"
             )
-        return {**dict(zip(("loss", "lm_loss", "kl", "entropy"), means, strict=True)), "tokens": n_tokens}
+        return {
+            **dict(zip(("loss", "lm_loss", "kl", "entropy"), means, strict=True)),
+            "tokens": n_tokens,
+        }
 
     def _micro_batches(self, batch: Rows) -> Iterator[Rows]:
         """Rows of like length together, so that little is padded."""
@@ -290,7 +295,7 @@ def response_hidden(
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
         for t in range(len(response))
     ]
-    hidden = policy.hidden(ids, use_cache=False).last_hidden_state
+    hidden: Tensor = policy.hidden(ids, use_cache=False).last_hidden_state
     index = torch.tensor(places, device=hidden.device)
     return hidden[index[:, 0], index[:, 1]]
 

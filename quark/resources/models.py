@@ -139,7 +139,7 @@ def _byte_tokenizer(context: int) -> "PreTrainedTokenizerBase":
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=context,
         bos_token=END_OF_TEXT,
@@ -177,7 +177,7 @@ def _save(
 
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end_ids[0])
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(
         eos_token_id=list(end_ids), pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(folder, max_shard_size="1000GB")  # one file, whatever its size

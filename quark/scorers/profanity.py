@@ -5,7 +5,7 @@ from importlib import metadata
 
 import numpy as np
 from numpy.typing import NDArray
-from profanity_check import predict_prob  # type: ignore[import-untyped]
+from profanity_check import predict_prob
 
 
 class ProfanityCheck:

@@ -1,6 +1,8 @@
 """Functions of the rules: the checked configuration, and which files a target needs."""
 
+import os
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -11,8 +13,13 @@ CONDA = "../envs/quark.yaml"
 ITERATION = "results/{task}/quark/seed-{seed}/iteration-{iteration}"
 EVALUATION = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
 
+# The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
 try:
-    CONFIG = configuration.check(config, workflow.configfiles)
+    # Snakemake lists the default last, although the others are laid over it.
+    *laid_over, default = workflow.configfiles
+    CONFIG = configuration.check(config, [default, *laid_over])
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -31,16 +38,8 @@ def as_json(section):
 
 
 def tables():
-    """What a whole run makes: table, costs and tracking of each task."""
-    return [
-        file
-        for task in CONFIG.tasks
-        for file in (
-            f"results/tables/{task}.csv",
-            f"results/tables/{task}_cost.csv",
-            *tracked(task),
-        )
-    ]
+    """What a whole run makes: the table of each task, and with it costs and tracking."""
+    return [f"results/tables/{task}.csv" for task in CONFIG.tasks]
 
 
 def tracked(task):

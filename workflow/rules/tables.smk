@@ -1,4 +1,4 @@
-"""The tables: measured numbers, beside them the paper's."""
+"""The tables: measured numbers, beside them the paper's, and what they cost."""
 
 
 rule table:
@@ -6,9 +6,9 @@ rule table:
         metrics=lambda w: evaluations(w.task),
         published="config/published/{task}.csv",
     output:
-        csv="results/tables/{task}.csv",
-        md="results/tables/{task}.md",
-        tex="results/tables/{task}.tex",
+        csv="results/{task}/table.csv",
+        md="results/{task}/table.md",
+        tex="results/{task}/table.tex",
     log:
         "logs/{task}/table.log",
     benchmark:
@@ -44,3 +44,32 @@ rule costs:
         stages=lambda w, input: repeated("stages", input.stages),
     shell:
         "quark costs {params.stages} --out {output.csv} 2> {log}"
+
+
+# The table appears in results/tables/ when all that belongs to it is there: costs and tracking too.
+rule publish:
+    input:
+        csv=rules.table.output.csv,
+        md=rules.table.output.md,
+        tex=rules.table.output.tex,
+        costs=rules.costs.output.csv,
+        tracked=lambda w: tracked(w.task),
+    output:
+        csv="results/tables/{task}.csv",
+        md="results/tables/{task}.md",
+        tex="results/tables/{task}.tex",
+    log:
+        "logs/{task}/publish.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/publish.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=100,
+        runtime=10,
+    params:
+        folder="results/tables",
+    shell:
+        "for file in {input.csv} {input.md} {input.tex}; do"
+        " cp $file {params.folder}/{wildcards.task}.${{file##*.}}; done 2> {log}"

@@ -3,8 +3,7 @@
 
 rule track:
     input:
-        table="results/tables/{task}.csv",
-        costs="results/tables/{task}_cost.csv",
+        table=rules.table.output.csv,
         prompts=lambda w: [prompts(split)(w) for split in ("train", *CONFIG.tasks[w.task].splits)],
     output:
         mark="results/tracking/{task}/{method}/seed-{seed}.json",
