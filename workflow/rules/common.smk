@@ -1,6 +1,5 @@
 """Functions of the rules: the checked configuration, and which files a target needs."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ ITERATION = "results/{task}/quark/seed-{seed}/iteration-{iteration}"
 EVALUATION = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
 
 # The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+shell.prefix(f"set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
 
 try:
     # Snakemake lists the default last, although the others are laid over it.
@@ -62,11 +61,9 @@ def judge(wildcards):
     return f"resources/models/{CONFIG.tasks[wildcards.task].judge}"
 
 
-def prompts(split):
-    """A function that gives a split of the task's prompts; None: the rule's own split."""
-    return lambda wildcards: "resources/prompts/{}/{}.parquet".format(
-        CONFIG.tasks[wildcards.task].prompts, split or wildcards.split
-    )
+def prompts(wildcards):
+    """The folder of a task's prompts, a Parquet file for each split."""
+    return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
 def checkpoint_before(wildcards):
@@ -74,7 +71,10 @@ def checkpoint_before(wildcards):
     iteration = int(wildcards.iteration)
     if iteration == 0:
         return []
-    return ITERATION.format(**{**dict(wildcards), "iteration": iteration - 1}) + "/checkpoint"
+    return (
+        ITERATION.format(**{**dict(wildcards), "iteration": iteration - 1})
+        + "/checkpoint"
+    )
 
 
 def checkpoint_of(wildcards):
@@ -88,7 +88,7 @@ def checkpoint_of(wildcards):
 def so_far(name):
     """A function that gives file `name` of iterations 0 to the rule's own."""
     return lambda wildcards: [
-        ITERATION.format(**{**dict(wildcards), "iteration": i}) + f"/{name}"
+        f"{ITERATION}/{name}".format(**{**dict(wildcards), "iteration": i})
         for i in range(int(wildcards.iteration) + 1)
     ]
 
@@ -110,7 +110,8 @@ def evaluations(task):
     """The metrics in a table: split by split, method by method, seed by seed."""
     chosen = CONFIG.tasks[task]
     return [
-        EVALUATION.format(task=task, method=method, seed=seed, split=split) + "/metrics.json"
+        EVALUATION.format(task=task, method=method, seed=seed, split=split)
+        + "/metrics.json"
         for split in chosen.splits
         for method in chosen.methods
         for seed in CONFIG.seeds

@@ -3,7 +3,7 @@
 
 rule generate:
     input:
-        prompts=prompts(None),
+        prompts=prompts,
         model=model,
         checkpoint=checkpoint_of,
     output:
@@ -24,7 +24,7 @@ rule generate:
             settings.generate(CONFIG, w.task, w.method, int(w.seed), w.split)
         ),
     shell:
-        "quark sample --settings {params.settings:q} --prompts {input.prompts}"
+        "quark sample --settings {params.settings:q} --prompts {input.prompts}/{wildcards.split}.parquet"
         " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.generations} 2> {log}"
 

@@ -3,7 +3,7 @@
 
 rule sample:
     input:
-        prompts=prompts("train"),
+        prompts=prompts,
         model=model,
         checkpoint=checkpoint_before,
     output:
@@ -24,7 +24,7 @@ rule sample:
             settings.explore(CONFIG, w.task, int(w.seed), int(w.iteration))
         ),
     shell:
-        "quark sample --settings {params.settings:q} --prompts {input.prompts}"
+        "quark sample --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
         " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.samples} 2> {log}"
 
@@ -99,7 +99,9 @@ rule train:
         mem_mb=12000,
         runtime=720,
     params:
-        settings=lambda w: as_json(settings.train(CONFIG, w.task, int(w.seed), int(w.iteration))),
+        settings=lambda w: as_json(
+            settings.train(CONFIG, w.task, int(w.seed), int(w.iteration))
+        ),
     shell:
         "quark train --settings {params.settings:q} --pool {input.pool}"
         " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"

@@ -4,7 +4,7 @@
 rule track:
     input:
         table=rules.table.output.csv,
-        prompts=lambda w: [prompts(split)(w) for split in ("train", *CONFIG.tasks[w.task].splits)],
+        prompts=prompts,
     output:
         mark="results/tracking/{task}/{method}/seed-{seed}.json",
     log:
@@ -19,7 +19,13 @@ rule track:
         runtime=10,
     params:
         settings=as_json(CONFIG),
-        prompts=lambda w, input: repeated("prompts", input.prompts),
+        prompts=lambda w, input: repeated(
+            "prompts",
+            [
+                f"{input.prompts}/{s}.parquet"
+                for s in ("train", *CONFIG.tasks[w.task].splits)
+            ],
+        ),
     shell:
         "quark track --task {wildcards.task} --method {wildcards.method} --seed {wildcards.seed}"
         " --settings {params.settings:q} --results results --table {input.table}"
