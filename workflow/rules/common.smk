@@ -66,30 +66,30 @@ def prompts(wildcards):
     return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
+def of_iteration(wildcards, iteration, name):
+    """File `name` of one iteration of the rule's own task and seed."""
+    return f"{ITERATION}/{name}".format(
+        task=wildcards.task, seed=wildcards.seed, iteration=iteration
+    )
+
+
 def checkpoint_before(wildcards):
     """The checkpoint that an iteration starts from; the first starts from the base model."""
-    iteration = int(wildcards.iteration)
-    if iteration == 0:
-        return []
-    return (
-        ITERATION.format(**{**dict(wildcards), "iteration": iteration - 1})
-        + "/checkpoint"
-    )
+    before = int(wildcards.iteration) - 1
+    return [] if before < 0 else of_iteration(wildcards, before, "checkpoint")
 
 
 def checkpoint_of(wildcards):
     """The checkpoint that a method is evaluated with; the base model has none."""
     if wildcards.method == "base":
         return []
-    last = CONFIG.quark.iterations - 1
-    return f"results/{wildcards.task}/quark/seed-{wildcards.seed}/iteration-{last}/checkpoint"
+    return of_iteration(wildcards, CONFIG.quark.iterations - 1, "checkpoint")
 
 
 def so_far(name):
     """A function that gives file `name` of iterations 0 to the rule's own."""
     return lambda wildcards: [
-        f"{ITERATION}/{name}".format(**{**dict(wildcards), "iteration": i})
-        for i in range(int(wildcards.iteration) + 1)
+        of_iteration(wildcards, i, name) for i in range(int(wildcards.iteration) + 1)
     ]
 
 
@@ -106,12 +106,11 @@ def iteration_costs(task, method, seed):
     )
 
 
-def evaluations(task):
-    """The metrics in a table: split by split, method by method, seed by seed."""
+def evaluated(task, name):
+    """File `name` of all evaluations: split by split, method by method, seed by seed."""
     chosen = CONFIG.tasks[task]
     return [
-        EVALUATION.format(task=task, method=method, seed=seed, split=split)
-        + "/metrics.json"
+        f"{EVALUATION}/{name}".format(task=task, method=method, seed=seed, split=split)
         for split in chosen.splits
         for method in chosen.methods
         for seed in CONFIG.seeds
@@ -120,11 +119,7 @@ def evaluations(task):
 
 def all_costs(task):
     """What all stages of a task cost."""
-    evaluated = [
-        f"{metrics.removesuffix('metrics.json')}{stage}.json"
-        for metrics in evaluations(task)
-        for stage in ("generations", "scores", "likelihoods")
-    ]
+    stages = ("generations.json", "scores.json", "likelihoods.json")
     chosen = CONFIG.tasks[task].methods
     iterated = [
         cost
@@ -132,7 +127,7 @@ def all_costs(task):
         for seed in CONFIG.seeds
         for cost in iteration_costs(task, method, seed)
     ]
-    return iterated + evaluated
+    return iterated + [cost for stage in stages for cost in evaluated(task, stage)]
 
 
 def option(name, value):

@@ -3,7 +3,7 @@
 
 rule table:
     input:
-        metrics=lambda w: evaluations(w.task),
+        metrics=lambda w: evaluated(w.task, "metrics.json"),
         published="config/published/{task}.csv",
     output:
         csv="results/{task}/table.csv",

@@ -1,0 +1,104 @@
+"""Tiny models and settings that the tests share."""
+
+import os
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # exact comparisons: the CPU's numbers, on every machine
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import settings
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from quark.config import Sampling, Training
+from quark.lm import Policy
+
+torch.set_num_threads(1)
+settings.register_profile("tests", derandomize=True, deadline=None, database=None)
+settings.load_profile("tests")
+
+
+def gpt2() -> PreTrainedModel:
+    """Learnt positions, tied embeddings, one end id."""
+    config = GPT2Config(
+        vocab_size=101,
+        n_layer=2,
+        n_embd=32,
+        n_head=4,
+        n_positions=64,
+        bos_token_id=0,
+        eos_token_id=100,
+        initializer_range=0.3,  # logits far from uniform
+        embd_pdrop=0,
+        attn_pdrop=0,
+        resid_pdrop=0,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def llama() -> PreTrainedModel:
+    """Rotary positions, shared key heads, untied embeddings, two end ids."""
+    config = LlamaConfig(
+        vocab_size=101,
+        num_hidden_layers=2,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=[99, 100],
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(params=[gpt2, llama], ids=["gpt2", "llama"])
+def make_policy(request: pytest.FixtureRequest) -> Callable[..., Policy]:
+    """Makes float32 policies of one architecture; equal seeds give equal weights."""
+
+    def make(n_tokens: int = 3, seed: int = 0) -> Policy:
+        torch.manual_seed(seed)
+        policy = Policy(request.param(), n_tokens).eval()
+        policy.draw_reward_tokens(seed)
+        return policy
+
+    return make
+
+
+@pytest.fixture
+def policy(make_policy: Callable[..., Policy]) -> Policy:
+    return make_policy()
+
+
+@pytest.fixture
+def sampling() -> Sampling:
+    return Sampling(temperature=1, top_k=0, top_p=0.9, min_new_tokens=3, max_new_tokens=8)
+
+
+@pytest.fixture
+def training() -> Training:
+    return Training(
+        sequences=8,
+        batch=4,
+        learning_rate=1e-3,
+        token_learning_rate=1e-2,
+        warmup_steps=1,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        max_grad_norm=1.0,
+        kl_coef=0.05,
+        kl_direction="policy_to_base",
+        entropy_coef=0.06,
+        trained_layers=None,
+        quantile_shares=None,
+        gauge_prompts=2,
+    )

@@ -1,0 +1,264 @@
+"""The configuration: the shipped files load, and each fault is named with its file and remedy."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from quark import config as configuration
+from quark.config import Config, ConfigError, load, overlay
+
+ROOT = Path(__file__).parents[1]
+DEFAULT = ROOT / "config/config.yaml"
+SCALES = sorted((ROOT / "config/scale").glob("*.yaml"))
+
+
+def fault(tmp_path, text):
+    """The message when `text` is laid over the default; the file is called over.yaml."""
+    over = tmp_path / "over.yaml"
+    over.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load([DEFAULT, over])
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------- shipped files
+def test_the_default_stands_alone():
+    config = load([DEFAULT])
+    assert config.model_dump(mode="json") == Config.model_validate(
+        yaml.safe_load(DEFAULT.read_text())
+    ).model_dump(mode="json")
+    assert config.tasks["toxicity"].methods == ("base", "quark")
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda file: file.stem)
+def test_every_scale_lies_over_the_default(scale):
+    config, default = load([DEFAULT, scale]), load([DEFAULT])
+    assert config != default
+    assert config.quark.version == default.quark.version, "only the method's author raises it"
+
+
+def test_the_scale_of_tests_needs_no_network():
+    config = load([DEFAULT, ROOT / "config/scale/test.yaml"])
+    task = config.tasks["toxicity"]
+    assert config.models[task.model].random and config.models[task.judge].random
+    assert all(source.local for source in config.prompts[task.prompts].sources)
+
+
+def test_the_schema_is_up_to_date():
+    file = "workflow/schemas/config.schema.json"
+    assert json.loads((ROOT / file).read_text()) == Config.model_json_schema(), (
+        f"the typed configuration changed; run: quark schema --out {file}"
+    )
+
+
+# -------------------------------------------------------------------------------- unknown keys
+@pytest.mark.parametrize(
+    ("text", "key", "value", "nearest"),
+    [
+        ("{sedes: [1]}", "sedes", "[1]", "seeds"),
+        ("{quark: {iteration: 7}}", "quark.iteration", "7", "quark.iterations"),
+        (
+            "{quark: {training: {lerning_rate: 0.5}}}",
+            "quark.training.lerning_rate",
+            "0.5",
+            "quark.training.learning_rate",
+        ),
+        (
+            "{evaluation: {sampling: {topp: 0.3}}}",
+            "evaluation.sampling.topp",
+            "0.3",
+            "evaluation.sampling.top_p",
+        ),
+        (  # below a name that the user chose
+            "{tasks: {toxicity: {juge: x}}}",
+            "tasks.toxicity.juge",
+            "'x'",
+            "tasks.toxicity.judge",
+        ),
+        (
+            "{prompts: {rtp: {splits: {nontoxic: {promts: 3}}}}}",
+            "prompts.rtp.splits.nontoxic.promts",
+            "3",
+            "prompts.rtp.splits.nontoxic.prompts",
+        ),
+        (  # in an optional section
+            "{models: {m: {package: {nam: x}, licence: none}}}",
+            "models.m.package.nam",
+            "'x'",
+            "models.m.package.name",
+        ),
+        (  # in a list
+            "{prompts: {p: {sources: [{name: a, local: b, format: lines, licence: c, txt: d}]}}}",
+            "prompts.p.sources.0.txt",
+            "'d'",
+            "prompts.p.sources.0.text",
+        ),
+    ],
+)
+def test_an_unknown_key_is_named_with_file_value_and_nearest_key(
+    tmp_path, text, key, value, nearest
+):
+    line = f"{tmp_path}/over.yaml: {key} = {value}: no such key; did you mean {nearest}?"
+    assert f"  {line}" in fault(tmp_path, text).splitlines()
+
+
+def test_a_key_like_no_other_gets_no_guess(tmp_path):
+    assert fault(tmp_path, "{zzzqq: 1}").endswith("over.yaml: zzzqq = 1: no such key")
+
+
+def test_every_fault_is_named_at_once(tmp_path):
+    message = fault(tmp_path, "{sedes: [1], quark: {samples: 0, iteration: 2}}")
+    assert all(key in message for key in ("sedes", "quark.samples", "quark.iteration"))
+
+
+def test_every_section_refuses_unknown_keys():
+    def sections(model):
+        return [model, *(s for sub in model.__subclasses__() for s in sections(sub))]
+
+    for section in sections(configuration.Section):
+        assert section.model_config["extra"] == "forbid", section
+        assert section.model_config["frozen"], section
+        for field in section.model_fields.values():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                assert issubclass(inner, configuration.Section), f"{section}: {inner}"
+
+
+# --------------------------------------------------------------------------- impossible values
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{seeds: []}", "seeds = []"),
+        ("{precision: fp16}", "precision = 'fp16'"),
+        ("{quark: {iterations: 0}}", "quark.iterations = 0"),
+        ("{quark: {quantiles: 1}}", "quark.quantiles = 1"),
+        ("{quark: {samples: 1.5}}", "quark.samples = 1.5"),
+        ("{quark: {max_failed_scores: 1.1}}", "quark.max_failed_scores = 1.1"),
+        ("{quark: {training: {learning_rate: 0}}}", "quark.training.learning_rate = 0"),
+        ("{quark: {training: {learning_rate: .inf}}}", "quark.training.learning_rate = inf"),
+        ("{quark: {training: {kl_coef: .nan}}}", "quark.training.kl_coef = nan"),
+        ("{quark: {training: {kl_coef: -0.1}}}", "quark.training.kl_coef = -0.1"),
+        ("{quark: {training: {kl_direction: both}}}", "quark.training.kl_direction = 'both'"),
+        ("{evaluation: {sampling: {temperature: 0}}}", "evaluation.sampling.temperature = 0"),
+        ("{evaluation: {sampling: {top_p: 0}}}", "evaluation.sampling.top_p = 0"),
+        ("{evaluation: {samples: null}}", "evaluation.samples = None"),
+        (
+            "{evaluation: {sampling: {min_new_tokens: 21}}}",
+            "evaluation.sampling: min_new_tokens exceeds max_new_tokens",
+        ),
+        (
+            "{quark: {training: {quantile_shares: [0.5, 0.5]}}}",
+            "quark: training.quantile_shares needs one share for each quantile, sum 1",
+        ),
+        (
+            "{quark: {quantiles: 2, training: {quantile_shares: [0.5, 0.6]}}}",
+            "quark: training.quantile_shares needs one share for each quantile, sum 1",
+        ),
+        (
+            "{models: {m: {licence: none}}}",
+            "models.m: give exactly one of package, hub, local, random; got none",
+        ),
+        (
+            "{models: {smollm2-135m: {local: here}}}",  # over the default's package
+            "give exactly one of package, hub, local, random; got package and local",
+        ),
+        ("{models: {Big Model: {local: here, licence: none}}}", "models.Big Model"),
+        ("{models: {smollm2-135m: {package: {sha256: abc}}}}", "package.sha256 = 'abc'"),
+        (
+            "{prompts: {p: {sources: [{name: a, local: b, format: jsonl, licence: c}]}}}",
+            "format jsonl needs `text`",
+        ),
+        (
+            "{prompts: {rtp: {splits: {train: {prompts: 3}}}}}",
+            "splits must hold `validation` and must not hold `train`",
+        ),
+        ("{tasks: {politeness: {}}}", "tasks.politeness"),
+    ],
+)
+def test_an_impossible_value_is_named_with_its_file(tmp_path, text, expected):
+    line = next(line for line in fault(tmp_path, text).splitlines() if expected in line)
+    assert line.startswith(f"  {tmp_path}/over.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{tasks: {toxicity: {model: gtp2}}}", "tasks.toxicity.model is 'gtp2'"),
+        ("{tasks: {toxicity: {judge: gtp2}}}", "tasks.toxicity.judge is 'gtp2'"),
+        ("{tasks: {toxicity: {prompts: owt}}}", "tasks.toxicity.prompts is 'owt'"),
+        ("{tasks: {toxicity: {splits: [nontoxc]}}}", "nontoxc not among the splits of prompts.rtp"),
+    ],
+)
+def test_an_undeclared_name_is_named(tmp_path, text, expected):
+    assert expected in fault(tmp_path, text)
+
+
+def test_an_undeclared_name_comes_with_the_declared_ones(tmp_path):
+    message = fault(tmp_path, "{tasks: {toxicity: {model: gtp2}}}")
+    assert "declared are: smollm2-135m" in message
+
+
+def test_a_missing_key_is_named(tmp_path):
+    raw = yaml.safe_load(DEFAULT.read_text())
+    del raw["quark"]["samples"]
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"quark\.samples is missing; see config/README\.md"):
+        load([alone])
+
+
+# --------------------------------------------------------------------------------------- files
+def test_the_file_laid_over_last_is_blamed(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("{quark: {samples: 3}}")
+    second.write_text("{quark: {samples: 0}}")
+    with pytest.raises(ConfigError, match=r"second\.yaml: quark\.samples = 0"):
+        load([DEFAULT, first, second])
+    assert load([DEFAULT, second, first]).quark.samples == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "a configuration is a mapping"),
+        ("- 1", "a configuration is a mapping"),
+        ("{quark: ", "not valid YAML"),
+    ],
+)
+def test_a_file_that_holds_no_configuration_is_named(tmp_path, text, expected):
+    message = fault(tmp_path, text)
+    assert message.startswith(f"{tmp_path}/over.yaml: ") and expected in message
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such configuration file"):
+        load([DEFAULT, "gone.yaml"])
+
+
+# ------------------------------------------------------------------------------------- overlay
+def test_mappings_merge_and_all_else_is_replaced():
+    below = {"a": {"x": 1, "y": {"z": [1, 2]}}, "b": {"x": 1}, "c": 1}
+    above = {"a": {"y": {"z": [3]}, "w": 4}, "b": None, "c": {"x": 5}, "d": 6}
+    assert overlay(below, above) == {
+        "a": {"x": 1, "y": {"z": [3]}, "w": 4},
+        "b": None,
+        "c": {"x": 5},
+        "d": 6,
+    }
+
+
+def test_overlay_shares_nothing_with_what_it_was_made_from():
+    below, above = {"a": {"x": [1]}}, {"b": {"y": [2]}}
+    merged = overlay(below, above)
+    merged["a"]["x"].append(9)
+    merged["b"]["y"].append(9)
+    assert (below, above) == ({"a": {"x": [1]}}, {"b": {"y": [2]}})
+
+
+def test_a_loaded_configuration_cannot_be_changed():
+    config = load([DEFAULT])
+    with pytest.raises(ValueError, match="frozen"):
+        config.quark.samples = 9

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from quark import logprobs as module
+from quark.lm import Policy
+from quark.logprobs import response_logprobs
+from quark.sampling import PromptTooLongError
+
+PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
+RESPONSES: list[list[list[int]]] = [[[3, 4, 5, 100], [], [9]], [[1, 2]], [], [[5], [6, 7, 8]]]
+NAMES = ["one", "long", "token", "same"]
+
+
+@torch.no_grad()
+def plain(policy: Policy, prompt: list[int], response: list[int]) -> float:
+    """One full forward pass in float64, summed token by token."""
+    ids = torch.tensor([prompt + response])
+    logits = policy.lm(inputs_embeds=policy.embed(ids)).logits[0]
+    log_p = logits.log_softmax(-1)
+    start = len(prompt) - 1
+    return sum(float(log_p[start + t, token]) for t, token in enumerate(response))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 256])
+def test_equals_a_plain_pass(policy: Policy, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", rows)
+    responses = [*RESPONSES[:2], [[4, 4], [5]], RESPONSES[3]]
+    found = response_logprobs(policy, PROMPTS, responses, names=NAMES, memory_mb=4000)
+    policy.double()
+    for prompt, several, sums in zip(PROMPTS, responses, found, strict=True):
+        assert sums.dtype == np.float64
+        expected = [plain(policy, prompt, response) for response in several]
+        # two layers in float32 round logits of size 10 by some 1e-6; at most four are summed
+        np.testing.assert_allclose(sums, expected, atol=1e-4)
+    assert found[0][1] == 0
+
+
+def test_no_response(policy: Policy) -> None:
+    found = response_logprobs(policy, PROMPTS, RESPONSES, names=NAMES, memory_mb=4000)
+    assert [len(sums) for sums in found] == [3, 1, 0, 2]
+    empty = [[[]], [[], []], [], [[]]]
+    found = response_logprobs(policy, PROMPTS, empty, names=NAMES, memory_mb=4000)
+    assert [sums.tolist() for sums in found] == [[0], [0, 0], [], [0]]
+
+
+def test_reward_token_counts(policy: Policy) -> None:
+    prompts = [policy.condition([5, 6], token) for token in (None, 0, 1)]
+    responses = [[[7, 8]]] * 3
+    found = response_logprobs(policy, prompts, responses, names=list("abc"), memory_mb=4000)
+    assert len({float(sums[0]) for sums in found}) == 3
+
+
+def test_prompt_too_long(policy: Policy) -> None:
+    with pytest.raises(PromptTooLongError, match="prompt odd has 62 tokens"):
+        response_logprobs(policy, [[1] * 62], [[[1, 2, 3]]], names=["odd"], memory_mb=4000)

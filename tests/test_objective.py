@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from quark.objective import Coefficients, Direction, TokenTerms, fused_token_loss, token_loss
+
+T, V, D = 9, 101, 32
+both_directions = pytest.mark.parametrize("direction", ["policy_to_base", "base_to_policy"])
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def oracle(z_p: Tensor, z_q: Tensor, targets: Tensor, weigh: Coefficients) -> list[list[float]]:
+    """Loss, lm, kl and entropy of each position in float64, one position at a time."""
+    rows = []
+    for z, base, y in zip(z_p.double().numpy(), z_q.double().numpy(), targets, strict=True):
+        p, q = np.exp(z) / np.exp(z).sum(), np.exp(base) / np.exp(base).sum()
+        to_base = weigh.kl_direction == "policy_to_base"
+        kl = np.sum(p * np.log(p / q)) if to_base else np.sum(q * np.log(q / p))
+        lm, entropy = -np.log(p[y]), -np.sum(p * np.log(p))
+        rows.append([lm + weigh.kl * kl - weigh.entropy * entropy, lm, kl, entropy])
+    return np.transpose(rows).tolist()
+
+
+@both_directions
+def test_terms_by_hand(direction: Direction) -> None:
+    z_p, z_q, y = 3 * normal(T, V), 3 * normal(T, V, seed=1), torch.arange(T) * 7
+    weigh = Coefficients(0.3, 0.2, direction)
+    found = token_loss(z_p, z_q, y, weigh)
+    # float32 sums of 101 terms of size up to 20: absolute error near 101 * 20 * 6e-8 at worst
+    np.testing.assert_allclose(torch.stack(found).numpy(), oracle(z_p, z_q, y, weigh), atol=1e-4)
+
+
+@both_directions
+def test_kl_is_zero_between_equals_and_positive_else(direction: Direction) -> None:
+    z, y, weigh = 3 * normal(T, V), torch.zeros(T, dtype=torch.long), Coefficients(1, 0, direction)
+    assert token_loss(z, z, y, weigh).kl.tolist() == [0] * T
+    shifted = token_loss(z, z + 5, y, weigh).kl  # the same law
+    assert shifted.abs().max() < 1e-5  # log-softmax rounds logits of size 15 by 1e-6
+    assert (token_loss(z, normal(T, V, seed=1), y, weigh).kl > 0.1).all()
+
+
+@both_directions
+@pytest.mark.parametrize("chunk", [1, 4, 9, 128])
+def test_fused_equals_plain(direction: Direction, chunk: int) -> None:
+    hidden, head = normal(T, D).requires_grad_(), normal(V, D, seed=1).requires_grad_()
+    base_hidden, base_head = normal(T, D, seed=2), normal(V, D, seed=3)
+    y, weigh = torch.arange(T) * 11, Coefficients(0.3, 0.2, direction)
+    plain = token_loss(hidden @ head.T, base_hidden @ base_head.T, y, weigh)
+    expected = torch.autograd.grad(plain.loss.sum() * 0.37, [hidden, head])
+
+    total, terms = fused_token_loss(hidden, head, base_hidden, base_head, y, weigh, chunk)
+    found = torch.autograd.grad(total * 0.37, [hidden, head])
+
+    # The same float32 sums in another order; values and gradients are of size 1 to 100.
+    torch.testing.assert_close(torch.stack(terms), torch.stack(plain), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(total, plain.loss.sum(), atol=1e-4, rtol=1e-5)
+    for gradient, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_frozen_head() -> None:
+    hidden, head, y = normal(T, D).requires_grad_(), normal(V, D, seed=1), torch.arange(T)
+    weigh = Coefficients(0.3, 0.2, "policy_to_base")
+    total, terms = fused_token_loss(hidden, head, hidden.detach() + 1, head, y, weigh)
+    total.backward()
+    plain = hidden.detach().requires_grad_()
+    token_loss(plain @ head.T, (plain.detach() + 1) @ head.T, y, weigh).loss.sum().backward()
+    assert head.grad is None
+    assert hidden.grad is not None and plain.grad is not None
+    torch.testing.assert_close(hidden.grad, plain.grad, atol=1e-4, rtol=1e-4)  # as above
+    assert isinstance(terms, TokenTerms) and not any(term.requires_grad for term in terms)

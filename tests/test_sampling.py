@@ -1,0 +1,96 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from quark import sampling as module
+from quark.config import Sampling
+from quark.lm import Policy
+from quark.nucleus import UNIFORMS, draw
+from quark.sampling import PromptTooLongError, sample
+from quark.seeds import stream
+
+PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
+NAMES = ["one", "long", "token", "same"]
+
+
+def run(policy: Policy, sampling: Sampling, samples: int = 5, **changed: Any) -> Any:
+    arguments = {"prompts": PROMPTS, "names": NAMES, "seed_name": "1/test", "memory_mb": 4000}
+    arguments |= changed
+    return dict(sample(policy, samples=samples, sampling=sampling, **arguments))
+
+
+@torch.no_grad()
+def plain(policy: Policy, prompt: list[int], row: str, sampling: Sampling) -> list[int]:
+    """One continuation by full forward passes, without cache, padding or batch."""
+    time = sampling.max_new_tokens
+    uniforms = stream("1/test", row).random((time, UNIFORMS), dtype=np.float32)
+    how = sampling.model_dump(include={"temperature", "top_k", "top_p"})
+    written: list[int] = []
+    for t in range(time):
+        ids = torch.tensor([prompt + written])
+        logits = policy.lm(inputs_embeds=policy.embed(ids)).logits[:, -1]
+        if t < sampling.min_new_tokens:
+            logits[:, policy.end_ids] = -torch.inf
+        written.append(int(draw(logits, torch.from_numpy(uniforms[t : t + 1]), **how)))
+        if written[-1] in policy.end_ids:
+            break
+    return written
+
+
+def test_equals_a_plain_loop(policy: Policy, sampling: Sampling) -> None:
+    # Equal token by token: rounding could flip one draw in 1e5, but the seed is fixed.
+    policy.lm.generation_config.eos_token_id = list(range(80, 101))
+    found = run(policy, sampling)
+    for place, (prompt, name) in enumerate(zip(PROMPTS, NAMES, strict=True)):
+        expected = [plain(policy, prompt, f"{name}/{j}", sampling) for j in range(5)]
+        assert found[place] == expected
+        assert len({ids[0] for ids in expected}) > 1  # samples of a prompt differ at once
+
+
+@pytest.mark.parametrize("rows", [1, 10])
+def test_batches_change_nothing(
+    policy: Policy, sampling: Sampling, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    expected = run(policy, sampling)
+    monkeypatch.setattr(module, "MAX_ROWS", rows)
+    assert run(policy, sampling) == expected
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "rows_for_sampling", lambda *_: rows)
+    assert run(policy, sampling) == expected
+
+
+def test_order_of_prompts_changes_nothing(policy: Policy, sampling: Sampling) -> None:
+    expected = run(policy, sampling)
+    turned = run(policy, sampling, prompts=PROMPTS[::-1], names=NAMES[::-1])
+    assert sorted(turned) == [0, 1, 2, 3]
+    assert [turned[3 - place] for place in range(4)] == [expected[place] for place in range(4)]
+
+
+def test_a_stream_has_its_name(policy: Policy, sampling: Sampling) -> None:
+    assert run(policy, sampling, seed_name="2/test") != run(policy, sampling)
+
+
+def test_end_ids(policy: Policy, sampling: Sampling) -> None:
+    ends = set(range(60))  # about every second token
+    policy.lm.generation_config.eos_token_id = sorted(ends)
+    responses = [ids for several in run(policy, sampling, samples=20).values() for ids in several]
+    lengths = [len(ids) for ids in responses]
+    assert min(lengths) == sampling.min_new_tokens + 1 and max(lengths) > min(lengths)
+    for ids in responses:
+        assert not ends & set(ids[:-1])  # cut after the first; none before the minimum
+        assert ids[-1] in ends or len(ids) == sampling.max_new_tokens
+
+
+def test_no_end_id(policy: Policy, sampling: Sampling) -> None:
+    policy.lm.generation_config.eos_token_id = None
+    assert {len(ids) for several in run(policy, sampling).values() for ids in several} == {8}
+
+
+@pytest.mark.parametrize("length", [0, 57])
+def test_prompt_too_long(policy: Policy, sampling: Sampling, length: int) -> None:
+    text = f"prompt odd has {length} tokens; the model's context leaves room for 1 to 56"
+    with pytest.raises(PromptTooLongError, match=text):
+        run(policy, sampling, prompts=[[1], [1] * length], names=["fine", "odd"])
+    assert len(run(policy, sampling, prompts=[[1] * 56], names=["full"])[0]) == 5

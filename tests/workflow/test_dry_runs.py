@@ -1,0 +1,92 @@
+"""What Snakemake would run after a change: all that depends on it, and nothing else."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = "results/toxicity/quark/seed-1/iteration-{}/checkpoint"
+# The jobs of one evaluated method, at one split, before the table.
+EVALUATED = {"generate": 1, "score_generations": 1, "judge": 1, "evaluate": 1}
+TABLE = {"table": 1}
+
+
+def times(count, jobs):
+    return {rule: count * number for rule, number in jobs.items()}
+
+
+def test_after_a_finished_run_there_is_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.run("--dry-run")
+
+
+def test_evaluation_prompts_rerun_the_evaluation_only(finished):
+    over = finished.configure("prompts.yaml", {"evaluation": {"prompts": 3}})
+    assert finished.planned(config=(over,)) == times(2, EVALUATED) | TABLE
+
+
+def test_the_learning_rate_reruns_training_and_what_follows(finished):
+    over = finished.configure("rate.yaml", {"quark": {"training": {"learning_rate": 0.5}}})
+    following = {"sample": 1, "score": 1, "quantize": 1}  # iteration 1; iteration 0's stay
+    expected = {"train": 2} | following | EVALUATED | TABLE
+    assert finished.planned(config=(over,)) == expected
+
+
+def test_threads_and_memory_rerun_nothing(finished):
+    options = ("--set-threads", "train=1", "--set-resources", "train:mem_mb=9000")
+    assert not finished.planned(*options)
+
+
+def test_a_forced_training_reruns_what_follows_only(finished):
+    last = CHECKPOINT.format(1)
+    expected = {"train": 1} | EVALUATED | TABLE
+    assert finished.planned("--forcerun", last) == expected
+
+
+def test_another_seed_leaves_the_first_alone(finished):
+    over = finished.configure("seeds.yaml", {"seeds": [1, 2]})
+    planned = finished.planned(config=(over,))
+    stages = dict.fromkeys(("sample", "score", "quantize", "train"), 2)
+    assert planned == stages | times(2, EVALUATED) | TABLE
+
+
+# ------------------------------------------------------------------------ faults before any job
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            {"quark": {"training": {"lerning_rate": 0.1}}},
+            "quark.training.lerning_rate = 0.1: no such key; did you mean "
+            "quark.training.learning_rate?",
+        ),
+        # the default has this key too: the file laid over it is to blame
+        ({"quark": {"samples": 0}}, "quark.samples = 0: Input should be greater than"),
+    ],
+)
+def test_a_fault_in_the_configuration_stops_before_any_job(empty, content, expected):
+    over = empty.configure("over.yaml", content)
+    printed = empty.run(config=(over,), fails=True)
+    assert f"{empty.folder}/over.yaml: {expected}" in printed
+    assert "rule " not in printed and not (empty.folder / "results").exists()
+
+
+def test_a_dry_run_plans_every_job_once_and_makes_nothing(empty):
+    stages = dict.fromkeys(("sample", "score", "quantize", "train"), 2)
+    fetched = {"fetch_model": 1, "fetch_prompts_handmade": 1}
+    assert empty.planned() == fetched | stages | times(2, EVALUATED) | TABLE
+    assert not (empty.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["snakemake", "--lint"], ["snakefmt", "--check", "workflow", "Snakefile"]]
+)
+def test_the_rules_are_clean(command):
+    program = Path(sys.executable).with_name(command[0])
+    found = subprocess.run(
+        [program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
