@@ -85,7 +85,7 @@ def write(
         table.validate(full=True)
     except pa.ArrowInvalid as error:
         raise TableError(f"{target}: {error}") from None
-    _refuse_nulls(table, str(target))
+    _refuse_nulls(table, schema, str(target))
     with whole(target) as made:
         pq.write_table(table, made, compression="zstd")
 
@@ -100,12 +100,12 @@ def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = 
         raise TableError(f"{source}: no such file")
     names = list(columns or schema.names)
     try:
+        missing = set(names) - set(pq.read_schema(source).names)
+        if missing:
+            raise TableError(f"{source}: no column {', '.join(sorted(missing))}")
         table = pq.read_table(source, columns=names)
     except pa.ArrowInvalid as error:
         raise TableError(f"{source}: not a Parquet file: {error}") from None
-    missing = set(names) - set(table.column_names)
-    if missing:
-        raise TableError(f"{source}: no column {', '.join(sorted(missing))}")
     if not table.num_rows:
         raise TableError(f"{source}: has no rows; delete it to have it made again")
     for name in names:
@@ -114,7 +114,7 @@ def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = 
                 f"{source}: column {name} is {table.schema.field(name).type}, "
                 f"expected {schema.field(name).type}"
             )
-    _refuse_nulls(table.cast(pa.schema([schema.field(n) for n in names])), str(source))
+    _refuse_nulls(table, schema, str(source))
     return table
 
 
@@ -125,8 +125,8 @@ def about(source: Path | str) -> dict[str, Any]:
     return content
 
 
-def _refuse_nulls(table: pa.Table, file: str) -> None:
-    for field in table.schema:
-        if not field.nullable and table[field.name].null_count:
-            row = table[field.name].is_null().index(True).as_py()
-            raise TableError(f"{file}: row {row}: column {field.name} is null")
+def _refuse_nulls(table: pa.Table, schema: pa.Schema, file: str) -> None:
+    for name in table.column_names:
+        if not schema.field(name).nullable and table[name].null_count:
+            row = table[name].is_null().index(True).as_py()
+            raise TableError(f"{file}: row {row}: column {name} is null")

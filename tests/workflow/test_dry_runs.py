@@ -1,7 +1,5 @@
 """What Snakemake would run after a change: all that depends on it, and nothing else."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path

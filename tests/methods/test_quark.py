@@ -1,0 +1,278 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from quark import checkpoint as checkpoints
+from quark.config import Training
+from quark.lm import Policy
+from quark.methods import quark as method
+from quark.methods.quark import Rows, learn, learning_rate_factor, split_pool, training_order
+from quark.objective import Coefficients, fused_token_loss, token_loss
+from quark.seeds import stream
+
+Make = Callable[..., Policy]
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """Eight rows of unlike lengths in three quantiles, one with an end id."""
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(1, 90, n).tolist() for n in (1, 4, 2, 6, 3, 1, 5, 2)]
+    responses = [rng.integers(1, 90, n).tolist() for n in (5, 1, 3, 2, 6, 4, 1, 2)]
+    responses[3][-1] = 100
+    quantile = np.array([0, 1, 2, 0, 1, 2, 0, 1], dtype=np.int32)
+    return Rows([f"row{i}" for i in range(8)], prompts, responses, quantile)
+
+
+def changed(training: Training, **keys: Any) -> Training:
+    return Training.model_validate(training.model_dump() | keys)
+
+
+def run(policy: Policy, base: Policy, rows: Rows, training: Training, **keys: Any) -> Any:
+    arguments = {"iteration": 0, "iterations": 1, "seed_name": "1/test", "resume": None} | keys
+    return learn(policy, base, rows, training, precision="fp32", memory_mb=4000, **arguments)
+
+
+def plain_gradients(policy: Policy, base: Policy, rows: Rows, training: Training) -> float:
+    """Backward of the mean objective per token from full logits, one row at a time; the loss."""
+    weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
+    losses = []
+    for prompt, response, k in zip(rows.prompts, rows.responses, rows.quantile, strict=True):
+        ids = torch.tensor([[101 + int(k), *prompt, *response]])
+        logits = policy.lm(inputs_embeds=policy.embed(ids)).logits[0, len(prompt) : -1]
+        base_logits = base.lm(ids[:, 1:]).logits[0, len(prompt) - 1 : -1].detach()
+        losses.append(token_loss(logits, base_logits, torch.tensor(response), weigh).loss)
+    loss = torch.cat(losses).mean()
+    loss.backward()
+    return float(loss.detach())
+
+
+def plain_learn(
+    policy: Policy, base: Policy, batches: list[Rows], rates: list[float], training: Training
+) -> list[float]:
+    """Steps of one Adam at the given factors of its two learning rates, written out."""
+    model = list(policy.lm.parameters())
+    groups = [{"params": model}, {"params": [policy.reward_tokens]}]
+    optimizer = torch.optim.Adam(groups, betas=training.betas, eps=training.eps)
+    losses = []
+    for batch, rate in zip(batches, rates, strict=True):
+        optimizer.zero_grad()
+        losses.append(plain_gradients(policy, base, batch, training))
+        gradients = [p.grad for p in policy.parameters() if p.grad is not None]
+        norm = sum(float(g.double().square().sum()) for g in gradients) ** 0.5
+        for gradient in gradients:
+            gradient *= min(1, (training.max_grad_norm or np.inf) / norm)
+        optimizer.param_groups[0]["lr"] = training.learning_rate * rate
+        optimizer.param_groups[1]["lr"] = training.token_learning_rate * rate
+        optimizer.step()
+    return losses
+
+
+def same_parameters(one: Policy, other: Policy, atol: float) -> None:
+    for (name, found), wanted in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, atol=atol, rtol=0, msg=lambda m, n=name: n + m)
+
+
+def same_gradients(one: Policy, other: Policy) -> None:
+    for (name, found), wanted in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert found.grad is not None and wanted.grad is not None, name
+        # float32 sums in another order; gradients here are at most of size 10
+        torch.testing.assert_close(found.grad, wanted.grad, atol=1e-5, rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------- which rows
+def pool(iterations: int) -> pa.Table:
+    names = [(i, f"p{j}") for i in range(iterations) for j in range(10)]
+    return pa.table(
+        {
+            "row_id": [f"{i}/{p}/0" for i, p in names],
+            "prompt_id": [p for _, p in names],
+            "prompt_ids": [[1, 2]] * len(names),
+            "response_ids": [[3]] * len(names),
+            "quantile": pa.array([n % 2 for n in range(len(names))], pa.int32()),
+        }
+    )
+
+
+def test_held_out_prompts_are_the_same_in_every_iteration() -> None:
+    held_out = []
+    for iterations in (1, 3):
+        trained, held = split_pool(pool(iterations), gauge_prompts=3, seed=1)
+        assert len(trained.ids) == 7 * iterations and len(held.ids) == 3 * iterations
+        prompts = [{name.split("/")[1] for name in part.ids} for part in (trained, held)]
+        assert not prompts[0] & prompts[1]
+        held_out.append(prompts[1])
+    assert held_out[0] == held_out[1]
+    with pytest.raises(ValueError, match="gauge_prompts = 10 leaves none"):
+        split_pool(pool(1), gauge_prompts=10, seed=1)
+
+
+def test_no_row_twice_before_all_once(training: Training) -> None:
+    quantile = np.arange(10, dtype=np.int32) % 5
+    order = training_order(quantile, changed(training, sequences=25), stream("order"))
+    assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
+    assert len(set(order[20:])) == 5
+    assert order.tolist() != sorted(order)
+
+
+def test_quantile_shares(training: Training) -> None:
+    quantile = np.repeat(np.arange(3), [10, 10, 4]).astype(np.int32)
+    wanted = changed(training, sequences=20, quantile_shares=(0.5, 0, 0.5))
+    order = training_order(quantile, wanted, stream("order"))
+    assert np.bincount(quantile[order], minlength=3).tolist() == [10, 0, 10]
+    times = np.bincount(order, minlength=24)
+    assert times[:20].tolist() == [1] * 10 + [0] * 10
+    assert sorted(times[20:]) == [2, 2, 3, 3]
+
+
+def test_learning_rate_factor() -> None:
+    found = [learning_rate_factor(step, 3, 8) for step in range(9)]
+    # warm-up in quarters, then down by fifths from 1
+    assert found == [0.25, 0.5, 0.75, 1, 0.8, 0.6, 0.4, 0.2, 0]
+    assert learning_rate_factor(0, 0, 1) == 1
+
+
+# ------------------------------------------------------------------------------- the step
+@pytest.mark.parametrize("direction", ["policy_to_base", "base_to_policy"])
+@pytest.mark.parametrize("max_grad_norm", [None, 0.1])
+def test_learning_equals_plain_steps(
+    make_policy: Make,
+    rows: Rows,
+    training: Training,
+    direction: str,
+    max_grad_norm: float | None,
+) -> None:
+    # A large eps: with 1e-8, Adam makes whole steps of gradients that are nothing but rounding.
+    training = changed(training, kl_direction=direction, max_grad_norm=max_grad_norm, eps=1e-3)
+    base = make_policy(0, seed=1)  # far from the policy, so that the KL counts
+    policy, plain = make_policy(), make_policy()
+    _, step, curve = run(policy, base, rows, training)
+
+    order = training_order(rows.quantile, training, stream("1/test", "order")).tolist()
+    batches = [rows.take(order[:4]), rows.take(order[4:])]
+    losses = plain_learn(plain, base, batches, [0.5, 1.0], training)
+    assert step == 2
+    np.testing.assert_allclose([s["loss"] for s in curve], losses, rtol=1e-5)  # float32 sums
+    # gradients agree to 1e-5 of eps = 1e-3, so a step of 1e-2 agrees to 1e-4 of itself twice over
+    same_parameters(policy, plain, atol=2e-6)
+    assert not torch.equal(policy.reward_tokens, make_policy().reward_tokens)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_micro_batches_add_up(make_policy: Make, rows: Rows, training: Training, size: int) -> None:
+    base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
+    terms = method._Step(policy, base, training, "fp32", size)(rows)
+    assert terms["loss"] == pytest.approx(plain_gradients(plain, base, rows, training), rel=1e-5)
+    assert terms["tokens"] == 24
+    same_gradients(policy, plain)
+
+
+def test_out_of_memory_halves_the_micro_batch(
+    make_policy: Make,
+    rows: Rows,
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def tight(hidden: torch.Tensor, *rest: Any) -> Any:
+        if len(hidden) > 11:  # the first four rows pass, the second four do not
+            raise torch.OutOfMemoryError("full")
+        return fused_token_loss(hidden, *rest)
+
+    base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
+    monkeypatch.setattr(method, "fused_token_loss", tight)
+    step = method._Step(policy, base, training, "fp32", 4)
+    with caplog.at_level(logging.WARNING):
+        step(rows)
+    assert step.rows == 2 and "going on with 2 rows" in caplog.text
+    plain_gradients(plain, base, rows, training)
+    same_gradients(policy, plain)
+
+
+def test_out_of_memory_with_one_row_is_an_error(
+    make_policy: Make, rows: Rows, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(method, "fused_token_loss", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        method._Step(make_policy(), make_policy(0), training, "fp32", 8)(rows)
+
+
+def test_nan_names_the_rows(make_policy: Make, rows: Rows, training: Training) -> None:
+    policy = make_policy()
+    with torch.no_grad():
+        policy.reward_tokens[1] = torch.nan
+    step = method._Step(policy, make_policy(0), training, "fp32", 8)
+    with pytest.raises(method.NonFiniteLossError, match=r"loss is nan.*Rows: row1, row2$"):
+        step(rows.take([1, 2]))
+
+
+def test_only_top_layers_learn(make_policy: Make, rows: Rows, training: Training) -> None:
+    policy, before = make_policy(), make_policy()
+    moments, *_ = run(policy, make_policy(0), rows, changed(training, trained_layers=1))
+    pairs = zip(policy.named_parameters(), before.parameters(), strict=True)
+    learnt = {name for (name, now), then in pairs if not torch.equal(now, then)}
+    assert "reward_tokens" in learnt and len(learnt) > 5
+    assert all(".1." in name for name in learnt - {"reward_tokens"})
+    assert learnt <= set(moments)
+
+
+def test_resumed_iterations_equal_one_run(
+    make_policy: Make, rows: Rows, training: Training, tmp_path: Path
+) -> None:
+    """Two iterations with files between them against four plain steps of a single Adam."""
+    training = changed(training, eps=1e-3)  # as above
+    model, between = tmp_path / "model", tmp_path / "checkpoint"
+    policy, plain, base = make_policy(), make_policy(), make_policy(0)
+    base.lm.save_pretrained(model)
+    (model / "manifest.json").write_text('{"sha256": "abc"}')
+
+    moments, step, _ = run(policy, base, rows, training, iterations=2)
+    checkpoints.save(between, policy, moments, step=step, iteration=0, model=model)
+    policy = checkpoints.load_policy(model, between, "fp32")
+    resume = checkpoints.load_moments(between), checkpoints.read_about(between)["step"]
+    later = {"iteration": 1, "iterations": 2, "seed_name": "2/test"}
+    _, step, curve = run(policy, base, rows, training, resume=resume, **later)
+
+    assert step == 4 and [s["step"] for s in curve] == [2, 3]
+    orders = [
+        training_order(rows.quantile, training, stream(name, "order")).tolist()
+        for name in ("1/test", "2/test")
+    ]
+    batches = [rows.take(part) for order in orders for part in (order[:4], order[4:])]
+    plain_learn(plain, base, batches, [1 / 2, 1, 2 / 3, 1 / 3], training)
+    same_parameters(policy, plain, atol=4e-6)  # as above, for four steps
+
+
+def test_tokens_learn_their_quantile(make_policy: Make, training: Training) -> None:
+    """The best responses hold token 7, the worst token 9; the others token 8."""
+    rng = np.random.default_rng(0)
+    quantile = (np.arange(96) % 3).astype(np.int32)
+    prompts = rng.integers(20, 90, (96, 3)).tolist()
+    responses = [[{0: 7, 1: 8, 2: 9}[int(k)], 30] for k in quantile]
+    rows = Rows(list(map(str, range(96))), prompts, responses, quantile)
+    held_out, taught = rows.take(range(24)), rows.take(range(24, 96))
+    policy, base = make_policy(), make_policy(0)
+    before = method.gauge(policy, held_out, 3, "fp32", 4000)
+    wanted = changed(training, sequences=1600, batch=16, learning_rate=1e-2, max_grad_norm=None)
+    run(policy, base, taught, wanted)
+    after = method.gauge(policy, held_out, 3, "fp32", 4000)
+    assert before is not None and after is not None
+    for kind in ("best", "worst"):
+        assert after[kind] > max(before[kind], 3 * after[f"{kind}_se"], 1)
+    with torch.no_grad():
+        ids = torch.tensor([policy.condition([50, 51, 52], k) for k in (0, 2)])
+        best, worst = (policy.hidden(ids).last_hidden_state[:, -1] @ policy.head.T).softmax(-1)
+    assert best[7] > 0.5 > best[9] and worst[9] > 0.5 > worst[7]
+
+
+def test_gauge_needs_rows_of_both_kinds(policy: Policy, rows: Rows) -> None:
+    assert method.gauge(policy, rows.take([0, 3, 6]), 3, "fp32", 4000) is None

@@ -1,0 +1,34 @@
+import re
+from collections.abc import Callable
+
+import pytest
+
+from quark.lm import Policy
+from quark.memory import rows_for_sampling, rows_for_training
+
+ways = pytest.mark.parametrize("rows_for", [rows_for_sampling, rows_for_training])
+
+
+@ways
+def test_more_memory_more_rows(rows_for: Callable[..., int], policy: Policy) -> None:
+    assert rows_for(policy, 20, 4000) > rows_for(policy, 20, 2000) > 0
+    assert rows_for(policy, 20, 2000) > rows_for(policy, 40, 2000)
+
+
+@ways
+def test_the_memory_an_error_asks_for_is_enough(
+    rows_for: Callable[..., int], policy: Policy
+) -> None:
+    with pytest.raises(MemoryError, match=r"100 MB granted, .*raise mem_mb") as caught:
+        rows_for(policy, 4000, 100)
+    found = re.search(r"(\d+) MB needed", str(caught.value))
+    assert found and rows_for(policy, 4000, int(found[1])) >= 1
+
+
+def test_bytes_of_a_row(policy: Policy) -> None:
+    width = {"gpt2": 32, "llama": 16}[
+        policy.lm.config.model_type
+    ]  # 2 of 4 heads are keys' in llama
+    row = 2 * 2 * width * 4 * 1000 + 6 * 4 * 101  # keys and values, 2 layers, 4 bytes; logits
+    weights = 4 * sum(p.numel() for p in policy.parameters())
+    assert rows_for_sampling(policy, 1000, 1600) == (100 * 2**20 - weights) // row

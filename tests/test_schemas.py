@@ -1,0 +1,66 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from quark.schemas import SCORES, TableError, about, read, write
+
+COLUMNS: dict[str, Any] = {"row_id": ["a", "b"], "prompt_id": ["p", "p"], "score": [0.5, None]}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    write(file, SCORES, dict(reversed(COLUMNS.items())), about={"scorer": "x"})
+    table = read(file, SCORES)
+    assert table.to_pydict() == COLUMNS and table.column_names == SCORES.names
+    assert read(file, SCORES, ["score"]).column_names == ["score"]
+    assert about(file) == {"scorer": "x"}
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / name, SCORES, COLUMNS)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extra": [1, 2]}, "columns .*'extra'"),
+        ({"row_id": ["a", None]}, "row 1: column row_id is null"),
+        ({"score": [1.0]}, "scores.parquet"),
+    ],
+)
+def test_write_refuses(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    file = tmp_path / "scores.parquet"
+    with pytest.raises(TableError, match=message):
+        write(file, SCORES, COLUMNS | change)
+    assert not file.exists()
+    with pytest.raises(TableError, match="expected"):
+        write(file, SCORES, {"row_id": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"row_id": ["a"], "prompt_id": ["p"]}, "no column score"),
+        (COLUMNS | {"score": ["high", "low"]}, "column score is string, expected double"),
+        (COLUMNS | {"prompt_id": [None, "p"]}, "row 0: column prompt_id is null"),
+        (pa.table(COLUMNS).slice(0, 0), "has no rows"),
+    ],
+)
+def test_read_refuses(tmp_path: Path, columns: Any, message: str) -> None:
+    file = tmp_path / "scores.parquet"
+    pq.write_table(pa.table(columns), file)
+    with pytest.raises(TableError, match=f"{file}: .*{message}"):
+        read(file, SCORES)
+
+
+def test_read_refuses_what_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="none: no such file"):
+        read(tmp_path / "none", SCORES)
+    (tmp_path / "text").write_text("row_id,score")
+    with pytest.raises(TableError, match="text: not a Parquet file"):
+        read(tmp_path / "text", SCORES)
