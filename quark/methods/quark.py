@@ -164,14 +164,22 @@ def training_order(
 
     Rows come from the whole pool alike, or by `training.quantile_shares`; none comes a second time
     before all others of its kind have come once.
+
+    Raises:
+        ValueError: a quantile with a share has no row.
     """
     if training.quantile_shares is None:
         return _deal(np.arange(len(quantile)), training.sequences, rng)
     bounds = np.round(np.cumsum([0.0, *training.quantile_shares]) * training.sequences).astype(int)
-    dealt = [
-        _deal(np.flatnonzero(quantile == k), count, rng)
-        for k, count in enumerate(np.diff(bounds).tolist())
-    ]
+    dealt = []
+    for k, count in enumerate(np.diff(bounds).tolist()):
+        places = np.flatnonzero(quantile == k)
+        if count and not len(places):
+            raise ValueError(
+                f"training.quantile_shares asks for {count} rows of quantile {k}, but all of its "
+                "rows belong to held-out prompts: lower training.gauge_prompts"
+            )
+        dealt.append(_deal(places, count, rng))
     return rng.permutation(np.concatenate(dealt))
 
 

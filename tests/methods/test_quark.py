@@ -276,3 +276,9 @@ def test_tokens_learn_their_quantile(make_policy: Make, training: Training) -> N
 
 def test_gauge_needs_rows_of_both_kinds(policy: Policy, rows: Rows) -> None:
     assert method.gauge(policy, rows.take([0, 3, 6]), 3, "fp32", 4000) is None
+
+
+def test_a_share_of_a_quantile_without_rows_is_an_error(training: Training) -> None:
+    wanted = changed(training, sequences=4, quantile_shares=[0.5, 0.5])
+    with pytest.raises(ValueError, match="2 rows of quantile 1"):
+        training_order(np.zeros(4, dtype=np.int32), wanted, stream("order"))
