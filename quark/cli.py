@@ -56,7 +56,10 @@ def _use(threads: int) -> None:
     """Keep to the threads that were granted."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
+    from transformers.utils import logging as transformers_logging
 
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()  # a log wants lines
     torch.set_num_threads(min(threads, os.cpu_count() or 1))
 
 

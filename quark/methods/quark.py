@@ -130,6 +130,7 @@ def learn(
     longest = max(len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)) + 1
     check_lengths(rows.prompts, rows.ids, policy.context - 1 - max(map(len, rows.responses)))
     step = _Step(policy, base, training, precision, rows_for_training(policy, longest, memory_mb))
+    log.info("%d steps of %d rows, from a pool of %d", len(batches), training.batch, len(rows.ids))
     curve = []
     for number, batch in enumerate(track(batches, f"train {iteration}"), start=first_step):
         factor = learning_rate_factor(number, training.warmup_steps, total_steps)

@@ -9,9 +9,9 @@ import pytest
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = "results/toxicity/quark/seed-1/iteration-{}/checkpoint"
-# The jobs of one evaluated method, at one split, before the table.
+# The jobs of one evaluated method on one split, and those that every change of a number ends with.
 EVALUATED = {"generate": 1, "score_generations": 1, "judge": 1, "evaluate": 1}
-TABLE = {"table": 1}
+TABLE = {"table": 1, "costs": 1, "track": 2, "publish": 1}
 
 
 def times(count, jobs):
@@ -49,7 +49,7 @@ def test_another_seed_leaves_the_first_alone(finished):
     over = finished.configure("seeds.yaml", {"seeds": [1, 2]})
     planned = finished.planned(config=(over,))
     stages = dict.fromkeys(("sample", "score", "quantize", "train"), 2)
-    assert planned == stages | times(2, EVALUATED) | TABLE
+    assert planned == stages | times(2, EVALUATED) | TABLE | {"track": 4}
 
 
 # ------------------------------------------------------------------------ faults before any job
@@ -74,7 +74,7 @@ def test_a_fault_in_the_configuration_stops_before_any_job(empty, content, expec
 
 def test_a_dry_run_plans_every_job_once_and_makes_nothing(empty):
     stages = dict.fromkeys(("sample", "score", "quantize", "train"), 2)
-    fetched = {"fetch_model": 1, "fetch_prompts_handmade": 1}
+    fetched = {"fetch_model": 1, "fetch_prompts": 1}
     assert empty.planned() == fetched | stages | times(2, EVALUATED) | TABLE
     assert not (empty.folder / "results").exists()
 

@@ -1,0 +1,107 @@
+"""The command line, as a user or a rule calls it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from quark import cli
+from quark.config import load
+
+ROOT = Path(__file__).parents[1]
+VERBS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+VERBS = [verb.replace("_", "-") for verb in VERBS]
+
+
+def quark(monkeypatch, *arguments):
+    """Run `quark` in this process; return what `sys.exit` was given."""
+    monkeypatch.setattr(sys, "argv", ["quark", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code
+
+
+def test_every_verb_stands_in_the_list():
+    listed = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).output
+    assert len(VERBS) == len(set(VERBS)) >= 11
+    assert all(verb in listed for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    wide = {"COLUMNS": "200", "TERM": "dumb"}
+    found = CliRunner().invoke(cli.app, [verb, "--help"], env=wide)
+    callback = getattr(cli, verb.replace("-", "_"))
+    assert found.exit_code == 0
+    assert callback.__doc__.strip() in found.output
+
+
+def test_the_installed_command_prints_a_fault_without_traceback():
+    """As the rules call it: one line that names the file, and an exit status that is not 0."""
+    found = subprocess.run(
+        [Path(sys.executable).with_name("quark"), "score", "--settings",
+         '{"scorer": "profanity-check"}', "--samples", "gone.parquet", "--out", "scores.parquet"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 1 and found.stdout == ""
+    assert found.stderr == "quark: TableError: gone.parquet: no such file\n"
+
+
+def test_a_misspelt_key_is_named_with_its_file(monkeypatch, tmp_path):
+    over = tmp_path / "over.yaml"
+    over.write_text("{quark: {iteration: 7}}")
+    said = quark(monkeypatch, "show", "--config", ROOT / "config/config.yaml", "--config", over)
+    assert said.startswith("quark: ConfigError: ")
+    assert f"{over}: quark.iteration = 7: no such key; did you mean quark.iterations?" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ('{"scorr": "profanity-check"}', "scorr"),
+        ('{"scorer": 1}', "scorer"),
+        ('{"scorer": "profanity-check", "threads": 2}', "threads"),
+        ("{", "JSON"),
+    ],
+)
+def test_wrong_settings_are_named_before_any_work(monkeypatch, tmp_path, settings, fault):
+    out = tmp_path / "scores.parquet"
+    said = quark(
+        monkeypatch, "score", "--settings", settings, "--samples", "gone.parquet", "--out", out
+    )
+    assert said.startswith(f"quark: ConfigError: --settings {settings}: ") and fault in said
+    assert "gone.parquet" not in said and not out.exists()
+
+
+def test_a_fault_without_explanation_keeps_its_traceback(monkeypatch, tmp_path):
+    def broken(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("quark.scoring.score_stage", broken)
+    arguments = ["--settings", '{"scorer": "x"}', "--samples", "s", "--out", str(tmp_path / "o")]
+    monkeypatch.setattr(sys, "argv", ["quark", "score", *arguments])
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main()
+
+
+def test_show_prints_a_part_of_the_merged_configuration():
+    files = [str(ROOT / "config/config.yaml"), str(ROOT / "config/scale/test.yaml")]
+    options = [word for file in files for word in ("--config", file)]
+    found = CliRunner().invoke(cli.app, ["show", "quark.training", *options])
+    assert json.loads(found.output) == load(files).quark.training.model_dump(mode="json")
+
+
+def test_show_names_a_part_that_does_not_exist(monkeypatch):
+    config = ROOT / "config/config.yaml"
+    said = quark(monkeypatch, "show", "quark.trainin", "--config", config)
+    assert said == "quark: ConfigError: quark.trainin: no such part; there is no 'trainin'"
+
+
+def test_schema_writes_the_file_that_is_checked_in(tmp_path):
+    out = tmp_path / "schema.json"
+    found = CliRunner().invoke(cli.app, ["schema", "--out", str(out)])
+    assert found.exit_code == 0
+    assert out.read_text() == (ROOT / "workflow/schemas/config.schema.json").read_text()

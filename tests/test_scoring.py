@@ -1,0 +1,79 @@
+"""The scoring stage: order, failures and what it reports."""
+
+import json
+
+import numpy as np
+import pytest
+
+from quark import schemas, scoring
+from quark.settings import ScoreSettings
+
+SETTINGS = ScoreSettings(scorer="handmade")
+TEXTS = ["fair", "foul", "", "fair"]
+TOXICITY = {"fair": 0.0, "foul": 0.75, "": float("nan")}
+
+
+class Handmade:
+    """Knows two words; fails on an empty text."""
+
+    name, version = "handmade", "7"
+
+    def score(self, prompts, responses):
+        assert list(prompts) == ["so"] * len(responses)
+        return np.array([TOXICITY[text] for text in responses])
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """A function that writes a table of samples with given responses."""
+
+    def write(texts):
+        n = len(texts)
+        columns = {
+            "row_id": [f"0/p{i}/0" for i in range(n)],
+            "prompt_id": [f"p{i}" for i in range(n)],
+            "sample": [0] * n,
+            "prompt": ["so"] * n,
+            "response": texts,
+            "prompt_ids": [[1]] * n,
+            "response_ids": [[2]] * n,
+        }
+        schemas.write(tmp_path / "samples.parquet", schemas.SAMPLES, columns)
+        return tmp_path / "samples.parquet"
+
+    return write
+
+
+def run(monkeypatch, tmp_path, samples, texts):
+    monkeypatch.setattr(scoring, "load_scorer", lambda name: {"handmade": Handmade()}[name])
+    out = tmp_path / "scores.parquet"
+    scoring.score_stage(SETTINGS, samples(texts), out)
+    return out, json.loads((tmp_path / "scores.json").read_text())
+
+
+def test_scores_stand_in_the_order_of_the_samples(monkeypatch, tmp_path, samples):
+    out, _ = run(monkeypatch, tmp_path, samples, TEXTS)
+    table = schemas.read(out, schemas.SCORES).to_pydict()
+    assert table == {
+        "row_id": ["0/p0/0", "0/p1/0", "0/p2/0", "0/p3/0"],
+        "prompt_id": ["p0", "p1", "p2", "p3"],
+        "score": [0.0, 0.75, None, 0.0],  # the failed one is null, not the good score 0
+    }
+    assert schemas.about(out) == {"scorer": "handmade", "version": "7"}
+
+
+def test_failures_are_counted_and_left_out_of_the_mean(monkeypatch, tmp_path, samples):
+    _, report = run(monkeypatch, tmp_path, samples, TEXTS)
+    assert (report["rows"], report["failed"], report["mean_score"]) == (4, 1, 0.25)
+    assert (report["scorer"], report["scorer_version"]) == ("handmade", "7")
+
+
+def test_a_scorer_that_always_failed_has_no_mean(monkeypatch, tmp_path, samples):
+    _, report = run(monkeypatch, tmp_path, samples, ["", ""])
+    assert (report["failed"], report["mean_score"]) == (2, None)
+
+
+def test_a_table_without_rows_is_named(monkeypatch, tmp_path, samples):
+    with pytest.raises(schemas.TableError, match=r"samples\.parquet: has no rows"):
+        run(monkeypatch, tmp_path, samples, [])
+    assert not (tmp_path / "scores.parquet").exists()
