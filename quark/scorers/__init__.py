@@ -38,15 +38,19 @@ SCORERS: dict[str, str] = {
 }
 
 
+class ScorerError(ValueError):
+    """A scorer that does not exist; the text names the nearest one."""
+
+
 def load_scorer(name: str) -> Scorer:
     """Make the scorer called `name` in the configuration.
 
     Raises:
-        ValueError: there is no such scorer; names the nearest one.
+        ScorerError: there is no such scorer.
     """
     if name not in SCORERS:
         nearest = difflib.get_close_matches(name, SCORERS, 1, cutoff=0)[0]
-        raise ValueError(f"no scorer {name!r}; did you mean {nearest!r}?")
+        raise ScorerError(f"no scorer {name!r}; did you mean {nearest!r}?")
     module, made_by = SCORERS[name].split(":")
     scorer: Scorer = getattr(import_module(module), made_by)()
     return scorer
