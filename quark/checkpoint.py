@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from quark.config import Precision
 from quark.files import read_json, whole
-from quark.lm import ModelError, Policy, Precision, load_model
+from quark.lm import ModelError, Policy, load_model
 
 Moments = dict[str, dict[str, Tensor]]
 """For each parameter its `exp_avg` and `exp_avg_sq`."""
@@ -62,7 +63,7 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
     about = read_about(checkpoint)
     if about["base_sha256"] != _base_sha256(model):
         raise ModelError(f"{checkpoint}: trained from another base model than {model}")
-    policy = Policy(policy.lm, about["quantiles"]).to(policy.reward_tokens.device).eval()
+    policy = policy.with_tokens(about["quantiles"])
     trained = load_file(checkpoint / "policy.safetensors")
     unknown = policy.load_state_dict(trained, strict=False).unexpected_keys
     if unknown:

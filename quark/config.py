@@ -19,6 +19,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Precision = Literal["bf16", "fp32"]
 TaskName = Literal["toxicity"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
@@ -212,7 +213,7 @@ class Config(Section):
     """The whole configuration."""
 
     seeds: tuple[int, ...] = Field(min_length=1)
-    precision: Literal["bf16", "fp32"] = Field(description="weights of sampling and judging")
+    precision: Precision = Field(description="weights of sampling and judging")
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
     tasks: dict[TaskName, Task]

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from quark.config import Precision
 from quark.seeds import stream
 
-Precision = Literal["bf16", "fp32"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -70,6 +70,10 @@ class Policy(nn.Module):
         """The ids that end a text."""
         ids = self.lm.generation_config.eos_token_id
         return [] if ids is None else ids if isinstance(ids, list) else [ids]
+
+    def with_tokens(self, n_tokens: int) -> "Policy":
+        """The same language model with `n_tokens` reward tokens, all zero, in evaluation mode."""
+        return Policy(self.lm, n_tokens).to(self.reward_tokens.device).eval()
 
     @torch.no_grad()
     def draw_reward_tokens(self, seed: int) -> None:

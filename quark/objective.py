@@ -90,12 +90,13 @@ def _log_softmax(logits: Tensor) -> Tensor:
 
 
 def _terms(log_p: Tensor, log_q: Tensor, targets: Tensor, weigh: Coefficients) -> TokenTerms:
+    p = log_p.exp()
     lm = -log_p.gather(-1, targets[:, None]).squeeze(-1)
     if weigh.kl_direction == "policy_to_base":
-        kl = (log_p.exp() * (log_p - log_q)).sum(-1)
+        kl = (p * (log_p - log_q)).sum(-1)
     else:
         kl = (log_q.exp() * (log_q - log_p)).sum(-1)
-    entropy = -(log_p.exp() * log_p).sum(-1)
+    entropy = -(p * log_p).sum(-1)
     return TokenTerms(lm + weigh.kl * kl - weigh.entropy * entropy, lm, kl, entropy)
 
 

@@ -18,6 +18,9 @@ from quark.memory import rows_for_sampling
 from quark.nucleus import UNIFORMS, draw
 from quark.seeds import stream
 
+MAX_ROWS = 4096 if torch.cuda.is_available() else 256
+"""More rows than this gain no speed: the matrix units are busy."""
+
 
 class PromptTooLongError(ValueError):
     """A prompt that leaves no room for its continuation in the model's context."""
@@ -83,10 +86,6 @@ def sample(
         ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
         for n, place in enumerate(places):
             yield place, ended[n * samples : (n + 1) * samples]
-
-
-MAX_ROWS = 4096 if torch.cuda.is_available() else 256
-"""More rows than this gain no speed: the matrix units are busy."""
 
 
 def _uniforms(seed_name: str, rows: Sequence[str], time: int) -> Tensor:

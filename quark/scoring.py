@@ -14,8 +14,8 @@ def score_stage(settings: ScoreSettings, samples: Path, out: Path) -> None:
     """Score each response; a row that the scorer failed on gets null, never a good score."""
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"])
-    judge = load_scorer(settings.scorer)
-    scores = judge.score(table["prompt"].to_pylist(), table["response"].to_pylist())
+    scorer = load_scorer(settings.scorer)
+    scores = scorer.score(table["prompt"].to_pylist(), table["response"].to_pylist())
     failed = np.isnan(scores)
     schemas.write(
         out,
@@ -25,14 +25,14 @@ def score_stage(settings: ScoreSettings, samples: Path, out: Path) -> None:
             "prompt_id": table["prompt_id"],
             "score": [None if bad else score for score, bad in zip(scores, failed, strict=True)],
         },
-        about={"scorer": judge.name, "version": judge.version},
+        about={"scorer": scorer.name, "version": scorer.version},
     )
     files.report(
         out,
         begun,
         rows=len(scores),
         failed=int(failed.sum()),
-        scorer=judge.name,
-        scorer_version=judge.version,
+        scorer=scorer.name,
+        scorer_version=scorer.version,
         mean_score=None if failed.all() else float(np.nanmean(scores)),
     )

@@ -5,7 +5,7 @@ path, no number of threads, no memory. The workflow passes them to the verb as J
 same JSON into the rule's `params:`, so a rule runs again exactly when they change.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from quark.config import (
     Config,
     Count,
     Name,
+    Precision,
     Probability,
     Sampling,
     Section,
@@ -30,7 +31,7 @@ class SampleSettings(Section):
     prompts: Count | None
     samples: Count
     sampling: Sampling
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
 
 
 class ScoreSettings(Section):
@@ -59,13 +60,13 @@ class TrainSettings(Section):
     iterations: Count
     quantiles: Count
     training: Training
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
 
 
 class JudgeSettings(Section):
     """`quark judge`."""
 
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
 
 
 class EvaluateSettings(Section):
@@ -79,7 +80,7 @@ class EvaluateSettings(Section):
     judge: Name
     samples: Count
     sampling: Sampling
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
     toxicity_threshold: Probability
     bootstrap: Count
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from quark import checkpoint as checkpoints
 from quark import files, schemas
-from quark.lm import Policy, decode, encode, load_model, load_tokenizer
+from quark.lm import decode, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs
 from quark.methods import quark as method
 from quark.progress import track
@@ -98,7 +98,7 @@ def train_stage(
     policy = checkpoints.load_policy(model, checkpoint, "fp32")
     resume = None
     if checkpoint is None:
-        policy = Policy(policy.lm, settings.quantiles).to(policy.reward_tokens.device).eval()
+        policy = policy.with_tokens(settings.quantiles)
         policy.draw_reward_tokens(settings.seed)
     else:
         about = checkpoints.read_about(checkpoint)

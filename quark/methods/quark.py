@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quark.checkpoint import Moments, moments_of, restore_moments
-from quark.config import Training
-from quark.lm import DTYPES, Policy, Precision, pad
+from quark.config import Precision, Training
+from quark.lm import DTYPES, Policy, pad
 from quark.logprobs import response_logprobs
 from quark.memory import rows_for_training
 from quark.objective import Coefficients, TokenTerms, fused_token_loss

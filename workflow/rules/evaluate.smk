@@ -23,9 +23,10 @@ rule generate:
         settings=lambda w: as_json(
             settings.generate(CONFIG, w.task, w.method, int(w.seed), w.split)
         ),
+        checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/{wildcards.split}.parquet"
-        " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
+        " --model {input.model} {params.checkpoint}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.generations} 2> {log}"
 
 

@@ -23,9 +23,10 @@ rule sample:
         settings=lambda w: as_json(
             settings.explore(CONFIG, w.task, int(w.seed), int(w.iteration))
         ),
+        checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
-        " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
+        " --model {input.model} {params.checkpoint}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.samples} 2> {log}"
 
 
@@ -102,7 +103,8 @@ rule train:
         settings=lambda w: as_json(
             settings.train(CONFIG, w.task, int(w.seed), int(w.iteration))
         ),
+        checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:
         "quark train --settings {params.settings:q} --pool {input.pool}"
-        " --model {input.model} $(test -z '{input.checkpoint}' || echo --checkpoint {input.checkpoint})"
+        " --model {input.model} {params.checkpoint}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
