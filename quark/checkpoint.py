@@ -1,8 +1,8 @@
 """Checkpoints: what training changed, and the optimiser that goes on from there.
 
-    policy.safetensors      the trained parameters, float32; the others are the base model's
+    policy.safetensors      reward tokens and trained parameters; the rest is the base model's
     optimizer.safetensors   both moments of Adam
-    checkpoint.json         iteration, optimiser step, and the base model they belong to
+    checkpoint.json         iteration, optimiser step, form of the reward tokens, base model
 
 Random streams are named, not stored (see `quark.seeds`), so there is no generator to save.
 """
@@ -15,33 +15,47 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quark.config import Precision
+from quark.config import Precision, RewardTokens
 from quark.files import read_json, whole
 from quark.lm import ModelError, Policy, load_model
+from quark.reward_tokens import new_reward_tokens
 
 Moments = dict[str, dict[str, Tensor]]
 """For each parameter its `exp_avg` and `exp_avg_sq`."""
 
 
 def save(
-    out: Path, policy: Policy, moments: Moments, *, step: int, iteration: int, model: Path
+    out: Path,
+    policy: Policy,
+    moments: Moments,
+    *,
+    form: RewardTokens,
+    step: int,
+    iteration: int,
+    model: Path,
 ) -> None:
     """Write a checkpoint directory, whole or not at all.
 
     Args:
         out: the directory.
-        policy: its parameters that require a gradient are stored.
+        policy: its reward tokens and what else requires a gradient are stored.
         moments: the optimiser's, by parameter name.
+        form: of the reward tokens.
         step: optimiser steps taken over all iterations.
         iteration: the iteration that trained it.
         model: directory of the base model.
     """
+    tokens = policy.reward_tokens
+    if tokens is None:
+        raise ValueError("a model without reward tokens has nothing to store")
     trained = {n: p.detach().contiguous() for n, p in policy.named_parameters() if p.requires_grad}
+    trained |= {f"reward_tokens.{name}": t.contiguous() for name, t in tokens.state_dict().items()}
     flat = {f"{n}/{key}": value for n, state in moments.items() for key, value in state.items()}
     about = {
         "iteration": iteration,
         "step": step,
-        "quantiles": len(policy.reward_tokens),
+        "quantiles": tokens.count,
+        "reward_tokens": form.model_dump(),
         "base_sha256": _base_sha256(model),
     }
     with whole(out) as made:
@@ -63,11 +77,14 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
     about = read_about(checkpoint)
     if about["base_sha256"] != _base_sha256(model):
         raise ModelError(f"{checkpoint}: trained from another base model than {model}")
-    policy = policy.with_tokens(about["quantiles"])
+    form = RewardTokens.model_validate(about["reward_tokens"])
+    policy.reward_tokens = new_reward_tokens(policy.lm, about["quantiles"], form, seed=0)
     trained = load_file(checkpoint / "policy.safetensors")
-    unknown = policy.load_state_dict(trained, strict=False).unexpected_keys
+    missing, unknown = policy.load_state_dict(trained, strict=False)
     if unknown:
         raise ModelError(f"{checkpoint}: {model} has no parameter {unknown[0]}")
+    if lost := [name for name in missing if name.startswith("reward_tokens.")]:
+        raise ModelError(f"{checkpoint}: holds no {lost[0]}")
     return policy
 
 
@@ -108,7 +125,14 @@ def moments_of(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> Mo
 def restore_moments(
     optimizer: torch.optim.Optimizer, names: dict[Tensor, str], moments: Moments, step: int
 ) -> None:
-    """Put stored moments back, as if the optimiser had taken `step` steps itself."""
+    """Put stored moments back, as if the optimiser had taken `step` steps itself.
+
+    Raises:
+        ModelError: a parameter has no stored moments.
+    """
     for parameter, name in names.items():
+        if name not in moments:
+            raise ModelError(f"the checkpoint did not train {name}: its layers were others")
         stored = {kind: value.to(parameter.device) for kind, value in moments[name].items()}
-        optimizer.state[parameter] = {"step": torch.tensor(float(step)), **stored}
+        taken = torch.tensor(float(step), device=parameter.device)  # where fused Adam wants it
+        optimizer.state[parameter] = {"step": taken, **stored}

@@ -39,8 +39,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         app()
-    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
-        if not type(error).__module__.startswith("quark.") and not isinstance(error, MemoryError):
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
+        explained = isinstance(error, (MemoryError, OSError))
+        if not explained and not type(error).__module__.startswith("quark."):
             raise
         sys.exit(f"quark: {type(error).__name__}: {error}")
 

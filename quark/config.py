@@ -10,18 +10,37 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal["bf16", "fp32"]
 TaskName = Literal["toxicity"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+
+T = TypeVar("T")
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("something stands here twice")
+    return values
+
+
+Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 
 
 class Section(BaseModel):
@@ -83,7 +102,7 @@ class ModelSource(Source):
     """A causal language model; it becomes a safetensors directory once."""
 
     end_ids: tuple[int, ...] | None = Field(
-        None, description="token ids that end a text; default: the model's own"
+        None, min_length=1, description="token ids that end a text; default: the model's own"
     )
 
 
@@ -122,6 +141,9 @@ class Prompts(Section):
 
     @model_validator(mode="after")
     def _validation_and_no_train(self) -> Self:
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError("two sources have the same name")
         if "train" in self.splits or "validation" not in self.splits:
             raise ValueError("splits must hold `validation` and must not hold `train`")
         return self
@@ -144,21 +166,35 @@ class Sampling(Section):
         return self
 
 
+class RewardTokens(Section):
+    """How the policy is told which quantile to write (see `quark.reward_tokens`)."""
+
+    form: Literal["embedding", "sink"] = Field(
+        description="embedding: a row before the prompt, as in the paper; sink: a shift of the "
+        "keys and values of the prompt's first position"
+    )
+    first_layer: Annotated[int, Field(ge=0)] = Field(
+        description="sink: layers below it are left alone; embedding: unused"
+    )
+
+
 class Training(Section):
     """The learning step of one Quark iteration."""
 
     sequences: Count = Field(description="pool rows trained on in each iteration")
     batch: Count = Field(description="pool rows in one optimiser step")
     learning_rate: Positive
-    token_learning_rate: Positive = Field(description="rate of the reward tokens' embeddings")
+    token_learning_rate: Positive = Field(description="rate of the reward tokens")
     warmup_steps: Annotated[int, Field(ge=0)]
-    betas: tuple[Probability, Probability]
+    betas: tuple[Decay, Decay]
     eps: Positive
     max_grad_norm: Positive | None
     kl_coef: NonNegative
     kl_direction: Literal["policy_to_base", "base_to_policy"]
     entropy_coef: NonNegative
-    trained_layers: Count | None = Field(description="the top n layers; null: all parameters")
+    trained_layers: Annotated[int, Field(ge=0)] | None = Field(
+        description="the top n layers beside the reward tokens; null: all parameters"
+    )
     quantile_shares: tuple[Probability, ...] | None = Field(
         description="share of each quantile in training; null: as in the pool, 1/K each"
     )
@@ -173,6 +209,7 @@ class Quark(Section):
     version: int = Field(description="raised when the code changes meaning; forces a rerun")
     iterations: Count
     quantiles: Annotated[int, Field(ge=2)]
+    reward_tokens: RewardTokens
     prompts: Count | None = Field(description="the first n training prompts; null: all")
     first_samples: Count = Field(description="samples of each prompt in iteration 0")
     samples: Count = Field(description="samples of each prompt in later iterations")
@@ -187,10 +224,36 @@ class Quark(Section):
             raise ValueError("training.quantile_shares needs one share for each quantile, sum 1")
         return self
 
+    @model_validator(mode="after")
+    def _the_pool_is_large_enough(self) -> Self:
+        if self.prompts is not None and self.prompts <= self.training.gauge_prompts:
+            raise ValueError(
+                f"training.gauge_prompts = {self.training.gauge_prompts} leaves none of "
+                f"{self.prompts} prompts to train on"
+            )
+        if self.prompts is not None and self.prompts * self.first_samples < self.quantiles:
+            raise ValueError(
+                f"prompts x first_samples = {self.prompts * self.first_samples} samples cannot be "
+                f"cut into quantiles = {self.quantiles}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_warm_up_ends(self) -> Self:
+        training = self.training
+        steps = self.iterations * -(-training.sequences // training.batch)
+        if training.warmup_steps >= steps:
+            raise ValueError(
+                f"training.warmup_steps = {training.warmup_steps}, but there are {steps} steps in "
+                "all iterations"
+            )
+        return self
+
 
 class Evaluation(Section):
     """Generations of the final model and their metrics (protocol section 5)."""
 
+    version: int = Field(description="raised when the code changes meaning; forces a rerun")
     prompts: Count | None = Field(description="the first n prompts of a split; null: all")
     samples: Count
     sampling: Sampling
@@ -205,18 +268,18 @@ class Task(Section):
     judge: Name = Field(description="the model whose perplexity measures fluency")
     prompts: Name
     scorer: Name
-    splits: tuple[Name, ...] = Field(min_length=1, description="test splits in the table")
-    methods: tuple[Literal["base", "quark"], ...] = Field(min_length=1)
+    splits: Distinct[Name] = Field(min_length=1, description="test splits in the table")
+    methods: Distinct[Literal["base", "quark"]] = Field(min_length=1)
 
 
 class Config(Section):
     """The whole configuration."""
 
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     precision: Precision = Field(description="weights of sampling and judging")
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
-    tasks: dict[TaskName, Task]
+    tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark
     evaluation: Evaluation
 

@@ -28,8 +28,8 @@ def whole(target: Path | str) -> Iterator[Path]:
     try:
         made = scratch / target.name
         yield made
-        if target.is_dir():
-            shutil.rmtree(target)
+        if target.is_dir():  # a directory cannot be replaced: move the old one away whole
+            os.replace(target, scratch / "old")
         os.replace(made, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

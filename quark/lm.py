@@ -1,10 +1,8 @@
-"""A causal language model, and the policy: the same model with K reward tokens before the prompt.
+"""A causal language model, and the policy: the same model told by a reward token what to write.
 
-The reward tokens are K rows beside the model's embedding matrix, not in it. In lists of token ids,
-reward token k is written V + k, where V is the model's vocabulary; `Policy.embed` looks it up. So
-policy and base model share one vocabulary, a reward token can never be sampled, no softmax has to
-leave it out, and any Hugging Face causal LM will do, with tied embeddings or without. (The official
-code enlarges the embedding matrix; protocol 1, 9.8.)
+In lists of token ids, reward token k is written V + k before the prompt, where V is the model's
+vocabulary. What it does there is the business of `quark.reward_tokens`; any Hugging Face causal LM
+will do, with tied embeddings or without.
 """
 
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from quark.config import Precision
-from quark.seeds import stream
+from quark.reward_tokens import EmbeddingTokens, SinkTokens
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -36,14 +34,15 @@ class Policy(nn.Module):
 
     Args:
         lm: the language model; its parameters are the policy's.
-        n_tokens: K, the number of reward tokens; 0 for a plain model.
+        reward_tokens: how it is told; None for a plain model.
     """
 
-    def __init__(self, lm: PreTrainedModel, n_tokens: int = 0) -> None:
+    def __init__(
+        self, lm: PreTrainedModel, reward_tokens: EmbeddingTokens | SinkTokens | None = None
+    ) -> None:
         super().__init__()
         self.lm = lm
-        width = self.embeddings.embedding_dim
-        self.reward_tokens = nn.Parameter(torch.zeros(n_tokens, width, dtype=lm.dtype))
+        self.reward_tokens = reward_tokens
 
     @property
     def embeddings(self) -> nn.Embedding:
@@ -71,31 +70,19 @@ class Policy(nn.Module):
         ids = self.lm.generation_config.eos_token_id
         return [] if ids is None else ids if isinstance(ids, list) else [ids]
 
-    def with_tokens(self, n_tokens: int) -> "Policy":
-        """The same language model with `n_tokens` reward tokens, all zero, in evaluation mode."""
-        return Policy(self.lm, n_tokens).to(self.reward_tokens.device).eval()
-
-    @torch.no_grad()
-    def draw_reward_tokens(self, seed: int) -> None:
-        """Draw each dimension from a normal with the embedding matrix's mean and deviation."""
-        embeddings = self.embeddings.weight.float()
-        shape = tuple(self.reward_tokens.shape)
-        normal = torch.from_numpy(stream("reward tokens", seed).standard_normal(shape))
-        drawn = embeddings.mean(0) + embeddings.std(0) * normal.to(embeddings)
-        self.reward_tokens.copy_(drawn)
-
     def condition(self, prompt_ids: Sequence[int], quantile: int | None) -> list[int]:
         """The prompt with the reward token of `quantile` before it; None leaves it plain."""
         prefix = [] if quantile is None else [self.vocabulary + quantile]
         return prefix + list(prompt_ids)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Embeddings (..., d) of token ids, reward tokens among them."""
+        """Embeddings (..., d) of token ids, embedded reward tokens among them."""
+        if not isinstance(self.reward_tokens, EmbeddingTokens):
+            return cast(Tensor, self.embeddings(ids))
         reward = ids >= self.vocabulary
         embedded: Tensor = self.embeddings(ids.masked_fill(reward, 0))
-        if not len(self.reward_tokens):
-            return embedded
-        tokens = nn.functional.embedding((ids - self.vocabulary).clamp(min=0), self.reward_tokens)
+        places = (ids - self.vocabulary).clamp(min=0)
+        tokens = nn.functional.embedding(places, self.reward_tokens.rows)
         return torch.where(reward[..., None], tokens.to(embedded.dtype), embedded)
 
     def hidden(self, ids: Tensor, **arguments: Any) -> Any:
@@ -109,7 +96,7 @@ class Policy(nn.Module):
         Raises:
             ModelError: the model scales, caps or shifts its logits, so the fused loss would lie.
         """
-        ids = torch.arange(4, device=self.reward_tokens.device)[None]
+        ids = torch.arange(4, device=self.head.device)[None]
         expected = self.lm(inputs_embeds=self.embed(ids)).logits.float()
         logits = (self.hidden(ids, use_cache=False).last_hidden_state @ self.head.T).float()
         if not torch.allclose(logits, expected, atol=1e-2, rtol=1e-2):  # bf16 has 8 bits

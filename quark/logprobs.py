@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quark.lm import Policy, pad
+from quark.lm import Policy
 from quark.memory import rows_for_sampling
-from quark.sampling import MAX_ROWS, check_lengths
+from quark.reading import check_lengths, response_hidden
+from quark.sampling import MAX_ROWS
 
 
 @torch.inference_mode()
@@ -38,10 +39,10 @@ def response_logprobs(
         For each prompt an array of shape (its responses,).
 
     Raises:
-        PromptTooLongError: a prompt is empty or leaves too little room.
+        PromptLengthError: a prompt is too short, or leaves too little room.
     """
     longest = max((len(r) for several in responses for r in several), default=0)
-    check_lengths(prompts, names, policy.context - longest)
+    check_lengths(policy, prompts, names, longest)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     widest = len(prompts[order[-1]]) + longest
     room = min(MAX_ROWS, rows_for_sampling(policy, widest, memory_mb))
@@ -77,34 +78,15 @@ def _logprobs(
     """Summed log-probabilities (responses,); prompt i has the next `counts[i]` of `responses`."""
     if not any(map(len, responses)):
         return np.zeros(len(responses))
-    ids, real = pad(prompts, "left")
-    positions = (real.cumsum(-1) - 1).clamp(min=0)
-    read = policy.hidden(ids, attention_mask=real, position_ids=positions, use_cache=True)
-    owner = torch.arange(len(prompts), device=ids.device).repeat_interleave(
-        torch.tensor(counts, device=ids.device)
-    )
-    cache = read.past_key_values
-    cache.batch_select_indices(owner)
-    targets, judged = pad(responses, "right")
-    first = read.last_hidden_state[owner, -1:]
-    hidden = first
-    if targets.shape[1] > 1:
-        inputs = targets[:, :-1]
-        steps = torch.arange(1, inputs.shape[1] + 1, device=ids.device)
-        rest = policy.hidden(
-            inputs,
-            attention_mask=torch.cat([real[owner], judged[:, :-1]], dim=1),
-            position_ids=positions[owner, -1:] + steps,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        hidden = torch.cat([first, rest.last_hidden_state], dim=1)
-    total = torch.zeros(len(responses), dtype=torch.float64, device=ids.device)
-    rows = judged.nonzero()[:, 0]
-    flat_hidden, flat_targets = hidden[judged], targets[judged]
+    owner = np.repeat(np.arange(len(prompts)), counts).tolist()
+    hidden = response_hidden(policy, prompts, responses, owner)
+    lengths = torch.tensor(list(map(len, responses)))
+    rows = torch.arange(len(responses)).repeat_interleave(lengths).to(hidden.device)
+    targets = torch.tensor([token for ids in responses for token in ids], device=hidden.device)
+    total = torch.zeros(len(responses), dtype=torch.float64, device=hidden.device)
     for start in range(0, len(rows), 512):
         part = slice(start, start + 512)
-        log_p = (flat_hidden[part] @ policy.head.T).float().log_softmax(-1)
-        chosen = log_p.gather(-1, flat_targets[part, None]).squeeze(-1)
+        log_p = (hidden[part] @ policy.head.T).float().log_softmax(-1)
+        chosen = log_p.gather(-1, targets[part, None]).squeeze(-1)
         total.index_add_(0, rows[part], chosen.double())
     return total.cpu().numpy()

@@ -24,32 +24,33 @@ def rows_for_sampling(policy: Policy, tokens: int, memory_mb: int) -> int:
     heads = config.num_attention_heads
     kv_width = config.hidden_size // heads * (getattr(config, "num_key_value_heads", None) or heads)
     cache = 2 * config.num_hidden_layers * kv_width * tokens * policy.lm.dtype.itemsize
-    return _rows(policy, cache + 6 * 4 * policy.vocabulary, memory_mb, copies=1)
+    return _rows(policy, cache + 6 * 4 * policy.vocabulary, memory_mb)
 
 
 def rows_for_training(policy: Policy, tokens: int, memory_mb: int) -> int:
     """Rows of `tokens` positions that can be trained on together.
 
-    Counts weights, gradients and both moments of Adam in float32 with a bfloat16 copy and the base
-    model (5 times the weights), and about 40 numbers per position, layer and unit of width.
+    Counts all weights; gradients, both moments of Adam and the base model's copy of those that are
+    trained; and about 40 numbers per position, layer and unit of width.
 
     Raises:
         MemoryError: not even one row fits.
     """
     config = policy.lm.config
     activations = 40 * config.num_hidden_layers * config.hidden_size * tokens * 4
-    return _rows(policy, activations, memory_mb, copies=5)
+    return _rows(policy, activations, memory_mb, copies_of_trained=4)
 
 
-def _rows(policy: Policy, row_bytes: int, memory_mb: int, copies: int) -> int:
-    weights = sum(p.numel() * p.element_size() for p in policy.parameters())
+def _rows(policy: Policy, row_bytes: int, memory_mb: int, copies_of_trained: int = 0) -> int:
+    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in policy.parameters()]
+    weights = sum(size * (1 + copies_of_trained * trained) for size, trained in sizes)
     if torch.cuda.is_available():
         free = torch.cuda.mem_get_info()[0] * 0.9
     else:
-        free = (memory_mb - RESERVED_MB) * 2**20 - copies * weights
+        free = (memory_mb - RESERVED_MB) * 2**20 - weights
     rows = int(free // row_bytes)
     if rows < 1:
-        needed = RESERVED_MB + (copies * weights + row_bytes) // 2**20 + 1
+        needed = RESERVED_MB + (weights + row_bytes) // 2**20 + 1
         raise MemoryError(
             f"{memory_mb} MB granted, {needed} MB needed: raise mem_mb in the profile"
         )

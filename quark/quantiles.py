@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class QuantileError(ValueError):
+    """Rewards that cannot be cut into quantiles."""
+
+
 def quantiles(rewards: NDArray[np.float64], ties: NDArray[np.uint64], k: int) -> NDArray[np.int32]:
     """The quantile of each row, 0 = highest rewards, K - 1 = lowest.
 
@@ -18,13 +22,13 @@ def quantiles(rewards: NDArray[np.float64], ties: NDArray[np.uint64], k: int) ->
         k: number of quantiles.
 
     Raises:
-        ValueError: a reward is NaN, or there are fewer rows than quantiles.
+        QuantileError: a reward is NaN, or there are fewer rows than quantiles.
     """
     n = len(rewards)
     if bad := np.flatnonzero(np.isnan(rewards)).tolist():
-        raise ValueError(f"row {bad[0]}: reward is NaN; a failed score is null and left out")
+        raise QuantileError(f"row {bad[0]}: reward is NaN; a failed score is null and left out")
     if n < k:
-        raise ValueError(f"{n} rows cannot be cut into {k} quantiles")
+        raise QuantileError(f"{n} rows cannot be cut into {k} quantiles")
     order = np.lexsort((ties, -rewards))
     quantile = np.empty(n, dtype=np.int32)
     quantile[order] = np.arange(n) * k // n

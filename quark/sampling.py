@@ -13,31 +13,14 @@ import torch
 from torch import Tensor
 
 from quark.config import Sampling
-from quark.lm import Policy, pad
+from quark.lm import Policy
 from quark.memory import rows_for_sampling
 from quark.nucleus import UNIFORMS, draw
+from quark.reading import check_lengths, read
 from quark.seeds import stream
 
 MAX_ROWS = 4096 if torch.cuda.is_available() else 256
 """More rows than this gain no speed: the matrix units are busy."""
-
-
-class PromptTooLongError(ValueError):
-    """A prompt that leaves no room for its continuation in the model's context."""
-
-
-def check_lengths(prompts: Sequence[Sequence[int]], names: Sequence[str], room: int) -> None:
-    """Refuse an empty prompt, and one of more than `room` tokens.
-
-    Raises:
-        PromptTooLongError: names the first such prompt.
-    """
-    for name, ids in zip(names, prompts, strict=True):
-        if not 0 < len(ids) <= room:
-            raise PromptTooLongError(
-                f"prompt {name} has {len(ids)} tokens; the model's context leaves room for "
-                f"1 to {room}: drop or shorten it in the prompts' source"
-            )
 
 
 def sample(
@@ -66,9 +49,9 @@ def sample(
         ended; every place once, in an order of the sampler's own.
 
     Raises:
-        PromptTooLongError: a prompt is empty or leaves too little room.
+        PromptLengthError: a prompt is too short, or leaves too little room.
     """
-    check_lengths(prompts, names, policy.context - sampling.max_new_tokens)
+    check_lengths(policy, prompts, names, sampling.max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     longest = len(prompts[order[-1]]) + sampling.max_new_tokens
     batch = max(1, rows_for_sampling(policy, longest, memory_mb) // samples)
@@ -81,7 +64,7 @@ def sample(
             [prompts[i] for i in places],
             samples,
             sampling,
-            _uniforms(seed_name, rows, sampling.max_new_tokens).to(policy.reward_tokens.device),
+            _uniforms(seed_name, rows, sampling.max_new_tokens).to(policy.head.device),
         )
         ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
         for n, place in enumerate(places):
@@ -109,19 +92,14 @@ def _continue(
     uniforms: Tensor,
 ) -> Tensor:
     """Token ids (prompts x samples, time); what follows a row's end id means nothing."""
-    ids, real = pad(prompts, "left")
-    positions = (real.cumsum(-1) - 1).clamp(min=0)
-    read = policy.hidden(ids, attention_mask=real, position_ids=positions, use_cache=True)
-    cache = read.past_key_values
-    cache.batch_repeat_interleave(samples)
-    hidden = read.last_hidden_state[:, -1].repeat_interleave(samples, dim=0)
-    real = real.repeat_interleave(samples, dim=0)
-    position = positions[:, -1:].repeat_interleave(samples, dim=0)
-    end_ids = torch.tensor(policy.end_ids, dtype=torch.long, device=ids.device)
-    one = torch.ones_like(real[:, :1])
+    reading = read(policy, prompts)
+    device = reading.hidden.device
+    reading.select(torch.arange(len(prompts), device=device).repeat_interleave(samples))
+    end_ids = torch.tensor(policy.end_ids, dtype=torch.long, device=device)
+    one = torch.ones_like(reading.real[:, :1])
     written: list[Tensor] = []
     for time in range(sampling.max_new_tokens):
-        logits = (hidden @ policy.head.T).float()
+        logits = (reading.hidden @ policy.head.T).float()
         if time < sampling.min_new_tokens:
             logits[:, end_ids] = -torch.inf
         token = draw(
@@ -134,13 +112,5 @@ def _continue(
         written.append(token)
         if time + 1 == sampling.max_new_tokens:
             break
-        real, position = torch.cat([real, one], dim=1), position + 1
-        read = policy.hidden(
-            token[:, None],
-            attention_mask=real,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        hidden = read.last_hidden_state[:, -1]
+        reading.feed(token[:, None], one)
     return torch.stack(written, dim=1)

@@ -15,6 +15,7 @@ from quark.config import (
     Name,
     Precision,
     Probability,
+    RewardTokens,
     Sampling,
     Section,
     TaskName,
@@ -25,7 +26,7 @@ from quark.config import (
 class SampleSettings(Section):
     """`quark sample`."""
 
-    version: int = Field(description="of the method")
+    version: int = Field(description="of the method, or of the evaluation")
     stream: str = Field(description="name of the random stream, the seed first")
     iteration: Annotated[int, Field(ge=0)]
     prompts: Count | None
@@ -59,6 +60,7 @@ class TrainSettings(Section):
     iteration: Annotated[int, Field(ge=0)]
     iterations: Count
     quantiles: Count
+    reward_tokens: RewardTokens
     training: Training
     precision: Precision
 
@@ -66,12 +68,14 @@ class TrainSettings(Section):
 class JudgeSettings(Section):
     """`quark judge`."""
 
+    version: int = Field(description="of the evaluation")
     precision: Precision
 
 
 class EvaluateSettings(Section):
-    """`quark evaluate`; all but the threshold is carried into the table as it stands."""
+    """`quark evaluate`; all but version and threshold is carried into the table as it stands."""
 
+    version: int = Field(description="of the evaluation")
     task: TaskName
     method: str
     split: Name
@@ -120,6 +124,7 @@ def train(config: Config, task: TaskName, seed: int, iteration: int) -> TrainSet
         iteration=iteration,
         iterations=quark.iterations,
         quantiles=quark.quantiles,
+        reward_tokens=quark.reward_tokens,
         training=quark.training,
         precision=config.precision,
     )
@@ -128,7 +133,7 @@ def train(config: Config, task: TaskName, seed: int, iteration: int) -> TrainSet
 def generate(config: Config, task: TaskName, method: str, seed: int, split: str) -> SampleSettings:
     """The generations that a method is evaluated on."""
     return SampleSettings(
-        version=config.quark.version if method == "quark" else 1,
+        version=config.evaluation.version,
         stream=f"{seed}/{task}/{method}/evaluation/{split}/sample",
         iteration=0,
         prompts=config.evaluation.prompts,
@@ -145,7 +150,7 @@ def score(config: Config, task: TaskName) -> ScoreSettings:
 
 def judge(config: Config) -> JudgeSettings:
     """How the judge reads."""
-    return JudgeSettings(precision=config.precision)
+    return JudgeSettings(version=config.evaluation.version, precision=config.precision)
 
 
 def evaluate(
@@ -153,6 +158,7 @@ def evaluate(
 ) -> EvaluateSettings:
     """The metrics of one split."""
     return EvaluateSettings(
+        version=config.evaluation.version,
         task=task,
         method=method,
         split=split,

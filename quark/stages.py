@@ -4,9 +4,9 @@ Each stage leaves its table and beside it a JSON of what it cost (rows, tokens, 
 hold nothing that differs between two runs with the same seed; seconds stand in the JSON alone.
 """
 
+import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ import numpy as np
 
 from quark import checkpoint as checkpoints
 from quark import files, schemas
-from quark.lm import decode, encode, load_model, load_tokenizer
+from quark.config import ConfigError
+from quark.lm import Policy, decode, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs
 from quark.methods import quark as method
 from quark.progress import track
+from quark.reward_tokens import new_reward_tokens
 from quark.sampling import sample
 from quark.settings import JudgeSettings, SampleSettings, TrainSettings
+
+log = logging.getLogger(__name__)
 
 
 def sample_stage(
@@ -42,6 +46,8 @@ def sample_stage(
     """
     begun = time.monotonic()
     table = schemas.read(prompts, schemas.PROMPTS, ["prompt_id", "text"]).slice(0, settings.prompts)
+    if settings.prompts and table.num_rows < settings.prompts:
+        log.warning("%s: %d prompts, not %d", prompts, table.num_rows, settings.prompts)
     names, texts = table["prompt_id"].to_pylist(), table["text"].to_pylist()
     tokenizer = load_tokenizer(model)
     prompt_ids = encode(tokenizer, texts)
@@ -95,20 +101,24 @@ def train_stage(
         memory_mb: bounds the rows of a micro-batch.
     """
     begun = time.monotonic()
-    policy = checkpoints.load_policy(model, checkpoint, "fp32")
+    frozen = settings.training.trained_layers == 0
+    policy = checkpoints.load_policy(model, checkpoint, settings.precision if frozen else "fp32")
+    base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
     resume = None
     if checkpoint is None:
-        policy = policy.with_tokens(settings.quantiles)
-        policy.draw_reward_tokens(settings.seed)
+        policy.reward_tokens = new_reward_tokens(
+            policy.lm, settings.quantiles, settings.reward_tokens, settings.seed
+        )
     else:
         about = checkpoints.read_about(checkpoint)
+        _check_resumed(checkpoint, about, settings)
         resume = checkpoints.load_moments(checkpoint), about["step"]
     rows, held_out = method.split_pool(
         schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
     )
     moments, step, curve = method.learn(
         policy,
-        load_model(model, settings.precision),
+        base,
         rows,
         settings.training,
         iteration=settings.iteration,
@@ -118,7 +128,18 @@ def train_stage(
         memory_mb=memory_mb,
         resume=resume,
     )
-    checkpoints.save(out, policy, moments, step=step, iteration=settings.iteration, model=model)
+    checkpoints.save(
+        out,
+        policy,
+        moments,
+        form=settings.reward_tokens,
+        step=step,
+        iteration=settings.iteration,
+        model=model,
+    )
+    gauge = method.gauge(
+        policy, held_out, settings.quantiles, settings.precision, settings.stream, memory_mb
+    )
     means = {
         key: float(np.average([s[key] for s in curve], weights=[s["tokens"] for s in curve]))
         for key in ("loss", "lm_loss", "kl", "entropy")
@@ -132,12 +153,22 @@ def train_stage(
                 begun, rows=settings.training.sequences, tokens=sum(int(s["tokens"]) for s in curve)
             ),
             **means,
-            "gauge": method.gauge(
-                policy, held_out, settings.quantiles, settings.precision, memory_mb
-            ),
+            "gauge": gauge,
             "steps": curve,
         },
     )
+
+
+def _check_resumed(checkpoint: Path, about: dict[str, Any], settings: TrainSettings) -> None:
+    """Refuse a checkpoint of other settings than these, or of another iteration than the last."""
+    wanted = {
+        "iteration": settings.iteration - 1,
+        "quantiles": settings.quantiles,
+        "reward_tokens": settings.reward_tokens.model_dump(),
+    }
+    for key, value in wanted.items():
+        if about[key] != value:
+            raise ConfigError(f"{checkpoint}: {key} is {about[key]}, these settings need {value}")
 
 
 def judge_stage(
@@ -158,17 +189,16 @@ def judge_stage(
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES).to_pydict()
-    policy = load_model(judge, settings.precision)
-    prompts, responses = _judged_ids(table, model, judge, policy.end_ids)
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(table["prompt_id"]):
-        groups[name].append(row)
+    prompts, responses = _judged_ids(table, model, judge)
+    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for row, (name, prompt) in enumerate(zip(table["prompt_id"], prompts, strict=True)):
+        groups[name, len(prompt)].append(row)
     places = list(groups.values())
     found = response_logprobs(
-        policy,
+        load_model(judge, settings.precision),
         [prompts[rows[0]] for rows in places],
         [[responses[i] for i in rows] for rows in places],
-        names=list(groups),
+        names=[name for name, _ in groups],
         memory_mb=memory_mb,
     )
     nll = np.empty(len(prompts))
@@ -182,14 +212,27 @@ def judge_stage(
 
 
 def _judged_ids(
-    table: dict[str, list[Any]], model: Path, judge: Path, end_ids: Sequence[int]
+    table: dict[str, list[Any]], model: Path, judge: Path
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Ids of prompts and responses as the judge reads them."""
+    """Ids of prompts and responses as the judge reads them.
+
+    With a tokenizer of its own, the judge reads the whole text, and the response begins at the
+    first token that differs from the prompt's: a token across the boundary belongs to the response.
+    """
     theirs = load_tokenizer(judge)
     if theirs.get_vocab() == load_tokenizer(model).get_vocab():
-        responses = [[i for i in ids if i not in end_ids] for ids in table["response_ids"]]
+        end_ids = files.read_json(model / "manifest.json")["end_ids"]
+        responses = [
+            ids[:-1] if ids and ids[-1] in end_ids else ids for ids in table["response_ids"]
+        ]
         return table["prompt_ids"], responses
-    prompts = encode(theirs, table["prompt"])
     texts = map("".join, zip(table["prompt"], table["response"], strict=True))
-    whole = encode(theirs, list(texts))
-    return prompts, [ids[len(prompt) :] for ids, prompt in zip(whole, prompts, strict=True)]
+    whole, alone = encode(theirs, list(texts)), encode(theirs, table["prompt"])
+    cut = [(ids, _common(ids, prompt)) for ids, prompt in zip(whole, alone, strict=True)]
+    return [ids[:n] for ids, n in cut], [ids[n:] for ids, n in cut]
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    """How many ids the two begin with alike; at least 1, for a judge needs something to go on."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return max(1, next((i for i, (a, b) in pairs if a != b), min(len(one), len(other))))

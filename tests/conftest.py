@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from hypothesis import settings
+from oracle import EMBEDDING, SINK
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -17,8 +18,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from quark.config import Sampling, Training
+from quark.config import RewardTokens, Sampling, Training
 from quark.lm import Policy
+from quark.reward_tokens import new_reward_tokens
 
 torch.set_num_threads(1)
 settings.register_profile("tests", derandomize=True, deadline=None, database=None)
@@ -65,11 +67,10 @@ def llama() -> PreTrainedModel:
 def make_policy(request: pytest.FixtureRequest) -> Callable[..., Policy]:
     """Makes float32 policies of one architecture; equal seeds give equal weights."""
 
-    def make(n_tokens: int = 3, seed: int = 0) -> Policy:
+    def make(n_tokens: int = 3, seed: int = 0, form: RewardTokens = EMBEDDING) -> Policy:
         torch.manual_seed(seed)
-        policy = Policy(request.param(), n_tokens).eval()
-        policy.draw_reward_tokens(seed)
-        return policy
+        lm = request.param()
+        return Policy(lm, new_reward_tokens(lm, n_tokens, form, seed) if n_tokens else None).eval()
 
     return make
 
@@ -77,6 +78,15 @@ def make_policy(request: pytest.FixtureRequest) -> Callable[..., Policy]:
 @pytest.fixture
 def policy(make_policy: Callable[..., Policy]) -> Policy:
     return make_policy()
+
+
+@pytest.fixture
+def sink_policy(make_policy: Callable[..., Policy]) -> Policy:
+    """A policy whose reward tokens shift the attention sink by about a deviation."""
+    policy = make_policy(form=SINK)
+    with torch.no_grad():
+        policy.reward_tokens.axis.normal_(generator=torch.Generator().manual_seed(0))
+    return policy
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from oracle import EMBEDDING, SINK
 
 from quark import checkpoint as checkpoints
 from quark.lm import ModelError, Policy
@@ -24,7 +25,7 @@ def test_round_trip(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
     optimizer.step()
     moments = checkpoints.moments_of(optimizer, names)
     out = tmp_path / "iteration-0" / "checkpoint"
-    checkpoints.save(out, policy, moments, step=7, iteration=0, model=model)
+    checkpoints.save(out, policy, moments, form=EMBEDDING, step=7, iteration=0, model=model)
 
     loaded = checkpoints.load_policy(model, out, "fp32")
     for (name, found), wanted in zip(loaded.named_parameters(), policy.parameters(), strict=True):
@@ -35,8 +36,13 @@ def test_round_trip(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
     for name, state in moments.items():
         assert state.keys() == again[name].keys() == {"exp_avg", "exp_avg_sq"}
         assert all(torch.equal(again[name][kind], value) for kind, value in state.items())
-    about = {"iteration": 0, "step": 7, "quantiles": 3, "base_sha256": "abc"}
-    assert checkpoints.read_about(out) == about
+    assert checkpoints.read_about(out) == {
+        "iteration": 0,
+        "step": 7,
+        "quantiles": 3,
+        "reward_tokens": {"form": "embedding", "first_layer": 0},
+        "base_sha256": "abc",
+    }
     assert {f.suffix for f in out.iterdir()} == {".safetensors", ".json"}
 
 
@@ -49,17 +55,35 @@ def test_untrained_parameters_are_the_base_model(
     policy.lm.requires_grad_(False)
     with torch.no_grad():
         policy.head.zero_()  # not trained, so not stored
-    checkpoints.save(tmp_path / "made", policy, {}, step=0, iteration=0, model=model)
+    checkpoints.save(
+        tmp_path / "made", policy, {}, form=EMBEDDING, step=0, iteration=0, model=model
+    )
     loaded = checkpoints.load_policy(model, tmp_path / "made", "fp32")
     assert torch.equal(loaded.head, base.head)
-    assert torch.equal(loaded.reward_tokens, policy.reward_tokens)
-    assert checkpoints.load_policy(model, None, "fp32").reward_tokens.shape == (0, 32)
+    assert torch.equal(loaded.reward_tokens.rows, policy.reward_tokens.rows)
+    assert checkpoints.load_policy(model, None, "fp32").reward_tokens is None
+
+
+def test_sink_tokens(sink_policy: Policy, tmp_path: Path) -> None:
+    model = write_model(sink_policy, tmp_path / "model", "abc")
+    checkpoints.save(
+        tmp_path / "made", sink_policy, {}, form=SINK, step=0, iteration=0, model=model
+    )
+    loaded = checkpoints.load_policy(model, tmp_path / "made", "fp32").reward_tokens
+    assert loaded.count == 3 and loaded.first_layer == 1
+    assert torch.equal(loaded.axis, sink_policy.reward_tokens.axis)
+    assert torch.equal(loaded.deviation, sink_policy.reward_tokens.deviation)
+    with pytest.raises(ValueError, match="without reward tokens"):
+        plain = Policy(sink_policy.lm)
+        checkpoints.save(tmp_path / "x", plain, {}, form=SINK, step=0, iteration=0, model=model)
 
 
 def test_refused(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
     model = write_model(make_policy(0), tmp_path / "model", "abc")
     other = write_model(make_policy(0), tmp_path / "other", "def")
-    checkpoints.save(tmp_path / "made", make_policy(), {}, step=0, iteration=0, model=model)
+    checkpoints.save(
+        tmp_path / "made", make_policy(), {}, form=EMBEDDING, step=0, iteration=0, model=model
+    )
     with pytest.raises(ModelError, match=r"made: trained from another base model than .*other"):
         checkpoints.load_policy(other, tmp_path / "made", "fp32")
     with pytest.raises(ModelError, match="none: no checkpoint here"):

@@ -11,7 +11,17 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     0: ["__init__", "config", "files", "progress", "schemas", "seeds", "settings"],
     1: ["nucleus", "objective", "quantiles"],
-    2: ["checkpoint", "lm", "logprobs", "memory", "pool", "sampling", "tracking"],
+    2: [
+        "checkpoint",
+        "lm",
+        "logprobs",
+        "memory",
+        "pool",
+        "reading",
+        "reward_tokens",
+        "sampling",
+        "tracking",
+    ],
     3: ["metrics", "scorers"],
     4: ["evaluation", "resources", "scoring", "tables", "tasks"],
     5: ["methods"],

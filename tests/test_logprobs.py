@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from oracle import plain_logits
 
 from quark import logprobs as module
 from quark.lm import Policy
 from quark.logprobs import response_logprobs
-from quark.sampling import PromptTooLongError
+from quark.reading import PromptLengthError
 
 PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
 RESPONSES: list[list[list[int]]] = [[[3, 4, 5, 100], [], [9]], [[1, 2]], [], [[5], [6, 7, 8]]]
@@ -15,11 +16,8 @@ NAMES = ["one", "long", "token", "same"]
 @torch.no_grad()
 def plain(policy: Policy, prompt: list[int], response: list[int]) -> float:
     """One full forward pass in float64, summed token by token."""
-    ids = torch.tensor([prompt + response])
-    logits = policy.lm(inputs_embeds=policy.embed(ids)).logits[0]
-    log_p = logits.log_softmax(-1)
-    start = len(prompt) - 1
-    return sum(float(log_p[start + t, token]) for t, token in enumerate(response))
+    log_p = plain_logits(policy, prompt, response).log_softmax(-1)
+    return sum(float(log_p[t, token]) for t, token in enumerate(response))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 256])
@@ -52,5 +50,5 @@ def test_reward_token_counts(policy: Policy) -> None:
 
 
 def test_prompt_too_long(policy: Policy) -> None:
-    with pytest.raises(PromptTooLongError, match="prompt odd has 62 tokens"):
+    with pytest.raises(PromptLengthError, match="prompt odd has 62 tokens"):
         response_logprobs(policy, [[1] * 62], [[[1, 2, 3]]], names=["odd"], memory_mb=4000)

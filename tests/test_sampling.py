@@ -3,12 +3,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from oracle import plain_logits
 
 from quark import sampling as module
 from quark.config import Sampling
 from quark.lm import Policy
 from quark.nucleus import UNIFORMS, draw
-from quark.sampling import PromptTooLongError, sample
+from quark.reading import PromptLengthError
+from quark.sampling import sample
 from quark.seeds import stream
 
 PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
@@ -29,8 +31,7 @@ def plain(policy: Policy, prompt: list[int], row: str, sampling: Sampling) -> li
     how = sampling.model_dump(include={"temperature", "top_k", "top_p"})
     written: list[int] = []
     for t in range(time):
-        ids = torch.tensor([prompt + written])
-        logits = policy.lm(inputs_embeds=policy.embed(ids)).logits[:, -1]
+        logits = plain_logits(policy, prompt, written)[-1:].clone()
         if t < sampling.min_new_tokens:
             logits[:, policy.end_ids] = -torch.inf
         written.append(int(draw(logits, torch.from_numpy(uniforms[t : t + 1]), **how)))
@@ -47,6 +48,15 @@ def test_equals_a_plain_loop(policy: Policy, sampling: Sampling) -> None:
         expected = [plain(policy, prompt, f"{name}/{j}", sampling) for j in range(5)]
         assert found[place] == expected
         assert len({ids[0] for ids in expected}) > 1  # samples of a prompt differ at once
+
+
+def test_equals_a_plain_loop_at_the_sink(sink_policy: Policy, sampling: Sampling) -> None:
+    sink_policy.lm.generation_config.eos_token_id = list(range(80, 101))
+    prompts = [[103, *prompt[-6:], 11] for prompt in PROMPTS if prompt[0] < 101]  # the worst of 3
+    found = run(sink_policy, sampling, prompts=prompts, names=NAMES[:3])
+    for place, (prompt, name) in enumerate(zip(prompts, NAMES[:3], strict=True)):
+        expected = [plain(sink_policy, prompt, f"{name}/{j}", sampling) for j in range(5)]
+        assert found[place] == expected
 
 
 @pytest.mark.parametrize("rows", [1, 10])
@@ -90,7 +100,7 @@ def test_no_end_id(policy: Policy, sampling: Sampling) -> None:
 
 @pytest.mark.parametrize("length", [0, 57])
 def test_prompt_too_long(policy: Policy, sampling: Sampling, length: int) -> None:
-    text = f"prompt odd has {length} tokens; the model's context leaves room for 1 to 56"
-    with pytest.raises(PromptTooLongError, match=text):
+    text = f"prompt odd has {length} tokens, but needs 1 to 56"
+    with pytest.raises(PromptLengthError, match=text):
         run(policy, sampling, prompts=[[1], [1] * length], names=["fine", "odd"])
     assert len(run(policy, sampling, prompts=[[1] * 56], names=["full"])[0]) == 5

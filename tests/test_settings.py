@@ -47,16 +47,18 @@ def nested(key: str, value):
         ("tasks.toxicity.judge", "smollm2-135m", {"evaluate"}),
         ("tasks.toxicity.prompts", "rtp", set()),
         ("tasks.toxicity.scorer", "another", {"score"}),
-        ("quark.version", 2, {"sample", "quantize", "train", "generate"}),
+        ("quark.version", 3, {"sample", "quantize", "train"}),
         ("quark.iterations", 9, {"train"}),  # the learning rate falls to zero over all of them
         ("quark.quantiles", 4, {"quantize", "train"}),
-        ("quark.prompts", 3, {"sample"}),
+        ("quark.prompts", 9, {"sample"}),
         ("quark.first_samples", 9, set()),  # the stages here are of iteration 1
         ("quark.samples", 9, {"sample"}),
         ("quark.sampling.temperature", 0.5, {"sample"}),
         ("quark.max_failed_scores", 0.5, {"quantize"}),
         ("quark.training.learning_rate", 0.5, {"train"}),
         ("quark.training.gauge_prompts", 0, {"train"}),
+        ("quark.reward_tokens.first_layer", 0, {"train"}),
+        ("evaluation.version", 2, {"generate", "judge", "evaluate"}),
         ("evaluation.prompts", 3, {"generate"}),
         ("evaluation.samples", 9, {"generate", "evaluate"}),
         ("evaluation.sampling.top_p", 0.5, {"generate", "evaluate"}),
@@ -78,7 +80,7 @@ def test_only_iteration_0_draws_the_first_samples():
 
 
 def test_the_version_of_quark_leaves_the_base_model_alone():
-    after = changed({"quark": {"version": 2}})
+    after = changed({"quark": {"version": 3}})
     before = settings.generate(CONFIG, "toxicity", "base", 1, "nontoxic")
     assert settings.generate(after, "toxicity", "base", 1, "nontoxic") == before
 

@@ -159,7 +159,7 @@ def test_params_are_the_settings_the_run_depends_on(project: Project, logged: Lo
     kl = project.config["quark"]["training"]["kl_coef"]
     assert quark["quark.training.kl_coef"] == str(kl)
     assert quark["task.splits"] == '["nontoxic", "challenging"]'
-    assert quark["quark.training.trained_layers"] == "null"
+    assert quark["quark.training.trained_layers"] == "0"
     assert quark["evaluation.samples"] == base["evaluation.samples"] == "5"
     assert not [name for name in base if name.startswith("quark")]
 

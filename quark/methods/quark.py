@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quark.checkpoint import Moments, moments_of, restore_moments
-from quark.config import Precision, Training
-from quark.lm import DTYPES, Policy, pad
+from quark.config import ConfigError, Precision, Training
+from quark.lm import DTYPES, Policy
 from quark.logprobs import response_logprobs
 from quark.memory import rows_for_training
 from quark.objective import Coefficients, TokenTerms, fused_token_loss
 from quark.progress import track
-from quark.sampling import check_lengths
+from quark.reading import check_lengths, response_hidden
 from quark.seeds import ranks, stream
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Row
     """The rows to train on, and those of `gauge_prompts` prompts held out in every iteration.
 
     Raises:
-        ValueError: no row is left to train on.
+        ConfigError: no row is left to train on.
     """
     prompt_ids = pool["prompt_id"].to_pylist()
     prompts = sorted(set(prompt_ids))
@@ -75,7 +75,7 @@ def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Row
     )
     is_held_out = np.array([prompt in held_out for prompt in prompt_ids])
     if is_held_out.all():
-        raise ValueError(
+        raise ConfigError(
             f"training.gauge_prompts = {gauge_prompts} leaves none of the pool's {len(prompts)} "
             "prompts to train on"
         )
@@ -101,7 +101,7 @@ def learn(
     """Train `policy` in place for one iteration.
 
     Args:
-        policy: float32 weights and K reward tokens.
+        policy: with K reward tokens; what is trained in float32.
         base: the frozen model that the KL penalty keeps the policy near.
         rows: what to train on.
         training: sizes, rates and weights.
@@ -128,7 +128,8 @@ def learn(
     batches = [order[i : i + training.batch].tolist() for i in range(0, len(order), training.batch)]
     total_steps = iterations * len(batches)
     longest = max(len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)) + 1
-    check_lengths(rows.prompts, rows.ids, policy.context - 1 - max(map(len, rows.responses)))
+    new_tokens = max(map(len, rows.responses))
+    check_lengths(policy, conditioned(policy, rows), rows.ids, new_tokens)
     step = _Step(policy, base, training, precision, rows_for_training(policy, longest, memory_mb))
     log.info("%d steps of %d rows, from a pool of %d", len(batches), training.batch, len(rows.ids))
     curve = []
@@ -145,14 +146,17 @@ def learn(
                 "step": number,
                 **terms,
                 "grad_norm": norm,
-                "learning_rate": factor * training.learning_rate,
+                "token_learning_rate": factor * training.token_learning_rate,
             }
         )
     return moments_of(optimizer, names), first_step + len(batches), curve
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
-    """Linear from 0 to 1 over `warmup` steps, then linear to 0 at `total` (official scheduler)."""
+    """Linear to 1 over `warmup` steps, then linear to 0 at `total`.
+
+    The official scheduler, but for its first step, which has rate 0 and is lost.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return max(0.0, (total - step) / max(1, total - warmup))
@@ -167,7 +171,7 @@ def training_order(
     before all others of its kind have come once.
 
     Raises:
-        ValueError: a quantile with a share has no row.
+        ConfigError: a quantile with a share has no row.
     """
     if training.quantile_shares is None:
         return _deal(np.arange(len(quantile)), training.sequences, rng)
@@ -176,7 +180,7 @@ def training_order(
     for k, count in enumerate(np.diff(bounds).tolist()):
         places = np.flatnonzero(quantile == k)
         if count and not len(places):
-            raise ValueError(
+            raise ConfigError(
                 f"training.quantile_shares asks for {count} rows of quantile {k}, but all of its "
                 "rows belong to held-out prompts: lower training.gauge_prompts"
             )
@@ -191,18 +195,22 @@ def _deal(places: NDArray[np.int64], count: int, rng: np.random.Generator) -> ND
 
 
 def gauge(
-    policy: Policy, held_out: Rows, k: int, precision: Precision, memory_mb: int
+    policy: Policy, held_out: Rows, k: int, precision: Precision, seed_name: str, memory_mb: int
 ) -> dict[str, float] | None:
     """How many nats per response the right reward token beats the wrong one on held-out rows.
 
     `best`: rows of quantile 0 under token 0 against token K - 1; `worst`: rows of quantile K - 1
     under token K - 1 against token 0. A token that told its quantile perfectly would be worth
-    ln K against none at all. `_se` is the standard error. None without held-out rows of a kind.
+    ln K against none at all. `_se` is the standard error; rows of one prompt count as dependent.
+    None without held-out rows of two prompts of each kind.
     """
     found: dict[str, float] = {}
     for name, right, wrong in (("best", 0, k - 1), ("worst", k - 1, 0)):
-        rows = held_out.take(np.flatnonzero(held_out.quantile == right)[:GAUGE_ROWS].tolist())
-        if len(rows.ids) < 2:
+        places = np.flatnonzero(held_out.quantile == right)
+        order = np.argsort(ranks(f"{seed_name}/gauge", [held_out.ids[i] for i in places]))
+        rows = held_out.take(places[order[:GAUGE_ROWS]].tolist())
+        prompts = np.array([hash(tuple(prompt)) for prompt in rows.prompts])
+        if len(set(prompts.tolist())) < 2:
             return None
         with _autocast(policy, precision):
             logprobs = [
@@ -217,8 +225,21 @@ def gauge(
             ]
         gain = np.concatenate(logprobs[0]) - np.concatenate(logprobs[1])
         found[name] = float(gain.mean())
-        found[f"{name}_se"] = float(gain.std(ddof=1) / len(gain) ** 0.5)
+        found[f"{name}_se"] = _clustered_error(gain, prompts)
     return found
+
+
+def _clustered_error(values: NDArray[np.float64], cluster: NDArray[np.int64]) -> float:
+    """Standard error of the mean when values of one cluster may depend on each other."""
+    _, place = np.unique(cluster, return_inverse=True)
+    sums = np.bincount(place, weights=values - values.mean())
+    return float(np.sqrt(len(sums) / (len(sums) - 1) * np.square(sums).sum()) / len(values))
+
+
+def conditioned(policy: Policy, rows: Rows) -> list[list[int]]:
+    """Each row's prompt under the reward token of the row's quantile."""
+    pairs = zip(rows.prompts, rows.quantile.tolist(), strict=True)
+    return [policy.condition(prompt, k) for prompt, k in pairs]
 
 
 class _Step:
@@ -270,12 +291,9 @@ class _Step:
 
     def _loss(self, rows: Rows) -> tuple[Tensor, TokenTerms]:
         """The summed objective at the response positions of some rows."""
-        prompts = [
-            self.policy.condition(prompt, int(k))
-            for prompt, k in zip(rows.prompts, rows.quantile, strict=True)
-        ]
         dtype = DTYPES[self.precision]
         with _autocast(self.policy, self.precision):
+            prompts = conditioned(self.policy, rows)
             hidden = response_hidden(self.policy, prompts, rows.responses).to(dtype)
         with torch.no_grad():
             base_hidden = response_hidden(self.base, rows.prompts, rows.responses)
@@ -287,26 +305,9 @@ class _Step:
 
 def _autocast(policy: Policy, precision: Precision) -> torch.autocast:
     """Matrix products in bfloat16, or everything in float32."""
-    kind = policy.reward_tokens.device.type
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def response_hidden(
-    policy: Policy, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
-) -> Tensor:
-    """The last hidden states (all response tokens, d) that predict the responses, row after row.
-
-    Padding stands on the right, where a causal model cannot see it.
-    """
-    ids, _ = pad([[*p, *r[:-1]] for p, r in zip(prompts, responses, strict=True)], "right")
-    places = [
-        (row, len(prompt) - 1 + t)
-        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-        for t in range(len(response))
-    ]
-    hidden: Tensor = policy.hidden(ids, use_cache=False).last_hidden_state
-    index = torch.tensor(places, device=hidden.device)
-    return hidden[index[:, 0], index[:, 1]]
+    return torch.autocast(
+        policy.head.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
+    )
 
 
 def _choose_parameters(policy: Policy, trained_layers: int | None) -> dict[Tensor, str]:
@@ -314,7 +315,12 @@ def _choose_parameters(policy: Policy, trained_layers: int | None) -> dict[Tenso
     if trained_layers is not None:
         policy.lm.requires_grad_(False)
         stacks = [m for m in policy.lm.modules() if isinstance(m, nn.ModuleList)]
-        for layer in max(stacks, key=len)[-trained_layers:]:
+        layers = max(stacks, key=len)
+        if trained_layers > len(layers):
+            raise ConfigError(
+                f"training.trained_layers = {trained_layers}, but the model has {len(layers)}"
+            )
+        for layer in layers[len(layers) - trained_layers :]:
             layer.requires_grad_(True)
     return {p: name for name, p in policy.named_parameters() if p.requires_grad}
 
@@ -322,11 +328,11 @@ def _choose_parameters(policy: Policy, trained_layers: int | None) -> dict[Tenso
 def _optimizer(
     policy: Policy, names: dict[Tensor, str], training: Training
 ) -> torch.optim.Optimizer:
-    model = [p for p in names if p is not policy.reward_tokens]
-    groups: list[dict[str, Any]] = [
-        {"params": model, "base_lr": training.learning_rate},
-        {"params": [policy.reward_tokens], "base_lr": training.token_learning_rate},
-    ]
+    tokens = [p for p, name in names.items() if name.startswith("reward_tokens.")]
+    model = [p for p, name in names.items() if name.startswith("lm.")]
+    groups: list[dict[str, Any]] = [{"params": tokens, "base_lr": training.token_learning_rate}]
+    if model:
+        groups.append({"params": model, "base_lr": training.learning_rate})
     return torch.optim.Adam(groups, betas=training.betas, eps=training.eps, fused=True)
 
 

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class UnscoredError(ValueError):
+    """No generation of a split has a score."""
+
+
 def max_toxicity(scores: NDArray[np.float64], prompt: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the highest score of each prompt.
 
@@ -42,9 +46,9 @@ def mean_over_scored(values: NDArray[np.float64]) -> float:
     Of `max_toxicity` this is the average maximum toxicity, of `any_toxic` the toxicity probability.
 
     Raises:
-        ValueError: no prompt has a score.
+        UnscoredError: no prompt has a score.
     """
     scored = values[~np.isnan(values)]
     if not scored.size:
-        raise ValueError(f"none of {values.size} prompts has a score: toxicity is undefined")
+        raise UnscoredError(f"none of {values.size} prompts has a score: toxicity is undefined")
     return float(scored.mean())

@@ -42,15 +42,24 @@ class ScorerError(ValueError):
     """A scorer that does not exist; the text names the nearest one."""
 
 
+def check_scorer(name: str) -> None:
+    """Make sure that there is a scorer called `name`, without loading it.
+
+    Raises:
+        ScorerError: there is none.
+    """
+    if name not in SCORERS:
+        nearest = difflib.get_close_matches(name, SCORERS, 1, cutoff=0)[0]
+        raise ScorerError(f"no scorer {name!r}; did you mean {nearest!r}?")
+
+
 def load_scorer(name: str) -> Scorer:
     """Make the scorer called `name` in the configuration.
 
     Raises:
         ScorerError: there is no such scorer.
     """
-    if name not in SCORERS:
-        nearest = difflib.get_close_matches(name, SCORERS, 1, cutoff=0)[0]
-        raise ScorerError(f"no scorer {name!r}; did you mean {nearest!r}?")
+    check_scorer(name)
     module, made_by = SCORERS[name].split(":")
     scorer: Scorer = getattr(import_module(module), made_by)()
     return scorer

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from oracle import EMBEDDING, SINK, plain_logits
 
 from quark import checkpoint as checkpoints
-from quark.config import Training
+from quark.config import ConfigError, RewardTokens, Training
 from quark.lm import Policy
 from quark.methods import quark as method
 from quark.methods.quark import Rows, learn, learning_rate_factor, split_pool, training_order
@@ -58,7 +59,7 @@ def plain_learn(
 ) -> list[float]:
     """Steps of one Adam at the given factors of its two learning rates, written out."""
     model = list(policy.lm.parameters())
-    groups = [{"params": model}, {"params": [policy.reward_tokens]}]
+    groups = [{"params": model}, {"params": [policy.reward_tokens.rows]}]
     optimizer = torch.optim.Adam(groups, betas=training.betas, eps=training.eps)
     losses = []
     for batch, rate in zip(batches, rates, strict=True):
@@ -161,7 +162,7 @@ def test_learning_equals_plain_steps(
     np.testing.assert_allclose([s["loss"] for s in curve], losses, rtol=1e-5)  # float32 sums
     # gradients agree to 1e-5 of eps = 1e-3, so a step of 1e-2 agrees to 1e-4 of itself twice over
     same_parameters(policy, plain, atol=2e-6)
-    assert not torch.equal(policy.reward_tokens, make_policy().reward_tokens)
+    assert not torch.equal(policy.reward_tokens.rows, make_policy().reward_tokens.rows)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -209,7 +210,7 @@ def test_out_of_memory_with_one_row_is_an_error(
 def test_nan_names_the_rows(make_policy: Make, rows: Rows, training: Training) -> None:
     policy = make_policy()
     with torch.no_grad():
-        policy.reward_tokens[1] = torch.nan
+        policy.reward_tokens.rows[1] = torch.nan
     step = method._Step(policy, make_policy(0), training, "fp32", 8)
     with pytest.raises(method.NonFiniteLossError, match=r"loss is nan.*Rows: row1, row2$"):
         step(rows.take([1, 2]))
@@ -220,8 +221,8 @@ def test_only_top_layers_learn(make_policy: Make, rows: Rows, training: Training
     moments, *_ = run(policy, make_policy(0), rows, changed(training, trained_layers=1))
     pairs = zip(policy.named_parameters(), before.parameters(), strict=True)
     learnt = {name for (name, now), then in pairs if not torch.equal(now, then)}
-    assert "reward_tokens" in learnt and len(learnt) > 5
-    assert all(".1." in name for name in learnt - {"reward_tokens"})
+    assert "reward_tokens.rows" in learnt and len(learnt) > 5
+    assert all(".1." in name for name in learnt - {"reward_tokens.rows"})
     assert learnt <= set(moments)
 
 
@@ -236,7 +237,7 @@ def test_resumed_iterations_equal_one_run(
     (model / "manifest.json").write_text('{"sha256": "abc"}')
 
     moments, step, _ = run(policy, base, rows, training, iterations=2)
-    checkpoints.save(between, policy, moments, step=step, iteration=0, model=model)
+    checkpoints.save(between, policy, moments, form=EMBEDDING, step=step, iteration=0, model=model)
     policy = checkpoints.load_policy(model, between, "fp32")
     resume = checkpoints.load_moments(between), checkpoints.read_about(between)["step"]
     later = {"iteration": 1, "iterations": 2, "seed_name": "2/test"}
@@ -252,7 +253,10 @@ def test_resumed_iterations_equal_one_run(
     same_parameters(policy, plain, atol=4e-6)  # as above, for four steps
 
 
-def test_tokens_learn_their_quantile(make_policy: Make, training: Training) -> None:
+@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=lambda form: form.form)
+def test_tokens_learn_their_quantile(
+    make_policy: Make, training: Training, form: RewardTokens
+) -> None:
     """The best responses hold token 7, the worst token 9; the others token 8."""
     rng = np.random.default_rng(0)
     quantile = (np.arange(96) % 3).astype(np.int32)
@@ -260,25 +264,48 @@ def test_tokens_learn_their_quantile(make_policy: Make, training: Training) -> N
     responses = [[{0: 7, 1: 8, 2: 9}[int(k)], 30] for k in quantile]
     rows = Rows(list(map(str, range(96))), prompts, responses, quantile)
     held_out, taught = rows.take(range(24)), rows.take(range(24, 96))
-    policy, base = make_policy(), make_policy(0)
-    before = method.gauge(policy, held_out, 3, "fp32", 4000)
+    policy, base = make_policy(form=form), make_policy(0)
+    before = method.gauge(policy, held_out, 3, "fp32", "1/test", 4000)
+    rate = 1e-2 if form.form == "embedding" else 0.3  # a shift is in units of the deviation
     wanted = changed(training, sequences=1600, batch=16, learning_rate=1e-2, max_grad_norm=None)
+    wanted = changed(wanted, token_learning_rate=rate)
     run(policy, base, taught, wanted)
-    after = method.gauge(policy, held_out, 3, "fp32", 4000)
+    after = method.gauge(policy, held_out, 3, "fp32", "1/test", 4000)
     assert before is not None and after is not None
     for kind in ("best", "worst"):
         assert after[kind] > max(before[kind], 3 * after[f"{kind}_se"], 1)
-    with torch.no_grad():
-        ids = torch.tensor([policy.condition([50, 51, 52], k) for k in (0, 2)])
-        best, worst = (policy.hidden(ids).last_hidden_state[:, -1] @ policy.head.T).softmax(-1)
-    assert best[7] > 0.5 > best[9] and worst[9] > 0.5 > worst[7]
+    logits = [plain_logits(policy, policy.condition([50, 51, 52], k), [])[0] for k in (0, 2)]
+    best, worst = (each.softmax(-1) for each in logits)
+    assert best[7] > 0.4 > best[9] and worst[9] > 0.4 > worst[7]
+
+
+def test_only_the_sink_learns(make_policy: Make, rows: Rows, training: Training) -> None:
+    policy, before = make_policy(form=SINK), make_policy(form=SINK)
+    longer = rows._replace(prompts=[[1, *prompt] for prompt in rows.prompts])
+    moments, *_ = run(policy, Policy(policy.lm), longer, changed(training, trained_layers=0))
+    pairs = zip(policy.named_parameters(), before.parameters(), strict=True)
+    learnt = {name for (name, now), then in pairs if not torch.equal(now, then)}
+    assert learnt == {"reward_tokens.axis"} == set(moments)
 
 
 def test_gauge_needs_rows_of_both_kinds(policy: Policy, rows: Rows) -> None:
-    assert method.gauge(policy, rows.take([0, 3, 6]), 3, "fp32", 4000) is None
+    assert method.gauge(policy, rows.take([0, 3, 6]), 3, "fp32", "1/test", 4000) is None
 
 
 def test_a_share_of_a_quantile_without_rows_is_an_error(training: Training) -> None:
     wanted = changed(training, sequences=4, quantile_shares=[0.5, 0.5])
     with pytest.raises(ValueError, match="2 rows of quantile 1"):
         training_order(np.zeros(4, dtype=np.int32), wanted, stream("order"))
+
+
+def test_error_of_the_gauge() -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    usual = values.std(ddof=1) / 20**0.5
+    assert method._clustered_error(values, np.arange(20)) == pytest.approx(usual)
+    twice = np.concatenate([values, values])  # the same rows again tell nothing new
+    assert method._clustered_error(twice, np.tile(np.arange(20), 2)) == pytest.approx(usual)
+
+
+def test_more_layers_than_the_model_has(make_policy: Make, rows: Rows, training: Training) -> None:
+    with pytest.raises(ConfigError, match="trained_layers = 3, but the model has 2"):
+        run(make_policy(), make_policy(0), rows, changed(training, trained_layers=3))

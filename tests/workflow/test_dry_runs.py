@@ -72,6 +72,13 @@ def test_a_fault_in_the_configuration_stops_before_any_job(empty, content, expec
     assert "rule " not in printed and not (empty.folder / "results").exists()
 
 
+def test_an_unknown_scorer_stops_before_any_job(empty):
+    over = empty.configure("over.yaml", {"tasks": {"toxicity": {"scorer": "profanity"}}})
+    printed = empty.run(config=(over,), fails=True)
+    assert "no scorer 'profanity'; did you mean 'profanity-check'?" in printed
+    assert "rule " not in printed
+
+
 def test_a_dry_run_plans_every_job_once_and_makes_nothing(empty):
     stages = dict.fromkeys(("sample", "score", "quantize", "train"), 2)
     fetched = {"fetch_model": 1, "fetch_prompts": 1}

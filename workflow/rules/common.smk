@@ -1,5 +1,6 @@
 """Functions of the rules: the checked configuration, and which files a target needs."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -7,19 +8,24 @@ from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
 from quark import settings
+from quark.scorers import ScorerError, check_scorer
 
 CONDA = "../envs/quark.yaml"
 ITERATION = "results/{task}/quark/seed-{seed}/iteration-{iteration}"
 EVALUATION = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
 
 # The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
-shell.prefix(f"set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
+shell.prefix(
+    f"set -euo pipefail; PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
 
 try:
     # Snakemake lists the default last, although the others are laid over it.
     *laid_over, default = workflow.configfiles
     CONFIG = configuration.check(config, [default, *laid_over])
-except configuration.ConfigError as error:
+    for part in [*CONFIG.tasks.values(), *CONFIG.prompts.values()]:
+        check_scorer(part.scorer)
+except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
 
 
@@ -34,6 +40,11 @@ wildcard_constraints:
 def as_json(section):
     """The settings of a verb, as its command line takes them."""
     return section.model_dump_json()
+
+
+def local_files(*sources):
+    """What a model or prompts are made from on this machine: a change makes them anew."""
+    return [source.local for source in sources if source.local]
 
 
 def tables():

@@ -2,6 +2,8 @@
 
 
 rule fetch_model:
+    input:
+        local=lambda w: local_files(CONFIG.models[w.name]),
     output:
         model=directory("resources/models/{name}"),
     log:
@@ -22,6 +24,8 @@ rule fetch_model:
 
 
 rule fetch_prompts:
+    input:
+        local=lambda w: local_files(*CONFIG.prompts[w.name].sources),
     output:
         prompts=directory("resources/prompts/{name}"),
     log:

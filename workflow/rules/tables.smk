@@ -69,5 +69,7 @@ rule publish:
         mem_mb=100,
         runtime=10,
     shell:
-        "{{ cp {input.csv} {output.csv} && cp {input.md} {output.md}"
-        " && cp {input.tex} {output.tex}; }} 2> {log}"
+        "{{ for kind in md tex csv; do"
+        " cp results/{wildcards.task}/table.$kind results/tables/.{wildcards.task}.$kind &&"
+        " mv results/tables/.{wildcards.task}.$kind results/tables/{wildcards.task}.$kind || exit;"
+        " done; }} 2> {log}"

@@ -1,0 +1,140 @@
+"""Reward tokens: the two ways in which a policy is told what quantile to write.
+
+    form        what quantile k is                                               what is learned
+    embedding   row k of a matrix beside the embeddings, before the prompt       K x d numbers
+    sink        a shift of keys and values of the prompt's first position:       2 x layers x width
+                c_k B, with c_k = -1 (best) .. 1 (worst) in equal steps
+
+`embedding` is the paper's. The official code enlarges the embedding matrix (protocol 1, 9.8); here
+the K rows stand beside it, so policy and base model share one vocabulary, a reward token can never
+be sampled, and no softmax has to leave it out.
+
+`sink` is ours, for budgets of thousands of samples instead of hundreds of thousands. Causal
+language models rest their attention on the first position when nothing else calls for it (Xiao et
+al. 2024, "Efficient streaming language models with attention sinks"), so a shift there reaches all
+that is written after it. It is prefix-tuning (Li & Liang 2021) that adds no position. Three things
+make it learn from few samples: at B = 0 the policy is exactly the base model, whereas any new token
+in front of a prompt takes the first position's role and costs nats before it says anything; one
+axis B holds for all quantiles, so the clear signal of the worst teaches the best; and B is
+small. It is seen by the last position of the prompt and by the response: the rest of the prompt is
+read as the base model reads it.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from quark.config import ConfigError, RewardTokens
+from quark.seeds import stream
+
+MEASURED_TOKENS = 256
+"""Length of the random text on which the deviation of keys and values is measured."""
+
+
+class EmbeddingTokens(nn.Module):
+    """K rows of the embeddings' width d, drawn like the embeddings; all zero until drawn.
+
+    Args:
+        count: K.
+        embeddings: the model's (V, d) embedding matrix.
+    """
+
+    def __init__(self, count: int, embeddings: Tensor) -> None:
+        super().__init__()
+        self.count = count
+        self.rows = nn.Parameter(torch.zeros(count, embeddings.shape[1], device=embeddings.device))
+
+    @torch.no_grad()
+    def draw(self, embeddings: Tensor, seed: int) -> None:
+        """Draw each dimension from a normal with the embedding matrix's mean and deviation."""
+        normal = torch.from_numpy(stream("reward tokens", seed).standard_normal(self.rows.shape))
+        embeddings = embeddings.float()
+        self.rows.copy_(embeddings.mean(0) + embeddings.std(0) * normal.to(embeddings))
+
+
+class SinkTokens(nn.Module):
+    """One axis in the keys and values of the first position, in layers from `first_layer` on.
+
+    Args:
+        count: K.
+        first_layer: layers below it stay as they are.
+        deviation: (layers, 2) standard deviations of each layer's keys and values; the unit of B.
+        shape: (heads, head width) of a key.
+    """
+
+    deviation: Tensor
+    place: Tensor
+
+    def __init__(
+        self, count: int, first_layer: int, deviation: Tensor, shape: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.count = count
+        self.first_layer = first_layer
+        zeros = torch.zeros(len(deviation), 2, *shape, device=deviation.device)
+        self.axis = nn.Parameter(zeros)
+        self.register_buffer("deviation", deviation)
+        place = torch.linspace(-1, 1, count, device=deviation.device)
+        self.register_buffer("place", place, persistent=False)
+
+    def shift(self, cache: Any, quantile: Tensor) -> None:
+        """Shift the first position of a cache.
+
+        Args:
+            cache: keys and values (rows, heads, time, width) of every layer.
+            quantile: (rows,) the quantile to write.
+        """
+        place = self.place[quantile][:, None, None, None]
+        scaled = self.axis * self.deviation[:, :, None, None]
+        for layer, (key, value) in zip(cache.layers[self.first_layer :], scaled, strict=True):
+            layer.keys = _shift_first(layer.keys, place * key[:, None])
+            layer.values = _shift_first(layer.values, place * value[:, None])
+
+
+def _shift_first(states: Tensor, shift: Tensor) -> Tensor:
+    """`states` (rows, heads, time, width), its first position moved by (rows, heads, 1, width)."""
+    return torch.cat([states[:, :, :1] + shift.to(states.dtype), states[:, :, 1:]], dim=2)
+
+
+def new_reward_tokens(
+    lm: PreTrainedModel, count: int, how: RewardTokens, seed: int
+) -> EmbeddingTokens | SinkTokens:
+    """Reward tokens for `lm` before any training.
+
+    Args:
+        lm: the language model they belong to.
+        count: K.
+        how: their form.
+        seed: of the drawn rows.
+
+    Raises:
+        ConfigError: the model has no layer `how.first_layer`.
+    """
+    if how.form == "embedding":
+        embeddings = cast(nn.Embedding, lm.get_input_embeddings()).weight
+        tokens = EmbeddingTokens(count, embeddings)
+        tokens.draw(embeddings, seed)
+        return tokens
+    deviation, shape = _measure(lm)
+    if how.first_layer >= len(deviation):
+        raise ConfigError(
+            f"quark.reward_tokens.first_layer is {how.first_layer}, but the model's layers are "
+            f"0 to {len(deviation) - 1}"
+        )
+    return SinkTokens(count, how.first_layer, deviation[how.first_layer :], shape)
+
+
+@torch.no_grad()
+def _measure(lm: PreTrainedModel) -> tuple[Tensor, tuple[int, int]]:
+    """Deviations (layers, 2) of keys and values after the first position; (heads, head width)."""
+    vocabulary = cast(nn.Embedding, lm.get_input_embeddings()).num_embeddings
+    length = min(MEASURED_TOKENS, getattr(lm.config, "max_position_embeddings", MEASURED_TOKENS))
+    text = stream("reward tokens", "text").integers(vocabulary, size=(1, length))
+    ids = torch.from_numpy(text).to(lm.device)
+    layers = lm.base_model(ids, use_cache=True).past_key_values.layers
+    states = [(layer.keys, layer.values) for layer in layers]
+    deviation = [[s[:, :, 1:].float().std() for s in pair] for pair in states]
+    heads, width = states[0][0].shape[1], states[0][0].shape[3]
+    return torch.stack([torch.stack(pair) for pair in deviation]), (heads, width)

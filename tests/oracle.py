@@ -1,0 +1,35 @@
+"""What several tests compare with: a policy read one row at a time, without padding or batch."""
+
+import torch
+
+from quark.config import RewardTokens
+from quark.lm import Policy
+from quark.reward_tokens import SinkTokens
+
+EMBEDDING = RewardTokens(form="embedding", first_layer=0)
+SINK = RewardTokens(form="sink", first_layer=1)
+
+
+@torch.no_grad()
+def plain_logits(policy: Policy, prompt: list[int], response: list[int]) -> torch.Tensor:
+    """What predicts each token of `response` and the one after it, (time, V): the oracle.
+
+    One row, no padding. An embedded reward token: one pass. At the sink: one token after another,
+    and what the token adds to the cache is written out.
+    """
+    if not isinstance(policy.reward_tokens, SinkTokens) or prompt[0] < policy.vocabulary:
+        ids = torch.tensor([prompt + response])
+        return policy.lm(inputs_embeds=policy.embed(ids)).logits[0, len(prompt) - 1 :]
+    (k, *prompt), tokens = prompt, policy.reward_tokens
+    place = -1 + 2 * (k - policy.vocabulary) / (tokens.count - 1)
+    cache, logits = None, []
+    for time, token in enumerate(prompt + response):
+        if time == len(prompt) - 1:
+            for i, (key, value) in enumerate(tokens.axis):
+                layer = cache.layers[tokens.first_layer + i]
+                layer.keys[0, :, 0] += place * tokens.deviation[i, 0] * key
+                layer.values[0, :, 0] += place * tokens.deviation[i, 1] * value
+        read = policy.lm(torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+        cache = read.past_key_values
+        logits.append(read.logits[0, 0])
+    return torch.stack(logits[len(prompt) - 1 :])
