@@ -13,6 +13,7 @@ include: "workflow/rules/quark.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/tracking.smk"
+include: "workflow/rules/benchmarks.smk"
 
 
 localrules:

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -249,6 +249,30 @@ def track(
         results, task, method, seed, config=settings, table=table, prompts=prompts, store=store
     )
     files.write_json(out, {"run_id": run})
+
+
+@app.command()
+def benchmark(
+    what: Annotated[Literal["speed", "scaling"], typer.Option()],
+    settings: Settings,
+    model: Model,
+    out: Out,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Measure how fast the stages are beside plain ones, or how they grow with their sizes."""
+    import pandas as pd
+
+    from quark.benchmarks.scaling import scaling
+    from quark.benchmarks.speed import speed
+    from quark.files import whole
+    from quark.settings import SpeedSettings
+
+    _use(threads)
+    measure = {"speed": speed, "scaling": scaling}[what]
+    found = measure(_settings(SpeedSettings, settings), model, threads, memory_mb)
+    with whole(out) as made:
+        pd.DataFrame(found).to_csv(made, index=False, float_format="%.4g")
 
 
 # -------------------------------------------------------------------------------- configuration

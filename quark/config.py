@@ -261,6 +261,17 @@ class Evaluation(Section):
     bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
 
 
+class Benchmark(Section):
+    """How much the benchmarks measure."""
+
+    model: Name
+    prompts: Count
+    samples: Count = Field(description="samples of each prompt, in sampling and judging")
+    training_rows: Count = Field(description="rows of the one training step")
+    pool_rows: Count = Field(description="rows that are cut into quantiles")
+    rounds: Count = Field(description="runs of each variant; the table shows their median")
+
+
 class Task(Section):
     """What is unlearned: the model, its prompts, its scorer and its judge."""
 
@@ -282,9 +293,15 @@ class Config(Section):
     tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark
     evaluation: Evaluation
+    benchmark: Benchmark
 
     @model_validator(mode="after")
     def _names_are_declared(self) -> Self:
+        if self.benchmark.model not in self.models:
+            raise ValueError(
+                f"benchmark.model is {self.benchmark.model!r}, declared are: "
+                f"{', '.join(self.models)}"
+            )
         for name, task in self.tasks.items():
             for key, declared in (
                 ("model", self.models),

@@ -4,8 +4,9 @@ The sampler, the judge, the gauge and the trainer all read prompts here, so ther
 knows where a reward token stands.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,19 +23,17 @@ class PromptLengthError(ValueError):
 def check_lengths(
     policy: Policy, prompts: Sequence[Sequence[int]], names: Sequence[str], new_tokens: int
 ) -> None:
-    """Refuse a prompt that is too short, or too long for `new_tokens` more.
+    """Refuse an empty prompt, and one too long for `new_tokens` more.
 
     Raises:
         PromptLengthError: names the first such prompt.
     """
-    sink = isinstance(policy.reward_tokens, SinkTokens)
     for name, ids in zip(names, prompts, strict=True):
         token = int(bool(ids) and ids[0] >= policy.vocabulary)
-        least = 2 if sink and token else 1
         room = policy.context - new_tokens - token
-        if not least <= len(ids) - token <= room:
+        if not 0 < len(ids) - token <= room:
             raise PromptLengthError(
-                f"prompt {name} has {len(ids) - token} tokens, but needs {least} to {room} to have "
+                f"prompt {name} has {len(ids) - token} tokens, but needs 1 to {room} to have "
                 "room in the model's context: drop or change it in the prompts' source"
             )
 
@@ -91,27 +90,45 @@ def read(policy: Policy, prompts: Sequence[Sequence[int]]) -> Reading:
 def _read(policy: Policy, ids: Tensor, real: Tensor) -> Reading:
     position = (real.cumsum(-1) - 1).clamp(min=0)
     read = policy.hidden(ids, attention_mask=real, position_ids=position, use_cache=True)
-    hidden = read.last_hidden_state[:, -1]
+    last = (real * torch.arange(real.shape[1], device=real.device)).argmax(-1)
+    hidden = read.last_hidden_state[torch.arange(len(ids), device=ids.device), last]
     return Reading(policy, read.past_key_values, hidden, real, position[:, -1:])
 
 
 def _read_with_sink(
     policy: Policy, tokens: SinkTokens, prompts: Sequence[Sequence[int]]
 ) -> Reading:
-    """Read all but the last token plainly, shift the first position, read the last token.
+    """Read all but the last token plainly, shift the first position, read the last token."""
+    reading, left = _read_all_but_last(policy, [ids[1:] for ids in prompts])
+    tokens.shift(reading.cache, _quantiles(policy, prompts))
+    last = torch.tensor([[ids[-1]] for ids in prompts], device=policy.head.device)
+    plain = reading.hidden
+    reading.feed(last, left)
+    reading.hidden = torch.where(left, reading.hidden, plain)
+    return reading
 
+
+def _quantiles(policy: Policy, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """The quantile (rows,) that each prompt's reward token names."""
+    named = [ids[0] - policy.vocabulary for ids in prompts]
+    return torch.tensor(named, device=policy.head.device)
+
+
+def _read_all_but_last(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Reading, Tensor]:
+    """Read plain prompts but for their last token, and (rows, 1) whether there is one left.
+
+    A prompt of one token is read whole, so what follows it is told from its second token on.
     Padding stands after the first token, so that the first position of all rows is column 0.
     """
     device = policy.head.device
-    quantile = torch.tensor([ids[0] - policy.vocabulary for ids in prompts], device=device)
-    first = torch.tensor([[ids[1]] for ids in prompts], device=device)
-    rest, real = pad([ids[2:-1] for ids in prompts], "left")
+    first = torch.tensor([[ids[0]] for ids in prompts], device=device)
+    rest, real = pad([ids[1:-1] for ids in prompts], "left")
     ids = torch.cat([first, rest], dim=1)
-    reading = _read(policy, ids, torch.cat([torch.ones_like(first, dtype=torch.bool), real], dim=1))
-    tokens.shift(reading.cache, quantile)
-    last = torch.tensor([[ids[-1]] for ids in prompts], device=device)
-    reading.feed(last, torch.ones_like(last, dtype=torch.bool))
-    return reading
+    real = torch.cat([torch.ones_like(first, dtype=torch.bool), real], dim=1)
+    reading = _read(policy, ids, real)
+    left = torch.tensor([[len(ids) > 1] for ids in prompts], device=device)
+    reading.position = reading.position - (~left).long()
+    return reading, left
 
 
 def response_hidden(
@@ -136,3 +153,31 @@ def response_hidden(
     if ids.shape[1] > 1:
         hidden = torch.cat([hidden, reading.feed(ids[:, :-1], real[:, :-1])], dim=1)
     return hidden[real]
+
+
+def with_base(
+    policy: Policy, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """`response_hidden` of a policy that only a sink tells from its base model, and of the base.
+
+    Both have read the same prompt, so it is read once. Gradients reach the policy's alone.
+    """
+    tokens = policy.reward_tokens
+    assert isinstance(tokens, SinkTokens)
+    with torch.no_grad():
+        plain, left = _read_all_but_last(policy, [ids[1:] for ids in prompts])
+    told = replace(plain, cache=copy.deepcopy(plain.cache))
+    tokens.shift(told.cache, _quantiles(policy, prompts))
+    rows = [[prompt[-1], *ids[:-1]] for prompt, ids in zip(prompts, responses, strict=True)]
+    ids, real = pad(rows, "right")
+    seen = torch.cat([left, real[:, 1:]], dim=1)
+
+    def respond(reading: Reading) -> Tensor:
+        before = reading.hidden
+        hidden = reading.feed(ids, seen)
+        first = torch.where(left, hidden[:, 0], before)
+        return torch.cat([first[:, None], hidden[:, 1:]], dim=1)[real]
+
+    with torch.no_grad():
+        base = respond(plain)
+    return respond(told), base

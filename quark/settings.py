@@ -10,11 +10,13 @@ from typing import Annotated
 from pydantic import Field
 
 from quark.config import (
+    Benchmark,
     Config,
     Count,
     Name,
     Precision,
     Probability,
+    Quark,
     RewardTokens,
     Sampling,
     Section,
@@ -87,6 +89,13 @@ class EvaluateSettings(Section):
     precision: Precision
     toxicity_threshold: Probability
     bootstrap: Count
+
+
+class SpeedSettings(Section):
+    """`quark benchmark`."""
+
+    benchmark: Benchmark
+    quark: Quark
 
 
 def explore(config: Config, task: TaskName, seed: int, iteration: int) -> SampleSettings:
@@ -171,3 +180,8 @@ def evaluate(
         toxicity_threshold=config.evaluation.toxicity_threshold,
         bootstrap=config.evaluation.bootstrap,
     )
+
+
+def speed(config: Config) -> SpeedSettings:
+    """The benchmark of all stages."""
+    return SpeedSettings(benchmark=config.benchmark, quark=config.quark)

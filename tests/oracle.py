@@ -15,7 +15,7 @@ def plain_logits(policy: Policy, prompt: list[int], response: list[int]) -> torc
     """What predicts each token of `response` and the one after it, (time, V): the oracle.
 
     One row, no padding. An embedded reward token: one pass. At the sink: one token after another,
-    and what the token adds to the cache is written out.
+    and what the token adds to the cache is written out; a prompt of one token is read before that.
     """
     if not isinstance(policy.reward_tokens, SinkTokens) or prompt[0] < policy.vocabulary:
         ids = torch.tensor([prompt + response])
@@ -24,7 +24,7 @@ def plain_logits(policy: Policy, prompt: list[int], response: list[int]) -> torc
     place = -1 + 2 * (k - policy.vocabulary) / (tokens.count - 1)
     cache, logits = None, []
     for time, token in enumerate(prompt + response):
-        if time == len(prompt) - 1:
+        if time == max(1, len(prompt) - 1):
             for i, (key, value) in enumerate(tokens.axis):
                 layer = cache.layers[tokens.first_layer + i]
                 layer.keys[0, :, 0] += place * tokens.deviation[i, 0] * key

@@ -25,7 +25,7 @@ LAYERS = {
     3: ["metrics", "scorers"],
     4: ["evaluation", "resources", "scoring", "tables", "tasks"],
     5: ["methods"],
-    6: ["stages"],
+    6: ["benchmarks", "stages"],
     7: ["cli"],
 }
 PEERS = {0, 2, 4}  # layers whose modules may import each other, without a cycle

@@ -3,10 +3,10 @@ import torch
 from oracle import plain_logits
 
 from quark.lm import Policy
-from quark.reading import PromptLengthError, check_lengths, read, response_hidden
+from quark.reading import PromptLengthError, check_lengths, read, response_hidden, with_base
 
-PROMPTS = [[5, 6, 7, 8, 9], [8, 9], [3, 4, 5]]
-RESPONSES = [[3, 4, 5], [6], [7, 8]]
+PROMPTS = [[5, 6, 7, 8, 9], [8, 9], [3, 4, 5], [2]]
+RESPONSES = [[3, 4, 5], [6], [7, 8], [4, 5, 6]]
 
 
 @pytest.mark.parametrize("token", [None, 0, 2])
@@ -23,8 +23,8 @@ def test_hidden_states_predict_the_responses(
 
 
 def test_responses_of_one_prompt(policy: Policy) -> None:
-    one = response_hidden(policy, [PROMPTS[0]] * 2 + [PROMPTS[2]], RESPONSES)
-    other = response_hidden(policy, [PROMPTS[0], PROMPTS[2]], RESPONSES, owner=[0, 0, 1])
+    one = response_hidden(policy, [PROMPTS[0]] * 2 + [PROMPTS[2]], RESPONSES[:3])
+    other = response_hidden(policy, [PROMPTS[0], PROMPTS[2]], RESPONSES[:3], owner=[0, 0, 1])
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)  # float32, other shapes
 
 
@@ -43,6 +43,19 @@ def test_lengths(policy: Policy, sink_policy: Policy) -> None:
     check_lengths(policy, [[1], [101, 1], [1] * 60], ["a", "b", "c"], new_tokens=4)
     with pytest.raises(PromptLengthError, match=r"prompt c has 61 tokens, but needs 1 to 60"):
         check_lengths(policy, [[1], [1] * 61], ["a", "c"], new_tokens=4)
-    check_lengths(sink_policy, [[1], [101, 1, 2]], ["a", "b"], new_tokens=4)
-    with pytest.raises(PromptLengthError, match=r"prompt b has 1 tokens, but needs 2 to 59"):
-        check_lengths(sink_policy, [[1], [101, 1]], ["a", "b"], new_tokens=4)
+    check_lengths(sink_policy, [[1], [101, 1]], ["a", "b"], new_tokens=4)
+    with pytest.raises(PromptLengthError, match=r"prompt b has 0 tokens, but needs 1 to 59"):
+        check_lengths(sink_policy, [[1], [101]], ["a", "b"], new_tokens=4)
+
+
+def test_policy_and_base_at_once(sink_policy: Policy) -> None:
+    prompts = [sink_policy.condition(ids, k % 3) for k, ids in enumerate(PROMPTS)]
+    hidden, base = with_base(sink_policy, prompts, RESPONSES)
+    alone = response_hidden(sink_policy, prompts, RESPONSES)
+    torch.testing.assert_close(hidden, alone, atol=1e-5, rtol=1e-5)  # float32, other shapes
+    plain = response_hidden(Policy(sink_policy.lm), PROMPTS, RESPONSES)
+    torch.testing.assert_close(base, plain, atol=1e-5, rtol=1e-5)
+    assert hidden.requires_grad and not base.requires_grad
+    together = torch.autograd.grad(hidden.logsumexp(-1).sum(), sink_policy.reward_tokens.axis)
+    apart = torch.autograd.grad(alone.logsumexp(-1).sum(), sink_policy.reward_tokens.axis)
+    torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)  # sums of float32

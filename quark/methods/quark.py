@@ -26,7 +26,8 @@ from quark.logprobs import response_logprobs
 from quark.memory import rows_for_training
 from quark.objective import Coefficients, TokenTerms, fused_token_loss
 from quark.progress import track
-from quark.reading import check_lengths, response_hidden
+from quark.reading import check_lengths, response_hidden, with_base
+from quark.reward_tokens import SinkTokens
 from quark.seeds import ranks, stream
 
 log = logging.getLogger(__name__)
@@ -291,16 +292,22 @@ class _Step:
 
     def _loss(self, rows: Rows) -> tuple[Tensor, TokenTerms]:
         """The summed objective at the response positions of some rows."""
-        dtype = DTYPES[self.precision]
-        with _autocast(self.policy, self.precision):
-            prompts = conditioned(self.policy, rows)
-            hidden = response_hidden(self.policy, prompts, rows.responses).to(dtype)
-        with torch.no_grad():
-            base_hidden = response_hidden(self.base, rows.prompts, rows.responses)
+        hidden, base_hidden = self._hidden(rows)
         targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
+        hidden = hidden.to(DTYPES[self.precision])
         return fused_token_loss(
             hidden, self.policy.head, base_hidden, self.base.head, targets, self.weigh
         )
+
+    def _hidden(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Last hidden states of the policy and of the base model, (response tokens, d)."""
+        prompts = conditioned(self.policy, rows)
+        with _autocast(self.policy, self.precision):
+            if self.base.lm is self.policy.lm and isinstance(self.policy.reward_tokens, SinkTokens):
+                return with_base(self.policy, prompts, rows.responses)
+            hidden = response_hidden(self.policy, prompts, rows.responses)
+        with torch.no_grad():
+            return hidden, response_hidden(self.base, rows.prompts, rows.responses)
 
 
 def _autocast(policy: Policy, precision: Precision) -> torch.autocast:

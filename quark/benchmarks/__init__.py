@@ -1,0 +1,1 @@
+"""How fast the stages are, beside plain implementations of the same work."""

@@ -1,0 +1,123 @@
+"""Time, memory and arithmetic of variants of the same work, side by side in one process."""
+
+import gc
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Variant(NamedTuple):
+    """One way to do a stage's work.
+
+    `run` does it and returns how many rows it did; `tokens` says how many tokens that is.
+    """
+
+    name: str
+    precision: str
+    run: Callable[[], Any]
+
+
+def compare(
+    stage: str, variants: Sequence[Variant], *, rows: int, tokens: int, rounds: int
+) -> list[dict[str, Any]]:
+    """Run all variants in turn, `rounds` times after a warm-up; the first is the plain one.
+
+    Interleaving spreads the machine's other load over all of them, so trust the ratios more than
+    the seconds.
+
+    Returns:
+        For each variant its median seconds, tokens/s, ratio to the first, peak memory above what
+        stood before (MB), GFLOP/s of its matrix products, and their share of the machine's peak.
+    """
+    gigaflops = [_gigaflops(variant) for variant in variants]
+    memory = [_peak_memory_mb(variant.run) for variant in variants]
+    seconds: list[list[float]] = [[] for _ in variants]
+    for _ in range(rounds):
+        for variant, taken in zip(variants, seconds, strict=True):
+            begun = time.perf_counter()
+            variant.run()
+            _finish()
+            taken.append(time.perf_counter() - begun)
+    medians = [statistics.median(taken) for taken in seconds]
+    return [
+        {
+            "stage": stage,
+            "variant": variant.name,
+            "precision": variant.precision,
+            "threads": torch.get_num_threads(),
+            "rows": rows,
+            "seconds": median,
+            "tokens_per_second": tokens / median,
+            "ratio": medians[0] / median,
+            "peak_memory_mb": peak,
+            "memory_ratio": peak / memory[0] if memory[0] else None,
+            "gflops": work / median,
+            "share_of_peak": work / median / matrix_peak(variant.precision) if work else None,
+        }
+        for variant, median, peak, work in zip(variants, medians, memory, gigaflops, strict=True)
+    ]
+
+
+_PEAKS: dict[tuple[str, int], float] = {}
+
+
+def matrix_peak(precision: str, size: int = 2048) -> float:
+    """GFLOP/s of a product of two square matrices, the best of five; remembered."""
+    key = precision, torch.get_num_threads()
+    if key not in _PEAKS:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        best = float("inf")
+        for _ in range(6):
+            begun = time.perf_counter()
+            one @ other
+            _finish()
+            best = min(best, time.perf_counter() - begun)
+        _PEAKS[key] = float(2e-9 * size**3 / best)
+    return _PEAKS[key]
+
+
+def _finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _gigaflops(variant: Variant) -> float:
+    """Matrix products of one run; it is the warm-up too."""
+    with FlopCounterMode(display=False) as counter:
+        variant.run()
+    return float(counter.get_total_flops()) / 1e9
+
+
+def _peak_memory_mb(run: Callable[[], Any]) -> float:
+    """The most memory that a run holds above what stood before."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return float(torch.cuda.max_memory_allocated() - before) / 2**20
+    process = psutil.Process()
+    before = peak = process.memory_info().rss
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.002):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return float(peak - before) / 2**20

@@ -1,0 +1,161 @@
+"""How fast sampling, judging, training and quantizing are, beside the plain loops."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from quark.benchmarks import plain
+from quark.benchmarks.measure import Variant
+from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare
+from quark.config import Precision, RewardTokens, Training
+from quark.lm import Policy, pad
+from quark.logprobs import response_logprobs
+from quark.methods.quark import Rows, learn
+from quark.quantiles import quantiles
+from quark.reward_tokens import new_reward_tokens
+from quark.sampling import sample
+from quark.seeds import ranks, stream
+from quark.settings import SpeedSettings
+
+
+def speed(
+    settings: SpeedSettings, model: Path, threads: int, memory_mb: int
+) -> list[dict[str, Any]]:
+    """Measure all stages, with one thread and with `threads`.
+
+    Args:
+        settings: sizes; K, reward tokens and training as the configuration has them.
+        model: directory of the model.
+        threads: the most threads.
+        memory_mb: bounds our own batches.
+    """
+    work = prepare(settings, model, memory_mb)
+    results = []
+    for n in sorted({1, threads}):
+        torch.set_num_threads(n)
+        for stage in (_sampling, _judging, _training, _quantizing):
+            results += stage(work)
+    return results
+
+
+def _sampling(work: Work) -> list[dict[str, Any]]:
+    samples = work.settings.benchmark.samples
+    lengths = {"min_new_tokens": RESPONSE_TOKENS, "max_new_tokens": RESPONSE_TOKENS}
+    how = work.settings.quark.sampling.model_copy(update={**lengths, "top_k": 0, "top_p": 0.9})
+
+    def plainly() -> None:
+        plain.sample(work.fp32.lm, work.prompts, samples, RESPONSE_TOKENS, how.top_p)
+
+    def generate(policy: Policy) -> Callable[[], Any]:
+        ids, real = pad(work.prompts, "left")
+        lm: Any = policy.lm  # transformers does not type `generate`
+        return lambda: lm.generate(
+            ids,
+            attention_mask=real.long(),
+            do_sample=True,
+            num_return_sequences=samples,
+            pad_token_id=0,
+            **how.model_dump(),
+        )
+
+    def ours(policy: Policy) -> Callable[[], Any]:
+        fixed: dict[str, Any] = {"seed_name": "benchmark", "memory_mb": work.memory_mb}
+        return lambda: list(sample(policy, work.prompts, work.names, samples, how, **fixed))
+
+    variants = [
+        Variant("plain loop", "fp32", plainly),
+        Variant("transformers.generate", "fp32", generate(work.fp32)),
+        Variant("transformers.generate", "bf16", generate(work.bf16)),
+        Variant("ours", "fp32", ours(work.fp32)),
+        Variant("ours", "bf16", ours(work.bf16)),
+    ]
+    return work.compare("sampling", variants, work.rows, work.rows * RESPONSE_TOKENS)
+
+
+def _judging(work: Work) -> list[dict[str, Any]]:
+    shape = len(work.prompts), work.settings.benchmark.samples, RESPONSE_TOKENS
+    drawn = stream("benchmark", "responses").integers(work.fp32.vocabulary, size=shape)
+    responses: list[list[list[int]]] = drawn.tolist()
+
+    def plainly() -> None:
+        for prompt, several in zip(work.prompts, responses, strict=True):
+            for response in several:
+                plain.logprob(work.fp32.lm, prompt, response)
+
+    def ours(policy: Policy) -> Callable[[], Any]:
+        fixed: dict[str, Any] = {"names": work.names, "memory_mb": work.memory_mb}
+        return lambda: response_logprobs(policy, work.prompts, responses, **fixed)
+
+    variants = [
+        Variant("plain loop", "fp32", plainly),
+        Variant("ours", "fp32", ours(work.fp32)),
+        Variant("ours", "bf16", ours(work.bf16)),
+    ]
+    return work.compare("judging", variants, work.rows, work.rows * RESPONSE_TOKENS)
+
+
+def _training(work: Work) -> list[dict[str, Any]]:
+    quark, count = work.settings.quark, work.settings.benchmark.training_rows
+    drawn = stream("benchmark", "rows").integers(
+        work.fp32.vocabulary, size=(count, RESPONSE_TOKENS)
+    )
+    rows = Rows(
+        list(map(str, range(count))),
+        [work.prompts[i % len(work.prompts)] for i in range(count)],
+        drawn.tolist(),
+        (np.arange(count) % quark.quantiles).astype(np.int32),
+    )
+    one_step = {"sequences": count, "batch": count, "warmup_steps": 0, "quantile_shares": None}
+    configured = quark.training.model_copy(update=one_step)
+    everything = configured.model_copy(update={"trained_layers": None})
+    embedding = RewardTokens(form="embedding", first_layer=0)
+
+    def plainly() -> Callable[[], Any]:
+        policy = copy.deepcopy(work.fp32.lm)
+        optimizer = torch.optim.Adam(policy.parameters(), lr=configured.learning_rate)
+        prompts = [[int(k), *ids] for k, ids in zip(rows.quantile, rows.prompts, strict=True)]
+        weights = configured.kl_coef, configured.entropy_coef
+        return lambda: plain.train_step(
+            policy, work.fp32.lm, optimizer, prompts, rows.responses, *weights
+        )
+
+    def ours(form: RewardTokens, training: Training, precision: Precision) -> Callable[[], Any]:
+        base = work.bf16 if precision == "bf16" else work.fp32
+        lm = base.lm if training.trained_layers == 0 else copy.deepcopy(work.fp32.lm)
+        policy = Policy(lm, new_reward_tokens(lm, quark.quantiles, form, seed=0))
+        return lambda: learn(
+            policy,
+            base,
+            rows,
+            training,
+            iteration=0,
+            iterations=1,
+            precision=precision,
+            seed_name="benchmark",
+            memory_mb=work.memory_mb,
+            resume=None,
+        )
+
+    variants = [
+        Variant("plain loop", "fp32", plainly()),
+        Variant("ours, all parameters", "fp32", ours(embedding, everything, "fp32")),
+        Variant("ours, all parameters", "bf16", ours(embedding, everything, "bf16")),
+        Variant("ours, as configured", "bf16", ours(quark.reward_tokens, configured, "bf16")),
+    ]
+    return work.compare("training", variants, count, count * RESPONSE_TOKENS)
+
+
+def _quantizing(work: Work) -> list[dict[str, Any]]:
+    count, k = work.settings.benchmark.pool_rows, work.settings.quark.quantiles
+    rewards = stream("benchmark", "pool").random(count)
+    names = [f"0/{i:016x}/0" for i in range(count)]
+    listed, texts = rewards.tolist(), [{"prompt": name, "response": name} for name in names]
+    variants = [
+        Variant("plain loop", "fp64", lambda: plain.quantiles(listed, texts, k)),
+        Variant("ours", "fp64", lambda: quantiles(rewards, ranks("benchmark", names), k)),
+    ]
+    return work.compare("quantizing", variants, count, 0)

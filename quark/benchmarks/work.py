@@ -1,0 +1,52 @@
+"""What the benchmarks work on: a model in both precisions and random prompts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quark.benchmarks.measure import Variant, compare
+from quark.lm import Policy, load_model
+from quark.seeds import stream
+from quark.settings import SpeedSettings
+
+PROMPT_TOKENS = 9, 19
+"""Shortest and longest prompt; those of RealToxicityPrompts are 14 +- 5 tokens long."""
+
+RESPONSE_TOKENS = 20
+
+
+class Work(NamedTuple):
+    """What every stage is measured with."""
+
+    settings: SpeedSettings
+    fp32: Policy
+    bf16: Policy
+    prompts: list[list[int]]
+    names: list[str]
+    memory_mb: int
+
+    @property
+    def rows(self) -> int:
+        """Responses of all prompts."""
+        return len(self.prompts) * self.settings.benchmark.samples
+
+    def compare(
+        self, stage: str, variants: Sequence[Variant], rows: int, tokens: int
+    ) -> list[dict[str, Any]]:
+        """`measure.compare` with the number of rounds that is configured."""
+        rounds = self.settings.benchmark.rounds
+        return compare(stage, variants, rows=rows, tokens=tokens, rounds=rounds)
+
+
+def random_prompts(vocabulary: int, count: int) -> list[list[int]]:
+    """Prompts of random ids."""
+    rng = stream("benchmark", "prompts")
+    lengths = rng.integers(PROMPT_TOKENS[0], PROMPT_TOKENS[1] + 1, count)
+    return [rng.integers(vocabulary, size=n).tolist() for n in lengths]
+
+
+def prepare(settings: SpeedSettings, model: Path, memory_mb: int) -> Work:
+    """Load a model and draw prompts."""
+    fp32, bf16 = load_model(model, "fp32"), load_model(model, "bf16")
+    prompts = random_prompts(fp32.vocabulary, settings.benchmark.prompts)
+    return Work(settings, fp32, bf16, prompts, list(map(str, range(len(prompts)))), memory_mb)
