@@ -5,8 +5,10 @@ A batch size chosen here is for speed alone: it changes no result beyond roundin
 """
 
 import torch
+from torch import Tensor
 
 from quark.lm import Policy
+from quark.objective import CHUNK
 
 RESERVED_MB = 1500
 """Python, torch and the tables, before any weight."""
@@ -27,23 +29,31 @@ def rows_for_sampling(policy: Policy, tokens: int, memory_mb: int) -> int:
     return _rows(policy, cache + 6 * 4 * policy.vocabulary, memory_mb)
 
 
-def rows_for_training(policy: Policy, tokens: int, memory_mb: int) -> int:
+def rows_for_training(policy: Policy, base: Policy, tokens: int, memory_mb: int) -> int:
     """Rows of `tokens` positions that can be trained on together.
 
-    Counts all weights; gradients, both moments of Adam and the base model's copy of those that are
-    trained; and about 40 numbers per position, layer and unit of width.
+    Counts all weights, the base model's unless they are the policy's own; gradients, both moments
+    of Adam and a copy in low precision of what is trained; a chunk's logits; and about 40 numbers
+    per position, layer and unit of width. (On a GPU the estimate may be wrong: there a step that
+    runs out of memory goes on with half the rows.)
 
     Raises:
         MemoryError: not even one row fits.
     """
     config = policy.lm.config
     activations = 40 * config.num_hidden_layers * config.hidden_size * tokens * 4
-    return _rows(policy, activations, memory_mb, copies_of_trained=4)
+    trained = 4 * sum(map(_bytes, filter(lambda p: p.requires_grad, policy.parameters())))
+    others = 0 if base.lm is policy.lm else sum(map(_bytes, base.parameters()))
+    logits = 8 * 4 * CHUNK * policy.vocabulary
+    return _rows(policy, activations, memory_mb, trained + others + logits)
 
 
-def _rows(policy: Policy, row_bytes: int, memory_mb: int, copies_of_trained: int = 0) -> int:
-    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in policy.parameters()]
-    weights = sum(size * (1 + copies_of_trained * trained) for size, trained in sizes)
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _rows(policy: Policy, row_bytes: int, memory_mb: int, fixed: int = 0) -> int:
+    weights = fixed + sum(map(_bytes, policy.parameters()))
     if torch.cuda.is_available():
         free = torch.cuda.mem_get_info()[0] * 0.9
     else:

@@ -36,6 +36,9 @@ from torch import Tensor
 
 Direction = Literal["policy_to_base", "base_to_policy"]
 
+CHUNK = 128
+"""Positions whose logits exist at one time."""
+
 
 class Coefficients(NamedTuple):
     """The weights of the objective's terms."""
@@ -68,7 +71,7 @@ def fused_token_loss(
     base_head: Tensor,
     targets: Tensor,
     weigh: Coefficients,
-    chunk: int = 128,
+    chunk: int = CHUNK,
 ) -> tuple[Tensor, TokenTerms]:
     """The sum of the objective over positions, differentiable, and its terms, detached.
 

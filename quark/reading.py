@@ -169,7 +169,7 @@ def with_base(
     told = replace(plain, cache=copy.deepcopy(plain.cache))
     tokens.shift(told.cache, _quantiles(policy, prompts))
     rows = [[prompt[-1], *ids[:-1]] for prompt, ids in zip(prompts, responses, strict=True)]
-    ids, real = pad(rows, "right")
+    (ids, _), (_, real) = pad(rows, "right"), pad(responses, "right")
     seen = torch.cat([left, real[:, 1:]], dim=1)
 
     def respond(reading: Reading) -> Tensor:

@@ -6,7 +6,12 @@ import pytest
 from quark.lm import Policy
 from quark.memory import rows_for_sampling, rows_for_training
 
-ways = pytest.mark.parametrize("rows_for", [rows_for_sampling, rows_for_training])
+
+def rows_with_base(policy: Policy, tokens: int, memory_mb: int) -> int:
+    return rows_for_training(policy, Policy(policy.lm), tokens, memory_mb)
+
+
+ways = pytest.mark.parametrize("rows_for", [rows_for_sampling, rows_with_base])
 
 
 @ways
@@ -32,3 +37,14 @@ def test_bytes_of_a_row(policy: Policy) -> None:
     row = 2 * 2 * width * 4 * 1000 + 6 * 4 * 101  # keys and values, 2 layers, 4 bytes; logits
     weights = 4 * sum(p.numel() for p in policy.parameters())
     assert rows_for_sampling(policy, 1000, 1600) == (100 * 2**20 - weights) // row
+
+
+def test_another_base_takes_room(policy: Policy, make_policy: Callable[..., Policy]) -> None:
+    own = rows_for_training(policy, Policy(policy.lm), 1, 1600)
+    assert rows_for_training(policy, make_policy(0), 1, 1600) < own
+
+
+def test_a_frozen_model_leaves_room(policy: Policy) -> None:
+    before = rows_with_base(policy, 1, 1600)
+    policy.lm.requires_grad_(False)
+    assert rows_with_base(policy, 1, 1600) > before

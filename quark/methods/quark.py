@@ -131,7 +131,8 @@ def learn(
     longest = max(len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)) + 1
     new_tokens = max(map(len, rows.responses))
     check_lengths(policy, conditioned(policy, rows), rows.ids, new_tokens)
-    step = _Step(policy, base, training, precision, rows_for_training(policy, longest, memory_mb))
+    micro_batch = rows_for_training(policy, base, longest, memory_mb)
+    step = _Step(policy, base, training, precision, micro_batch)
     log.info("%d steps of %d rows, from a pool of %d", len(batches), training.batch, len(rows.ids))
     curve = []
     for number, batch in enumerate(track(batches, f"train {iteration}"), start=first_step):
