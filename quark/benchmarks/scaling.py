@@ -29,7 +29,8 @@ def scaling(
     work = prepare(settings, model, memory_mb)
     sizes = settings.benchmark
     results = []
-    for rows in (sizes.pool_rows // 100, sizes.pool_rows // 10, sizes.pool_rows):
+    for part in (100, 10, 1):
+        rows = max(settings.quark.quantiles, sizes.pool_rows // part)
         results.append(_measure(work, "pool rows", rows, rows, _quantizing(work, rows)))
     for factor in (0.5, 1, 2):
         for what, prompts, samples, tokens in (
