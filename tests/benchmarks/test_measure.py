@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from quark.benchmarks.measure import Variant, compare
@@ -14,8 +15,8 @@ def test_columns() -> None:
     plain, none = compare("stage", variants, rows=3, tokens=60, rounds=2)
     assert len(held) == 1 + 1 + 2  # arithmetic, memory, rounds
     assert plain["ratio"] == 1 and none["ratio"] > 1
-    assert plain["tokens_per_second"] == 60 / plain["seconds"]
-    assert plain["gflops"] * plain["seconds"] * 1e9 == 2 * 300**3
+    assert plain["tokens_per_second"] == pytest.approx(60 / plain["seconds"])
+    assert plain["gflops"] * plain["seconds"] * 1e9 == pytest.approx(2 * 300**3)
     assert none["gflops"] == 0 and none["share_of_peak"] is None
     assert plain["share_of_peak"] > 0
 
