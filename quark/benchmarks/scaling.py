@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from quark.benchmarks.measure import Variant, compare
-from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare, random_prompts
+from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare, random_pool, random_prompts
 from quark.quantiles import quantiles
 from quark.sampling import sample
-from quark.seeds import ranks, stream
+from quark.seeds import ranks
 from quark.settings import SpeedSettings
 
 
@@ -53,15 +53,13 @@ def _measure(work: Work, what: str, size: int, rows: int, run: Callable[[], Any]
 
 
 def _quantizing(work: Work, count: int) -> Callable[[], Any]:
-    rewards = stream("benchmark", "pool").random(count)
-    names = [f"0/{i:016x}/0" for i in range(count)]
+    rewards, names = random_pool(count)
     k = work.settings.quark.quantiles
     return lambda: quantiles(rewards, ranks("benchmark", names), k)
 
 
 def _sampling(work: Work, prompts: int, samples: int, tokens: int) -> Callable[[], Any]:
-    lengths = {"min_new_tokens": tokens, "max_new_tokens": tokens}
-    how = work.settings.quark.sampling.model_copy(update={**lengths, "top_k": 0, "top_p": 0.9})
+    how = work.sampling(tokens)
     texts = random_prompts(work.bf16.vocabulary, prompts)
     names = list(map(str, range(prompts)))
     fixed: dict[str, Any] = {"seed_name": "benchmark", "memory_mb": work.memory_mb}

@@ -10,7 +10,7 @@ import torch
 
 from quark.benchmarks import plain
 from quark.benchmarks.measure import Variant
-from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare
+from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare, random_pool
 from quark.config import Precision, RewardTokens, Training
 from quark.lm import Policy, pad
 from quark.logprobs import response_logprobs
@@ -44,8 +44,7 @@ def speed(
 
 def _sampling(work: Work) -> list[dict[str, Any]]:
     samples = work.settings.benchmark.samples
-    lengths = {"min_new_tokens": RESPONSE_TOKENS, "max_new_tokens": RESPONSE_TOKENS}
-    how = work.settings.quark.sampling.model_copy(update={**lengths, "top_k": 0, "top_p": 0.9})
+    how = work.sampling(RESPONSE_TOKENS)
 
     def plainly() -> None:
         plain.sample(work.fp32.lm, work.prompts, samples, RESPONSE_TOKENS, how.top_p)
@@ -151,8 +150,7 @@ def _training(work: Work) -> list[dict[str, Any]]:
 
 def _quantizing(work: Work) -> list[dict[str, Any]]:
     count, k = work.settings.benchmark.pool_rows, work.settings.quark.quantiles
-    rewards = stream("benchmark", "pool").random(count)
-    names = [f"0/{i:016x}/0" for i in range(count)]
+    rewards, names = random_pool(count)
     listed, texts = rewards.tolist(), [{"prompt": name, "response": name} for name in names]
     variants = [
         Variant("plain loop", "fp64", lambda: plain.quantiles(listed, texts, k)),

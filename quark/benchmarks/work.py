@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quark.benchmarks.measure import Variant, compare
+from quark.config import Sampling
 from quark.lm import Policy, load_model
 from quark.seeds import stream
 from quark.settings import SpeedSettings
@@ -30,6 +34,11 @@ class Work(NamedTuple):
         """Responses of all prompts."""
         return len(self.prompts) * self.settings.benchmark.samples
 
+    def sampling(self, tokens: int) -> Sampling:
+        """How `tokens` tokens are drawn, no more and no fewer, at top-p 0.9."""
+        update = {"min_new_tokens": tokens, "max_new_tokens": tokens, "top_k": 0, "top_p": 0.9}
+        return self.settings.quark.sampling.model_copy(update=update)
+
     def compare(
         self, stage: str, variants: Sequence[Variant], rows: int, tokens: int
     ) -> list[dict[str, Any]]:
@@ -43,6 +52,11 @@ def random_prompts(vocabulary: int, count: int) -> list[list[int]]:
     rng = stream("benchmark", "prompts")
     lengths = rng.integers(PROMPT_TOKENS[0], PROMPT_TOKENS[1] + 1, count)
     return [rng.integers(vocabulary, size=n).tolist() for n in lengths]
+
+
+def random_pool(count: int) -> tuple[NDArray[np.float64], list[str]]:
+    """Rewards and row ids of a pool."""
+    return stream("benchmark", "pool").random(count), [f"0/{i:016x}/0" for i in range(count)]
 
 
 def prepare(settings: SpeedSettings, model: Path, memory_mb: int) -> Work:
