@@ -297,21 +297,17 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_are_declared(self) -> Self:
-        if self.benchmark.model not in self.models:
-            raise ValueError(
-                f"benchmark.model is {self.benchmark.model!r}, declared are: "
-                f"{', '.join(self.models)}"
-            )
+        used = [("benchmark.model", self.benchmark.model, list(self.models))]
         for name, task in self.tasks.items():
-            for key, declared in (
-                ("model", self.models),
-                ("judge", self.models),
-                ("prompts", self.prompts),
-            ):
-                if (value := getattr(task, key)) not in declared:
-                    raise ValueError(
-                        f"tasks.{name}.{key} is {value!r}, declared are: {', '.join(declared)}"
-                    )
+            used += [
+                (f"tasks.{name}.model", task.model, list(self.models)),
+                (f"tasks.{name}.judge", task.judge, list(self.models)),
+                (f"tasks.{name}.prompts", task.prompts, list(self.prompts)),
+            ]
+        for key, value, declared in used:
+            if value not in declared:
+                raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")
+        for name, task in self.tasks.items():
             missing = set(task.splits) - set(self.prompts[task.prompts].splits)
             if missing:
                 raise ValueError(
