@@ -100,15 +100,17 @@ def sample(
     out: Out,
     memory_mb: Memory,
     checkpoint: Checkpoint = None,
+    memo: Annotated[
+        Path | None, typer.Option(help="file for the hidden states that predicted the samples")
+    ] = None,
     threads: Threads = 1,
 ) -> None:
     """Continue prompts under the best reward token, or plainly without a checkpoint."""
     from quark.stages import sample_stage
 
     _use(threads)
-    sample_stage(
-        _settings(needs.SampleSettings, settings), prompts, model, checkpoint, out, memory_mb
-    )
+    wanted = _settings(needs.SampleSettings, settings)
+    sample_stage(wanted, prompts, model, checkpoint, out, memory_mb, memo)
 
 
 @app.command()
@@ -154,13 +156,17 @@ def train(
     out: Folder,
     memory_mb: Memory,
     checkpoint: Checkpoint = None,
+    memo: Annotated[
+        list[Path] | None, typer.Option(help="hidden states of the base model, as far as known")
+    ] = None,
     threads: Threads = 1,
 ) -> None:
     """Train on each quantile under its reward token, kept near the base model by the KL penalty."""
     from quark.stages import train_stage
 
     _use(threads)
-    train_stage(_settings(needs.TrainSettings, settings), pool, model, checkpoint, out, memory_mb)
+    wanted = _settings(needs.TrainSettings, settings)
+    train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb)
 
 
 # ----------------------------------------------------------------------------------- evaluation

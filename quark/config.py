@@ -113,6 +113,7 @@ class PromptSource(Source):
     format: Literal["lines", "jsonl"]
     text: str | None = Field(None, description="jsonl: the field that holds the prompt")
     toxicity: str | None = Field(None, description="jsonl: the field of the published score")
+    exclude: tuple[str, ...] = Field((), description="texts that are no prompts, as a heading")
 
     @model_validator(mode="after")
     def _fields_fit_format(self) -> Self:
@@ -192,6 +193,12 @@ class Training(Section):
     kl_coef: NonNegative
     kl_direction: Literal["policy_to_base", "base_to_policy"]
     entropy_coef: NonNegative
+    gradient_checkpointing: bool = Field(
+        description="compute activations again in backward: a third more time, less memory"
+    )
+    base_memo: bool = Field(
+        description="keep the base model's hidden states of the pool on disk: less time"
+    )
     trained_layers: Annotated[int, Field(ge=0)] | None = Field(
         description="the top n layers beside the reward tokens; null: all parameters"
     )
@@ -216,6 +223,15 @@ class Quark(Section):
     sampling: Sampling
     max_failed_scores: Probability = Field(description="a larger share stops the iteration")
     training: Training
+
+    @model_validator(mode="after")
+    def _checkpointing_has_no_cache(self) -> Self:
+        if self.training.gradient_checkpointing and self.reward_tokens.form == "sink":
+            raise ValueError(
+                "training.gradient_checkpointing needs reward_tokens.form: embedding, since a sink "
+                "is shifted in the cache that checkpointing does without"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_share_for_each_quantile(self) -> Self:

@@ -29,19 +29,24 @@ def rows_for_sampling(policy: Policy, tokens: int, memory_mb: int) -> int:
     return _rows(policy, cache + 6 * 4 * policy.vocabulary, memory_mb)
 
 
-def rows_for_training(policy: Policy, base: Policy, tokens: int, memory_mb: int) -> int:
+def rows_for_training(
+    policy: Policy, base: Policy, tokens: int, memory_mb: int, checkpointing: bool
+) -> int:
     """Rows of `tokens` positions that can be trained on together.
 
     Counts all weights, the base model's unless they are the policy's own; gradients, both moments
     of Adam and a copy in low precision of what is trained; a chunk's logits; and about 40 numbers
-    per position, layer and unit of width. (On a GPU the estimate may be wrong: there a step that
+    per position, layer and unit of width; with gradient checkpointing in one layer, and a layer's
+    input in the others. (On a GPU the estimate may be wrong: there a step that
     runs out of memory goes on with half the rows.)
 
     Raises:
         MemoryError: not even one row fits.
     """
     config = policy.lm.config
-    activations = 40 * config.num_hidden_layers * config.hidden_size * tokens * 4
+    layers = config.num_hidden_layers
+    numbers = 40 + layers if checkpointing else 40 * layers
+    activations = numbers * config.hidden_size * tokens * 4
     trained = 4 * sum(map(_bytes, filter(lambda p: p.requires_grad, policy.parameters())))
     others = 0 if base.lm is policy.lm else sum(map(_bytes, base.parameters()))
     logits = 8 * 4 * CHUNK * policy.vocabulary

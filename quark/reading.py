@@ -7,7 +7,7 @@ knows where a reward token stands.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -81,10 +81,14 @@ def read(policy: Policy, prompts: Sequence[Sequence[int]]) -> Reading:
 
     Prompts are padded on the left, so that what follows stands in the same columns.
     """
-    tokens = policy.reward_tokens
-    if isinstance(tokens, SinkTokens) and prompts[0][0] >= policy.vocabulary:
-        return _read_with_sink(policy, tokens, prompts)
+    if _at_the_sink(policy, prompts):
+        return _read_with_sink(policy, prompts)
     return _read(policy, *pad(prompts, "left"))
+
+
+def _at_the_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> bool:
+    """Whether reward tokens stand before the prompts that shift the attention sink."""
+    return isinstance(policy.reward_tokens, SinkTokens) and prompts[0][0] >= policy.vocabulary
 
 
 def _read(policy: Policy, ids: Tensor, real: Tensor) -> Reading:
@@ -95,12 +99,10 @@ def _read(policy: Policy, ids: Tensor, real: Tensor) -> Reading:
     return Reading(policy, read.past_key_values, hidden, real, position[:, -1:])
 
 
-def _read_with_sink(
-    policy: Policy, tokens: SinkTokens, prompts: Sequence[Sequence[int]]
-) -> Reading:
+def _read_with_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> Reading:
     """Read all but the last token plainly, shift the first position, read the last token."""
     reading, left = _read_all_but_last(policy, [ids[1:] for ids in prompts])
-    tokens.shift(reading.cache, _quantiles(policy, prompts))
+    _shift(policy, reading, prompts)
     last = torch.tensor([[ids[-1]] for ids in prompts], device=policy.head.device)
     plain = reading.hidden
     reading.feed(last, left)
@@ -108,10 +110,11 @@ def _read_with_sink(
     return reading
 
 
-def _quantiles(policy: Policy, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """The quantile (rows,) that each prompt's reward token names."""
+def _shift(policy: Policy, reading: Reading, prompts: Sequence[Sequence[int]]) -> None:
+    """Shift the first position of each row as its prompt's reward token says."""
     named = [ids[0] - policy.vocabulary for ids in prompts]
-    return torch.tensor(named, device=policy.head.device)
+    tokens = cast(SinkTokens, policy.reward_tokens)
+    tokens.shift(reading.cache, torch.tensor(named, device=policy.head.device))
 
 
 def _read_all_but_last(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Reading, Tensor]:
@@ -145,6 +148,8 @@ def response_hidden(
         responses: token ids, at least one in all.
         owner: for each response the place of its prompt; None: each prompt has one response.
     """
+    if owner is None and not _at_the_sink(policy, prompts):
+        return _in_one_pass(policy, prompts, responses)
     reading = read(policy, prompts)
     if owner is not None:
         reading.select(torch.tensor(owner, device=reading.hidden.device))
@@ -155,29 +160,46 @@ def response_hidden(
     return hidden[real]
 
 
-def with_base(
+def _in_one_pass(
     policy: Policy, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> Tensor:
+    """Prompt and response read as one text, without a cache."""
+    ids, real = pad([[*p, *r[:-1]] for p, r in zip(prompts, responses, strict=True)], "right")
+    predicting = torch.zeros_like(real)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        predicting[row, len(prompt) - 1 : len(prompt) - 1 + len(response)] = True
+    read = policy.hidden(ids, attention_mask=real, use_cache=False)
+    hidden: Tensor = read.last_hidden_state
+    return hidden[predicting]
+
+
+def with_base(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    base_rows: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """`response_hidden` of a policy that only a sink tells from its base model, and of the base.
 
-    Both have read the same prompt, so it is read once. Gradients reach the policy's alone.
+    Both have read the same prompt, so it is read once. Gradients reach the policy's alone. The base
+    model reads the rows at `base_rows` only.
     """
-    tokens = policy.reward_tokens
-    assert isinstance(tokens, SinkTokens)
     with torch.no_grad():
         plain, left = _read_all_but_last(policy, [ids[1:] for ids in prompts])
     told = replace(plain, cache=copy.deepcopy(plain.cache))
-    tokens.shift(told.cache, _quantiles(policy, prompts))
+    _shift(policy, told, prompts)
+    chosen = torch.tensor(base_rows, dtype=torch.long, device=policy.head.device)
+    plain.select(chosen)
     rows = [[prompt[-1], *ids[:-1]] for prompt, ids in zip(prompts, responses, strict=True)]
     (ids, _), (_, real) = pad(rows, "right"), pad(responses, "right")
     seen = torch.cat([left, real[:, 1:]], dim=1)
 
-    def respond(reading: Reading) -> Tensor:
+    def respond(reading: Reading, rows: Tensor | slice) -> Tensor:
         before = reading.hidden
-        hidden = reading.feed(ids, seen)
-        first = torch.where(left, hidden[:, 0], before)
-        return torch.cat([first[:, None], hidden[:, 1:]], dim=1)[real]
+        hidden = reading.feed(ids[rows], seen[rows])
+        first = torch.where(left[rows], hidden[:, 0], before)
+        return torch.cat([first[:, None], hidden[:, 1:]], dim=1)[real[rows]]
 
     with torch.no_grad():
-        base = respond(plain)
-    return respond(told), base
+        base = respond(plain, chosen) if len(chosen) else plain.hidden
+    return respond(told, slice(None)), base

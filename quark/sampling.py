@@ -7,6 +7,7 @@ shards change what is drawn.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,19 @@ MAX_ROWS = 4096 if torch.cuda.is_available() else 256
 """More rows than this gain no speed: the matrix units are busy."""
 
 
+class Continued(NamedTuple):
+    """A prompt's continuations.
+
+    `place`: where the prompt stands among those given.
+    `ids`: token ids of each continuation, with its end id if it ended.
+    `hidden`: the last hidden states (all their tokens, d) that predicted them, one after another.
+    """
+
+    place: int
+    ids: list[list[int]]
+    hidden: Tensor
+
+
 def sample(
     policy: Policy,
     prompts: Sequence[Sequence[int]],
@@ -32,7 +46,7 @@ def sample(
     *,
     seed_name: str,
     memory_mb: int,
-) -> Iterator[tuple[int, list[list[int]]]]:
+) -> Iterator[Continued]:
     """Continue each prompt `samples` times.
 
     Args:
@@ -45,8 +59,7 @@ def sample(
         memory_mb: bounds the rows decoded together.
 
     Yields:
-        A prompt's place in `prompts`, and the ids of its continuations, each with its end id if it
-        ended; every place once, in an order of the sampler's own.
+        The continuations of every prompt once, in an order of the sampler's own.
 
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room.
@@ -59,7 +72,7 @@ def sample(
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
         rows = [f"{names[i]}/{sample}" for i in places for sample in range(samples)]
-        ids = _continue(
+        ids, hidden = _continue(
             policy,
             [prompts[i] for i in places],
             samples,
@@ -68,7 +81,9 @@ def sample(
         )
         ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
         for n, place in enumerate(places):
-            yield place, ended[n * samples : (n + 1) * samples]
+            own = range(n * samples, (n + 1) * samples)
+            predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
+            yield Continued(place, [ended[row] for row in own], predicting)
 
 
 def _uniforms(seed_name: str, rows: Sequence[str], time: int) -> Tensor:
@@ -90,15 +105,20 @@ def _continue(
     samples: int,
     sampling: Sampling,
     uniforms: Tensor,
-) -> Tensor:
-    """Token ids (prompts x samples, time); what follows a row's end id means nothing."""
+) -> tuple[Tensor, Tensor]:
+    """Token ids (prompts x samples, time) and the hidden states (.., d) that predicted them.
+
+    What follows a row's end id means nothing.
+    """
     reading = read(policy, prompts)
     device = reading.hidden.device
     reading.select(torch.arange(len(prompts), device=device).repeat_interleave(samples))
     end_ids = torch.tensor(policy.end_ids, dtype=torch.long, device=device)
     one = torch.ones_like(reading.real[:, :1])
     written: list[Tensor] = []
+    predicting: list[Tensor] = []
     for time in range(sampling.max_new_tokens):
+        predicting.append(reading.hidden)
         logits = (reading.hidden @ policy.head.T).float()
         if time < sampling.min_new_tokens:
             logits[:, end_ids] = -torch.inf
@@ -113,4 +133,4 @@ def _continue(
         if time + 1 == sampling.max_new_tokens:
             break
         reading.feed(token[:, None], one)
-    return torch.stack(written, dim=1)
+    return torch.stack(written, dim=1), torch.stack(predicting, dim=1)

@@ -19,6 +19,11 @@ def stream(*name: str | int) -> np.random.Generator:
 
 
 def ranks(name: str, rows: Sequence[str]) -> NDArray[np.uint64]:
-    """A pseudo-random number for each row, to order rows without regard to where they stand."""
-    digests = (hashlib.sha256(f"{name}/{row}".encode()).digest() for row in rows)
-    return np.array([int.from_bytes(digest[:8], "little") for digest in digests], dtype=np.uint64)
+    """A pseudo-random number for each row, to order rows without regard to where they stand.
+
+    SipHash of the row under a key made from `name`: a million rows take a tenth of a second.
+    """
+    from pandas.util import hash_array  # here: streams need no pandas
+
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return hash_array(np.array(rows, dtype=object), hash_key=key, categorize=False)

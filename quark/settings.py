@@ -35,6 +35,7 @@ class SampleSettings(Section):
     samples: Count
     sampling: Sampling
     precision: Precision
+    memo: bool = Field(description="keep the hidden states that predicted the samples")
 
 
 class ScoreSettings(Section):
@@ -109,6 +110,7 @@ def explore(config: Config, task: TaskName, seed: int, iteration: int) -> Sample
         samples=quark.samples if iteration else quark.first_samples,
         sampling=quark.sampling,
         precision=config.precision,
+        memo=quark.training.base_memo and iteration == 0,  # later samples are the policy's
     )
 
 
@@ -149,6 +151,7 @@ def generate(config: Config, task: TaskName, method: str, seed: int, split: str)
         samples=config.evaluation.samples,
         sampling=config.evaluation.sampling,
         precision=config.precision,
+        memo=False,
     )
 
 

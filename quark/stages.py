@@ -7,6 +7,7 @@ hold nothing that differs between two runs with the same seed; seconds stand in 
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from quark import files, schemas
 from quark.config import ConfigError
 from quark.lm import Policy, decode, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs
+from quark.memo import Memo
 from quark.methods import quark as method
 from quark.progress import track
 from quark.reward_tokens import new_reward_tokens
@@ -33,6 +35,7 @@ def sample_stage(
     checkpoint: Path | None,
     out: Path,
     memory_mb: int,
+    memo: Path | None = None,
 ) -> None:
     """Continue prompts under the best reward token, or plainly without a checkpoint.
 
@@ -43,6 +46,7 @@ def sample_stage(
         checkpoint: of the policy; None samples the base model itself.
         out: schema SAMPLES, in the order of the prompts.
         memory_mb: bounds the rows decoded together.
+        memo: where the hidden states that predicted the samples go, if the settings want them kept.
     """
     begun = time.monotonic()
     table = schemas.read(prompts, schemas.PROMPTS, ["prompt_id", "text"]).slice(0, settings.prompts)
@@ -62,14 +66,23 @@ def sample_stage(
         seed_name=settings.stream,
         memory_mb=memory_mb,
     )
-    responses = dict(track(continued, f"sample {out.stem}", total=len(names)))
     rows = [(i, j) for i in range(len(names)) for j in range(settings.samples)]
+    row_ids = [f"{settings.iteration}/{names[i]}/{j}" for i, j in rows]
+    responses: dict[int, list[list[int]]] = {}
+    kept = Memo()
+    for place, ids, hidden in track(continued, f"sample {out.stem}", total=len(names)):
+        responses[place] = ids
+        if settings.memo:
+            own = row_ids[place * settings.samples : (place + 1) * settings.samples]
+            kept.add(own, list(map(len, ids)), hidden)
+    if memo:
+        kept.save(memo)
     response_ids = [responses[i][j] for i, j in rows]
     schemas.write(
         out,
         schemas.SAMPLES,
         {
-            "row_id": [f"{settings.iteration}/{names[i]}/{j}" for i, j in rows],
+            "row_id": row_ids,
             "prompt_id": [names[i] for i, _ in rows],
             "sample": [j for _, j in rows],
             "prompt": [texts[i] for i, _ in rows],
@@ -87,6 +100,7 @@ def train_stage(
     pool: Path,
     model: Path,
     checkpoint: Path | None,
+    memo: Sequence[Path],
     out: Path,
     memory_mb: int,
 ) -> None:
@@ -97,7 +111,9 @@ def train_stage(
         pool: schema POOL.
         model: directory of the base model.
         checkpoint: of the iteration before.
-        out: directory of the new checkpoint; `training.json` appears beside it.
+        memo: what the base model made of the pool's rows so far (see `quark.memo`).
+        out: directory of the new checkpoint; `training.json` and `training.memo.safetensors` appear
+            beside it.
         memory_mb: bounds the rows of a micro-batch.
     """
     begun = time.monotonic()
@@ -116,6 +132,7 @@ def train_stage(
     rows, held_out = method.split_pool(
         schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
     )
+    known = Memo(memo)
     moments, step, curve = method.learn(
         policy,
         base,
@@ -126,8 +143,10 @@ def train_stage(
         precision=settings.precision,
         seed_name=settings.stream,
         memory_mb=memory_mb,
+        memo=known if settings.training.base_memo else None,
         resume=resume,
     )
+    known.save(out.parent / "training.memo.safetensors")
     checkpoints.save(
         out,
         policy,

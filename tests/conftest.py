@@ -108,6 +108,8 @@ def training() -> Training:
         kl_coef=0.05,
         kl_direction="policy_to_base",
         entropy_coef=0.06,
+        gradient_checkpointing=False,
+        base_memo=True,
         trained_layers=None,
         quantile_shares=None,
         gauge_prompts=2,

@@ -15,6 +15,7 @@ LAYERS = {
         "checkpoint",
         "lm",
         "logprobs",
+        "memo",
         "memory",
         "pool",
         "reading",

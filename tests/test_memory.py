@@ -8,7 +8,7 @@ from quark.memory import rows_for_sampling, rows_for_training
 
 
 def rows_with_base(policy: Policy, tokens: int, memory_mb: int) -> int:
-    return rows_for_training(policy, Policy(policy.lm), tokens, memory_mb)
+    return rows_for_training(policy, Policy(policy.lm), tokens, memory_mb, False)
 
 
 ways = pytest.mark.parametrize("rows_for", [rows_for_sampling, rows_with_base])
@@ -40,8 +40,14 @@ def test_bytes_of_a_row(policy: Policy) -> None:
 
 
 def test_another_base_takes_room(policy: Policy, make_policy: Callable[..., Policy]) -> None:
-    own = rows_for_training(policy, Policy(policy.lm), 1, 1600)
-    assert rows_for_training(policy, make_policy(0), 1, 1600) < own
+    assert rows_for_training(policy, make_policy(0), 1, 1600, False) < rows_with_base(
+        policy, 1, 1600
+    )
+
+
+def test_checkpointing_leaves_room(policy: Policy) -> None:
+    frugal = rows_for_training(policy, Policy(policy.lm), 1, 1600, True)
+    assert frugal > rows_with_base(policy, 1, 1600)
 
 
 def test_a_frozen_model_leaves_room(policy: Policy) -> None:

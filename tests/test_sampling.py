@@ -9,7 +9,7 @@ from quark import sampling as module
 from quark.config import Sampling
 from quark.lm import Policy
 from quark.nucleus import UNIFORMS, draw
-from quark.reading import PromptLengthError
+from quark.reading import PromptLengthError, response_hidden
 from quark.sampling import sample
 from quark.seeds import stream
 
@@ -20,7 +20,8 @@ NAMES = ["one", "long", "token", "same"]
 def run(policy: Policy, sampling: Sampling, samples: int = 5, **changed: Any) -> Any:
     arguments = {"prompts": PROMPTS, "names": NAMES, "seed_name": "1/test", "memory_mb": 4000}
     arguments |= changed
-    return dict(sample(policy, samples=samples, sampling=sampling, **arguments))
+    found = sample(policy, samples=samples, sampling=sampling, **arguments)
+    return {place: ids for place, ids, _ in found}
 
 
 @torch.no_grad()
@@ -57,6 +58,17 @@ def test_equals_a_plain_loop_at_the_sink(sink_policy: Policy, sampling: Sampling
     for place, (prompt, name) in enumerate(zip(prompts, NAMES[:3], strict=True)):
         expected = [plain(sink_policy, prompt, f"{name}/{j}", sampling) for j in range(5)]
         assert found[place] == expected
+
+
+def test_the_hidden_states_are_those_of_the_response(policy: Policy, sampling: Sampling) -> None:
+    policy.lm.generation_config.eos_token_id = list(range(80, 101))
+    fixed: dict[str, Any] = {"seed_name": "1/test", "memory_mb": 4000}
+    lengths = set()
+    for place, ids, hidden in sample(policy, PROMPTS, NAMES, 5, sampling, **fixed):
+        lengths |= set(map(len, ids))
+        read = response_hidden(policy, [PROMPTS[place]] * 5, ids)
+        torch.testing.assert_close(hidden, read, atol=1e-5, rtol=1e-5)  # float32, other shapes
+    assert len(lengths) > 1
 
 
 @pytest.mark.parametrize("rows", [1, 10])

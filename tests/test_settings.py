@@ -47,7 +47,7 @@ def nested(key: str, value):
         ("tasks.toxicity.judge", "smollm2-135m", {"evaluate"}),
         ("tasks.toxicity.prompts", "rtp", set()),
         ("tasks.toxicity.scorer", "another", {"score"}),
-        ("quark.version", 3, {"sample", "quantize", "train"}),
+        ("quark.version", 9, {"sample", "quantize", "train"}),
         ("quark.iterations", 9, {"train"}),  # the learning rate falls to zero over all of them
         ("quark.quantiles", 4, {"quantize", "train"}),
         ("quark.prompts", 9, {"sample"}),

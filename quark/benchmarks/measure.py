@@ -1,6 +1,7 @@
 """Time, memory and arithmetic of variants of the same work, side by side in one process."""
 
 import gc
+import logging
 import statistics
 import threading
 import time
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+log = logging.getLogger(__name__)
 
 
 class Variant(NamedTuple):
@@ -45,6 +48,8 @@ def compare(
             _finish()
             taken.append(time.perf_counter() - begun)
     medians = [statistics.median(taken) for taken in seconds]
+    for variant, median in zip(variants, medians, strict=True):
+        log.info("%s, %s, %s: %.2f s", stage, variant.name, variant.precision, median)
     return [
         {
             "stage": stage,

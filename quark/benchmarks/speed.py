@@ -14,6 +14,7 @@ from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare, random_pool
 from quark.config import Precision, RewardTokens, Training
 from quark.lm import Policy, pad
 from quark.logprobs import response_logprobs
+from quark.memo import Memo
 from quark.methods.quark import Rows, learn
 from quark.quantiles import quantiles
 from quark.reward_tokens import new_reward_tokens
@@ -111,6 +112,7 @@ def _training(work: Work) -> list[dict[str, Any]]:
     one_step = {"sequences": count, "batch": count, "warmup_steps": 0, "quantile_shares": None}
     configured = quark.training.model_copy(update=one_step)
     everything = configured.model_copy(update={"trained_layers": None})
+    frugal = everything.model_copy(update={"gradient_checkpointing": True})
     embedding = RewardTokens(form="embedding", first_layer=0)
 
     def plainly() -> Callable[[], Any]:
@@ -122,7 +124,9 @@ def _training(work: Work) -> list[dict[str, Any]]:
             policy, work.fp32.lm, optimizer, prompts, rows.responses, *weights
         )
 
-    def ours(form: RewardTokens, training: Training, precision: Precision) -> Callable[[], Any]:
+    def ours(
+        form: RewardTokens, training: Training, precision: Precision, memo: Memo | None = None
+    ) -> Callable[[], Any]:
         base = work.bf16 if precision == "bf16" else work.fp32
         lm = base.lm if training.trained_layers == 0 else copy.deepcopy(work.fp32.lm)
         policy = Policy(lm, new_reward_tokens(lm, quark.quantiles, form, seed=0))
@@ -136,14 +140,23 @@ def _training(work: Work) -> list[dict[str, Any]]:
             precision=precision,
             seed_name="benchmark",
             memory_mb=work.memory_mb,
+            memo=memo,
             resume=None,
         )
+
+    def remembering(form: RewardTokens, training: Training) -> Callable[[], Any]:
+        run = ours(form, training, "bf16", Memo())
+        run()  # the base model reads all rows once
+        return run
 
     variants = [
         Variant("plain loop", "fp32", plainly()),
         Variant("ours, all parameters", "fp32", ours(embedding, everything, "fp32")),
         Variant("ours, all parameters", "bf16", ours(embedding, everything, "bf16")),
+        Variant("ours, all parameters, memo", "bf16", remembering(embedding, everything)),
+        Variant("ours, all parameters, checkpointing", "bf16", ours(embedding, frugal, "bf16")),
         Variant("ours, as configured", "bf16", ours(quark.reward_tokens, configured, "bf16")),
+        Variant("ours, as configured, memo", "bf16", remembering(quark.reward_tokens, configured)),
     ]
     return work.compare("training", variants, count, count * RESPONSE_TOKENS)
 

@@ -18,11 +18,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quark.checkpoint import Moments, moments_of, restore_moments
 from quark.config import ConfigError, Precision, Training
 from quark.lm import DTYPES, Policy
 from quark.logprobs import response_logprobs
+from quark.memo import Memo
 from quark.memory import rows_for_training
 from quark.objective import Coefficients, TokenTerms, fused_token_loss
 from quark.progress import track
@@ -97,6 +99,7 @@ def learn(
     precision: Precision,
     seed_name: str,
     memory_mb: int,
+    memo: Memo | None,
     resume: tuple[Moments, int] | None,
 ) -> tuple[Moments, int, list[dict[str, float]]]:
     """Train `policy` in place for one iteration.
@@ -111,6 +114,7 @@ def learn(
         precision: bf16: matrix products in bfloat16 (autocast), the rest in float32.
         seed_name: seed, task, method and iteration.
         memory_mb: bounds the rows of a micro-batch.
+        memo: what the base model made of some rows; gets what it makes of others. None: forget it.
         resume: the optimiser's moments and step after the iteration before.
 
     Returns:
@@ -120,6 +124,8 @@ def learn(
         NonFiniteLossError: the loss is infinite or NaN.
     """
     names = _choose_parameters(policy, training.trained_layers)
+    if training.gradient_checkpointing:
+        _keep_only_layer_inputs(policy)
     optimizer = _optimizer(policy, names, training)
     first_step = 0
     if resume:
@@ -131,8 +137,10 @@ def learn(
     longest = max(len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)) + 1
     new_tokens = max(map(len, rows.responses))
     check_lengths(policy, conditioned(policy, rows), rows.ids, new_tokens)
-    micro_batch = rows_for_training(policy, base, longest, memory_mb)
-    step = _Step(policy, base, training, precision, micro_batch)
+    micro_batch = rows_for_training(
+        policy, base, longest, memory_mb, training.gradient_checkpointing
+    )
+    step = _Step(policy, base, training, precision, micro_batch, memo)
     log.info("%d steps of %d rows, from a pool of %d", len(batches), training.batch, len(rows.ids))
     curve = []
     for number, batch in enumerate(track(batches, f"train {iteration}"), start=first_step):
@@ -248,11 +256,18 @@ class _Step:
     """Loss and gradients of one batch, in micro-batches that fit into memory."""
 
     def __init__(
-        self, policy: Policy, base: Policy, training: Training, precision: Precision, rows: int
+        self,
+        policy: Policy,
+        base: Policy,
+        training: Training,
+        precision: Precision,
+        rows: int,
+        memo: Memo | None,
     ) -> None:
         self.policy, self.base = policy, base
         self.precision = precision
         self.rows = rows
+        self.memo = memo
         self.weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
 
     def __call__(self, batch: Rows) -> dict[str, float]:
@@ -302,13 +317,25 @@ class _Step:
 
     def _hidden(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Last hidden states of the policy and of the base model, (response tokens, d)."""
+        memo = Memo() if self.memo is None else self.memo
+        unread = memo.missing(rows.ids)
+        hidden, base_hidden = self._read(rows, unread)
+        new = rows.take(unread)
+        memo.add(new.ids, list(map(len, new.responses)), base_hidden)
+        return hidden, memo.get(rows.ids, hidden.device)
+
+    def _read(self, rows: Rows, unread: list[int]) -> tuple[Tensor, Tensor]:
+        """The policy's hidden states of all rows; the base model's of those at `unread`."""
         prompts = conditioned(self.policy, rows)
         with _autocast(self.policy, self.precision):
             if self.base.lm is self.policy.lm and isinstance(self.policy.reward_tokens, SinkTokens):
-                return with_base(self.policy, prompts, rows.responses)
+                return with_base(self.policy, prompts, rows.responses, unread)
             hidden = response_hidden(self.policy, prompts, rows.responses)
+        if not unread:
+            return hidden, hidden[:0]
+        new = rows.take(unread)
         with torch.no_grad():
-            return hidden, response_hidden(self.base, rows.prompts, rows.responses)
+            return hidden, response_hidden(self.base, new.prompts, new.responses)
 
 
 def _autocast(policy: Policy, precision: Precision) -> torch.autocast:
@@ -331,6 +358,17 @@ def _choose_parameters(policy: Policy, trained_layers: int | None) -> dict[Tenso
         for layer in layers[len(layers) - trained_layers :]:
             layer.requires_grad_(True)
     return {p: name for name, p in policy.named_parameters() if p.requires_grad}
+
+
+def _keep_only_layer_inputs(policy: Policy) -> None:
+    """Gradient checkpointing: backward runs each layer again from its input.
+
+    transformers does so for layers in training mode; dropout inside them stays off.
+    """
+    policy.lm.activation_checkpointing_enable()
+    for module in policy.lm.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
 
 
 def _optimizer(

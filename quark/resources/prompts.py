@@ -46,7 +46,8 @@ def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
     resource = f"prompts.{name}"
     scorer = _scorer(resource, prompts.scorer)
     read, files = _read_sources(resource, prompts)
-    kept = deduplicate([prompt for prompt in read if prompt.text])
+    wanted = without(resource, read, prompts.sources)
+    kept = deduplicate(wanted)
     toxic = _toxic(resource, kept, scorer, prompts.toxic_from)
     splits = cut(resource, in_order(kept, prompts.seed), toxic, prompts.splits)
     with whole(out) as made:
@@ -56,7 +57,7 @@ def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
         manifest = {
             "name": name,
             "source": prompts.model_dump(mode="json", exclude_none=True),
-            "sources": {s: _counts(s, read, kept) | {"files": files[s]} for s in files},
+            "sources": {s: _counts(s, read, wanted, kept) | {"files": files[s]} for s in files},
             "splits": {
                 split: {
                     "prompts": len(rows),
@@ -69,6 +70,18 @@ def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
             "made_with": {"quark": quark.__version__, scorer.name: scorer.version},
         }
         write_json(made / "manifest.json", manifest)
+
+
+def without(resource: str, read: Sequence[Prompt], sources: Sequence[PromptSource]) -> list[Prompt]:
+    """Leave out empty lines and each source's own `exclude`.
+
+    Raises:
+        ResourceError: a source holds no such line as one that it excludes.
+    """
+    excluded = {(source.name, text) for source in sources for text in source.exclude}
+    for name, text in sorted(excluded - {(prompt.source, prompt.text) for prompt in read}):
+        raise ResourceError(f"{resource}.sources.{name}.exclude: it holds no line {text!r}")
+    return [p for p in read if p.text and (p.source, p.text) not in excluded]
 
 
 def deduplicate(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -166,15 +179,19 @@ def _columns(prompts: Sequence[Prompt], toxic: Mapping[str, bool]) -> dict[str, 
     }
 
 
-def _counts(source: str, read: Sequence[Prompt], kept: Sequence[Prompt]) -> dict[str, int]:
+def _counts(
+    source: str, read: Sequence[Prompt], wanted: Sequence[Prompt], kept: Sequence[Prompt]
+) -> dict[str, int]:
     lines = [prompt for prompt in read if prompt.source == source]
     empty = sum(not prompt.text for prompt in lines)
-    left = sum(prompt.source == source for prompt in kept)
+    left = sum(prompt.source == source for prompt in wanted)
+    last = sum(prompt.source == source for prompt in kept)
     return {
         "lines": len(lines),
         "empty": empty,
-        "duplicates": len(lines) - empty - left,
-        "kept": left,
+        "excluded": len(lines) - empty - left,
+        "duplicates": left - last,
+        "kept": last,
     }
 
 

@@ -12,6 +12,7 @@ from oracle import EMBEDDING, SINK, plain_logits
 from quark import checkpoint as checkpoints
 from quark.config import ConfigError, RewardTokens, Training
 from quark.lm import Policy
+from quark.memo import Memo
 from quark.methods import quark as method
 from quark.methods.quark import Rows, learn, learning_rate_factor, split_pool, training_order
 from quark.objective import Coefficients, fused_token_loss, token_loss
@@ -36,7 +37,8 @@ def changed(training: Training, **keys: Any) -> Training:
 
 
 def run(policy: Policy, base: Policy, rows: Rows, training: Training, **keys: Any) -> Any:
-    arguments = {"iteration": 0, "iterations": 1, "seed_name": "1/test", "resume": None} | keys
+    arguments = {"iteration": 0, "iterations": 1, "seed_name": "1/test"}
+    arguments |= {"memo": None, "resume": None} | keys
     return learn(policy, base, rows, training, precision="fp32", memory_mb=4000, **arguments)
 
 
@@ -168,9 +170,53 @@ def test_learning_equals_plain_steps(
 @pytest.mark.parametrize("size", [1, 3])
 def test_micro_batches_add_up(make_policy: Make, rows: Rows, training: Training, size: int) -> None:
     base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
-    terms = method._Step(policy, base, training, "fp32", size)(rows)
+    terms = method._Step(policy, base, training, "fp32", size, None)(rows)
     assert terms["loss"] == pytest.approx(plain_gradients(plain, base, rows, training), rel=1e-5)
     assert terms["tokens"] == 24
+    same_gradients(policy, plain)
+
+
+@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=lambda form: form.form)
+def test_a_memo_changes_nothing_but_the_work(
+    make_policy: Make, rows: Rows, training: Training, form: RewardTokens
+) -> None:
+    """The base model reads what the memo lacks, once."""
+    layers = None if form is EMBEDDING else 0
+    training = changed(training, trained_layers=layers, sequences=20)  # 8 rows, again and again
+    policies, curves, memo = [], [], Memo()
+    for known in (None, memo):
+        policy = make_policy(form=form)
+        base = make_policy(0, seed=1) if form is EMBEDDING else Policy(policy.lm)
+        policies.append(policy)
+        curves.append([s["loss"] for s in run(policy, base, rows, training, memo=known)[2]])
+    assert memo.missing(rows.ids) == []
+    np.testing.assert_allclose(*curves, rtol=1e-5)  # float32, other shapes
+    same_parameters(*policies, atol=1e-4)  # Adam makes whole steps (1e-2) of nearly nothing
+    again = make_policy(form=form)
+    deaf = make_policy(0, seed=1) if form is EMBEDDING else Policy(again.lm)
+    if form is EMBEDDING:
+        deaf.hidden = None  # type: ignore[method-assign, assignment]
+    found = [s["loss"] for s in run(again, deaf, rows, training, memo=memo)[2]]
+    np.testing.assert_allclose(found, curves[0], rtol=1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing(
+    make_policy: Make, rows: Rows, training: Training
+) -> None:
+    base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
+    method._keep_only_layer_inputs(policy)
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    policy.lm.base_model.get_submodule(
+        "h.0.mlp" if hasattr(policy.lm.base_model, "h") else "layers.0.mlp"
+    ).register_forward_pre_hook(count)
+    method._Step(policy, base, training, "fp32", 8, None)(rows)
+    assert calls == 2  # forward, and again in backward
+    plain_gradients(plain, base, rows, training)
     same_gradients(policy, plain)
 
 
@@ -188,7 +234,7 @@ def test_out_of_memory_halves_the_micro_batch(
 
     base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
     monkeypatch.setattr(method, "fused_token_loss", tight)
-    step = method._Step(policy, base, training, "fp32", 4)
+    step = method._Step(policy, base, training, "fp32", 4, None)
     with caplog.at_level(logging.WARNING):
         step(rows)
     assert step.rows == 2 and "going on with 2 rows" in caplog.text
@@ -204,14 +250,14 @@ def test_out_of_memory_with_one_row_is_an_error(
 
     monkeypatch.setattr(method, "fused_token_loss", full)
     with pytest.raises(torch.OutOfMemoryError):
-        method._Step(make_policy(), make_policy(0), training, "fp32", 8)(rows)
+        method._Step(make_policy(), make_policy(0), training, "fp32", 8, None)(rows)
 
 
 def test_nan_names_the_rows(make_policy: Make, rows: Rows, training: Training) -> None:
     policy = make_policy()
     with torch.no_grad():
         policy.reward_tokens.rows[1] = torch.nan
-    step = method._Step(policy, make_policy(0), training, "fp32", 8)
+    step = method._Step(policy, make_policy(0), training, "fp32", 8, None)
     with pytest.raises(method.NonFiniteLossError, match=r"loss is nan.*Rows: row1, row2$"):
         step(rows.take([1, 2]))
 

@@ -21,7 +21,7 @@ RUDE = [f"You fucking idiot number {day}, shut up and" for day in range(8)]
 SPLITS = {"nontoxic": {"prompts": 3, "toxic": False}, "validation": {"prompts": 2}}
 
 
-def config(tmp_path, *sources, **changed):
+def config(tmp_path, *sources, exclude=(), **changed):
     """A prompts section over files made here; each source is (name, text of its file)."""
     described = []
     for name, content in sources:
@@ -30,6 +30,7 @@ def config(tmp_path, *sources, **changed):
         jsonl = {"format": "jsonl", "text": "text", "toxicity": "toxicity"}
         fields = jsonl if content.startswith("{") else {"format": "lines"}
         described.append({"name": name, "local": str(file), "licence": "none", **fields})
+        described[-1]["exclude"] = [line for line in exclude if line in content]
     settings = {"scorer": "profanity-check", "toxic_from": 0.5, "seed": 0, "splits": SPLITS}
     return Prompts.model_validate({"sources": described, **settings, **changed})
 
@@ -44,8 +45,8 @@ def read(out):
 
 def test_every_prompt_lands_in_one_split(tmp_path):
     published = rows(*((text, 0.9) for text in RUDE[:4]), ("Published as toxic", 0.5))
-    sources = (("a", "\n".join([*KIND, "", "  ", *RUDE])), ("b", published))
-    fetch_prompts("x", config(tmp_path, *sources), tmp_path / "out")
+    sources = (("a", "\n".join(["A heading", *KIND, "", "  ", *RUDE])), ("b", published))
+    fetch_prompts("x", config(tmp_path, *sources, exclude=["A heading"]), tmp_path / "out")
     splits = read(tmp_path / "out")
     assert set(splits) == {"train", "nontoxic", "validation"}
     assert (len(splits["nontoxic"]), len(splits["validation"])) == (3, 2)
@@ -59,15 +60,26 @@ def test_every_prompt_lands_in_one_split(tmp_path):
         assert (row["toxicity"] is not None) == known == (row["source"] == "b")
 
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    counts = ("lines", "empty", "duplicates", "kept")
-    assert [manifest["sources"]["a"][c] for c in counts] == [22, 2, 4, 16]
-    assert [manifest["sources"]["b"][c] for c in counts] == [5, 0, 0, 5]
+    counts = ("lines", "empty", "excluded", "duplicates", "kept")
+    assert [manifest["sources"]["a"][c] for c in counts] == [23, 2, 1, 4, 16]
+    assert [manifest["sources"]["b"][c] for c in counts] == [5, 0, 0, 0, 5]
     for split, content in splits.items():
         about = manifest["splits"][split]
         assert about["prompts"] == len(content) == sum(about["sources"].values())
         assert about["toxic"] == sum(row["toxic"] for row in content)
         file = (tmp_path / "out" / f"{split}.parquet").read_bytes()
         assert about["sha256"] == hashlib.sha256(file).hexdigest()
+
+
+def test_an_excluded_line_must_exist():
+    source = {"name": "a", "local": "a.txt", "format": "lines", "licence": "none"}
+    (source,) = Prompts.model_validate(
+        {"sources": [source | {"exclude": ["heading"]}], "scorer": "x", "toxic_from": 0.5}
+        | {"seed": 0, "splits": SPLITS}
+    ).sources
+    assert module.without("prompts.x", [Prompt("heading", "a"), Prompt("", "a")], [source]) == []
+    with pytest.raises(ResourceError, match=r"prompts.x.sources.a.exclude: .* no line 'heading'"):
+        module.without("prompts.x", [Prompt("heading", "b")], [source])
 
 
 def test_duplicates_are_found_by_sense_and_the_published_score_wins():

@@ -104,6 +104,14 @@ def so_far(name):
     ]
 
 
+def memo_so_far(wildcards):
+    """What the base model made of the pool: of its own samples, and in training before."""
+    before = range(int(wildcards.iteration))
+    return [of_iteration(wildcards, 0, "samples.memo.safetensors")] + [
+        of_iteration(wildcards, i, "training.memo.safetensors") for i in before
+    ]
+
+
 def iteration_costs(task, method, seed):
     """What Quark's iterations cost, as the stages wrote it down; nothing for other methods."""
     if method != "quark":

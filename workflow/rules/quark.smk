@@ -8,6 +8,7 @@ rule sample:
         checkpoint=checkpoint_before,
     output:
         samples=f"{ITERATION}/samples.parquet",
+        memo=f"{ITERATION}/samples.memo.safetensors",
         cost=f"{ITERATION}/samples.json",
     log:
         "logs/{task}/quark/seed-{seed}/iteration-{iteration}/sample.log",
@@ -27,7 +28,8 @@ rule sample:
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
         " --model {input.model} {params.checkpoint}"
-        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.samples} 2> {log}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --memo {output.memo}"
+        " --out {output.samples} 2> {log}"
 
 
 rule score:
@@ -86,8 +88,10 @@ rule train:
         pool=rules.quantize.output.pool,
         model=model,
         checkpoint=checkpoint_before,
+        memo=memo_so_far,
     output:
         checkpoint=directory(f"{ITERATION}/checkpoint"),
+        memo=f"{ITERATION}/training.memo.safetensors",
         summary=f"{ITERATION}/training.json",
     log:
         "logs/{task}/quark/seed-{seed}/iteration-{iteration}/train.log",
@@ -104,7 +108,8 @@ rule train:
             settings.train(CONFIG, w.task, int(w.seed), int(w.iteration))
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
+        memo=lambda w, input: repeated("memo", input.memo),
     shell:
         "quark train --settings {params.settings:q} --pool {input.pool}"
-        " --model {input.model} {params.checkpoint}"
+        " --model {input.model} {params.checkpoint} {params.memo}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"

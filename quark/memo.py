@@ -1,0 +1,64 @@
+"""What the base model made of the pool's responses, remembered.
+
+The base model is frozen and a response never changes once it is sampled, so the last hidden states
+that the KL penalty needs are computed once. Those of iteration 0 cost nothing: the base model wrote
+these responses itself. Those of later iterations are read when they are first drawn. Hidden states
+and not logits: d numbers a token instead of V.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from quark.files import whole
+
+
+class Memo:
+    """Last hidden states of the base model that predict a row's response, by row id.
+
+    Args:
+        files: what `save` wrote; read from disk when it is needed.
+    """
+
+    def __init__(self, files: Sequence[Path] = ()) -> None:
+        self._new: dict[str, Tensor] = {}
+        self._hidden: dict[str, Tensor] = {}
+        for file in files:
+            self._hidden |= _load(file)
+
+    def missing(self, rows: Sequence[str]) -> list[int]:
+        """The places of the rows that are not known yet."""
+        return [i for i, row in enumerate(rows) if row not in self._hidden]
+
+    def add(self, rows: Sequence[str], lengths: Sequence[int], hidden: Tensor) -> None:
+        """Remember hidden (all tokens, d), row after row of so many tokens."""
+        parts = hidden.detach().cpu().split(list(lengths))
+        added = dict(zip(rows, parts, strict=True))
+        self._new |= added
+        self._hidden |= added
+
+    def get(self, rows: Sequence[str], device: torch.device) -> Tensor:
+        """Hidden (all tokens, d) of the rows, one after another."""
+        return torch.cat([self._hidden[row] for row in rows]).to(device)
+
+    def save(self, out: Path) -> None:
+        """Write what was added, whole or not at all."""
+        hidden = list(self._new.values())
+        tensors = {
+            "hidden": torch.cat(hidden) if hidden else torch.empty(0),
+            "lengths": torch.tensor([len(part) for part in hidden], dtype=torch.long),
+        }
+        with whole(out) as made:
+            save_file(tensors, made, metadata={"rows": json.dumps(list(self._new))})
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    with safe_open(file, framework="pt") as content:
+        rows = json.loads(content.metadata()["rows"])
+    tensors = load_file(file)
+    return dict(zip(rows, tensors["hidden"].split(tensors["lengths"].tolist()), strict=True))
