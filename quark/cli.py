@@ -59,9 +59,12 @@ def _use(threads: int) -> None:
     import torch
     from transformers.utils import logging as transformers_logging
 
+    from quark.memory import keep_freed_memory
+
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # a log wants lines
     torch.set_num_threads(min(threads, os.cpu_count() or 1))
+    keep_freed_memory()
 
 
 # ------------------------------------------------------------------------------------ resources

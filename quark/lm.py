@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from quark.attention import GROUPED
 from quark.config import Precision
 from quark.reward_tokens import EmbeddingTokens, SinkTokens
 
@@ -114,7 +115,10 @@ def load_model(directory: Path | str, precision: Precision) -> Policy:
     """
     if not (Path(directory) / "config.json").exists():
         raise ModelError(f"{directory}: no model here; `quark fetch-model` makes it")
-    lm = AutoModelForCausalLM.from_pretrained(directory, dtype=DTYPES[precision])
+    attention = "sdpa" if torch.cuda.is_available() else GROUPED
+    lm = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=DTYPES[precision], attn_implementation=attention
+    )
     policy = Policy(lm).to(device()).eval()
     policy.check_head(str(directory))
     return policy

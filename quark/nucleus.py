@@ -24,7 +24,7 @@ def draw(
     """One token for each row.
 
     Args:
-        logits: (rows, V); an impossible token has -inf.
+        logits: (rows, V) of any precision; an impossible token has -inf.
         uniforms: (rows, UNIFORMS) in [0, 1), the only randomness.
         temperature: divides the logits.
         top_k: keep the k likeliest tokens; 0 keeps all.
@@ -33,7 +33,9 @@ def draw(
     Returns:
         (rows,) token ids.
     """
-    probs = (logits.float() / temperature).softmax(-1)
+    if temperature != 1:
+        logits = logits.float() / temperature
+    probs = logits.softmax(-1, dtype=torch.float32)
     if top_k and top_k < probs.shape[-1]:
         probs, ids = probs.topk(top_k, dim=-1)
         place = _draw(probs / probs.sum(-1, keepdim=True), uniforms, top_p)

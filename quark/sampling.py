@@ -119,7 +119,7 @@ def _continue(
     predicting: list[Tensor] = []
     for time in range(sampling.max_new_tokens):
         predicting.append(reading.hidden)
-        logits = (reading.hidden @ policy.head.T).float()
+        logits = reading.hidden @ policy.head.T
         if time < sampling.min_new_tokens:
             logits[:, end_ids] = -torch.inf
         token = draw(

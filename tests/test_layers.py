@@ -12,6 +12,7 @@ LAYERS = {
     0: ["__init__", "config", "files", "progress", "schemas", "seeds", "settings"],
     1: ["nucleus", "objective", "quantiles"],
     2: [
+        "attention",
         "checkpoint",
         "lm",
         "logprobs",

@@ -3,13 +3,15 @@
 import gc
 import logging
 import statistics
-import threading
 import time
+import tracemalloc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import psutil
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 log = logging.getLogger(__name__)
@@ -102,27 +104,51 @@ def _gigaflops(variant: Variant) -> float:
 
 
 def _peak_memory_mb(run: Callable[[], Any]) -> float:
-    """The most memory that a run holds above what stood before."""
+    """The most memory that a run holds above what stood before: tensors and Python's objects."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return float(torch.cuda.max_memory_allocated() - before) / 2**20
-    process = psutil.Process()
-    before = peak = process.memory_info().rss
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.002):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    tracemalloc.start()
     try:
-        run()
+        with _LiveTensors() as tensors:
+            run()
+        objects = tracemalloc.get_traced_memory()[1]
     finally:
-        done.set()
-        watcher.join()
-    return float(peak - before) / 2**20
+        tracemalloc.stop()
+    return float(tensors.peak + objects) / 2**20
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Counts the bytes of tensors that operators make; the C library's own view is no measure."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self._see((args, kwargs), made=False)
+        found = func(*args, **(kwargs or {}))
+        self._see(found, made=True)
+        return found
+
+    def _see(self, tree: Any, made: bool) -> None:
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, torch.Tensor):
+                storage = leaf.untyped_storage()
+                key = storage._cdata
+                if key not in self._known:
+                    self._known.add(key)
+                    size = storage.nbytes() if made else 0
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -22,8 +23,30 @@ def test_columns() -> None:
 
 
 def test_memory() -> None:
-    def much() -> None:
-        torch.ones(50 * 2**20, dtype=torch.uint8).max()
+    kept = torch.ones(30 * 2**20, dtype=torch.uint8)
 
-    (found,) = compare("s", [Variant("v", "fp32", much)], rows=1, tokens=1, rounds=1)
-    assert 40 < found["peak_memory_mb"] < 400  # 50 MB, and what the library sets up
+    def much() -> None:
+        for _ in range(3):  # one after another: they do not add up
+            torch.ones(50 * 2**20, dtype=torch.uint8).max()
+        kept.view(-1, 2).max()  # was there before
+
+    def objects() -> None:
+        np.ones(10 * 2**20, dtype=np.uint8).max()
+
+    variants = [Variant("tensors", "fp32", much), Variant("arrays", "fp32", objects)]
+    tensors, arrays = compare("s", variants, rows=1, tokens=1, rounds=1)
+    assert tensors["peak_memory_mb"] == pytest.approx(50, abs=0.5)  # and Python's own objects
+    assert arrays["peak_memory_mb"] == pytest.approx(10, abs=0.5)
+    assert arrays["memory_ratio"] == pytest.approx(0.2, abs=0.02)
+
+
+def test_memory_of_a_backward_pass() -> None:
+    weight = torch.randn(1000, 1000, requires_grad=True)
+
+    def run() -> None:
+        weight.grad = None
+        (weight.exp().sin().sum()).backward()
+
+    (found,) = compare("s", [Variant("v", "fp32", run)], rows=1, tokens=1, rounds=1)
+    # 3.8 MB each: exp, kept for its gradient, and two or three of sin and gradients at a time
+    assert 3 * 3.8 < found["peak_memory_mb"] < 4.2 * 3.8

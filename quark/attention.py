@@ -1,0 +1,57 @@
+"""Attention on the CPU: two matrix products for all rows and heads.
+
+For one new token and some thirty positions, the fused kernels of PyTorch cost far more than their
+arithmetic on a CPU, and heads that share keys are copied first. Here the query heads of a group
+stand below each other, so that one product serves them all. transformers finds it by its name.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+GROUPED = "grouped"
+"""The name of `grouped_attention` in a model's configuration."""
+
+
+def grouped_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Softmax attention, the softmax in float32.
+
+    Args:
+        module: the attention layer; unused, transformers gives it.
+        query: (rows, heads, time, width).
+        key, value: (rows, groups, positions, width); groups divide heads.
+        attention_mask: (rows, 1, time, positions), added to the scores.
+        dropout: of the weights.
+        scaling: of the scores; None: 1 / sqrt(width).
+
+    Returns:
+        (rows, time, heads, width), and no weights.
+    """
+    rows, heads, time, width = query.shape
+    groups, positions = key.shape[1], key.shape[2]
+    below = query.reshape(rows, groups, -1, width) * (width**-0.5 if scaling is None else scaling)
+    scores = (below @ key.transpose(-1, -2)).view(rows, groups, -1, time, positions)
+    if attention_mask is not None:
+        scores = scores + attention_mask[:, :, None]
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    weights = functional.dropout(weights, dropout) if dropout else weights
+    read = weights.view(rows, groups, -1, positions) @ value
+    return read.view(rows, heads, time, width).transpose(1, 2), None
+
+
+AttentionInterface.register(GROUPED, grouped_attention)
+AttentionMaskInterface.register(GROUPED, eager_mask)
