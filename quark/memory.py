@@ -15,20 +15,25 @@ from quark.objective import CHUNK
 RESERVED_MB = 1500
 """Python, torch and the tables, before any weight."""
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # from malloc.h
+# from malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(keep: bool = True) -> None:
     """Have the C library keep what is freed for the next tensor.
 
     By default it hands each large tensor back to the system, which must clear every page of the
     next: on a CPU that took a quarter of sampling and a third of training. Only glibc can be told.
+
+    Args:
+        keep: False: go back to the thresholds that glibc's own adaptation ends at.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, -1)  # never
-        mallopt(_M_TOP_PAD, 1 << 26)  # grow by 64 MB at least
+        mallopt(_M_MMAP_MAX, 0 if keep else 65536)
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, -1 if keep else 64 << 20)  # -1: never
+        mallopt(_M_TOP_PAD, 64 << 20 if keep else 128 << 10)
 
 
 def rows_for_sampling(policy: Policy, tokens: int, memory_mb: int) -> int:

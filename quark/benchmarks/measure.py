@@ -40,8 +40,8 @@ def compare(
         For each variant its median seconds, tokens/s, ratio to the first, peak memory above what
         stood before (MB), GFLOP/s of its matrix products, and their share of the machine's peak.
     """
-    gigaflops = [_gigaflops(variant) for variant in variants]
-    memory = [_peak_memory_mb(variant.run) for variant in variants]
+    found = [_arithmetic_and_memory(variant.run) for variant in variants]  # the warm-up too
+    gigaflops, memory = zip(*found, strict=True)
     seconds: list[list[float]] = [[] for _ in variants]
     for _ in range(rounds):
         for variant, taken in zip(variants, seconds, strict=True):
@@ -96,29 +96,22 @@ def _finish() -> None:
         torch.cuda.synchronize()
 
 
-def _gigaflops(variant: Variant) -> float:
-    """Matrix products of one run; it is the warm-up too."""
-    with FlopCounterMode(display=False) as counter:
-        variant.run()
-    return float(counter.get_total_flops()) / 1e9
-
-
-def _peak_memory_mb(run: Callable[[], Any]) -> float:
-    """The most memory that a run holds above what stood before: tensors and Python's objects."""
+def _arithmetic_and_memory(run: Callable[[], Any]) -> tuple[float, float]:
+    """GFLOP of a run's matrix products, and the most MB that it holds above what stood before."""
     gc.collect()
-    if torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        run()
-        return float(torch.cuda.max_memory_allocated() - before) / 2**20
     tracemalloc.start()
     try:
-        with _LiveTensors() as tensors:
+        with _LiveTensors() as tensors, FlopCounterMode(display=False) as counter:
             run()
         objects = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    return float(tensors.peak + objects) / 2**20
+    held = torch.cuda.max_memory_allocated() - before if cuda else tensors.peak + objects
+    return float(counter.get_total_flops()) / 1e9, float(held) / 2**20
 
 
 class _LiveTensors(TorchDispatchMode):

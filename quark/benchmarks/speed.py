@@ -10,7 +10,7 @@ import torch
 
 from quark.benchmarks import plain
 from quark.benchmarks.measure import Variant
-from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare, random_pool
+from quark.benchmarks.work import RESPONSE_TOKENS, Work, as_others, prepare, random_pool
 from quark.config import Precision, RewardTokens, Training
 from quark.lm import Policy, pad
 from quark.logprobs import response_logprobs
@@ -48,11 +48,11 @@ def _sampling(work: Work) -> list[dict[str, Any]]:
     how = work.sampling(RESPONSE_TOKENS)
 
     def plainly() -> None:
-        plain.sample(work.fp32.lm, work.prompts, samples, RESPONSE_TOKENS, how.top_p)
+        plain.sample(work.plain["fp32"], work.prompts, samples, RESPONSE_TOKENS, how.top_p)
 
-    def generate(policy: Policy) -> Callable[[], Any]:
+    def generate(precision: Precision) -> Callable[[], Any]:
         ids, real = pad(work.prompts, "left")
-        lm: Any = policy.lm  # transformers does not type `generate`
+        lm: Any = work.plain[precision]  # transformers does not type `generate`
         return lambda: lm.generate(
             ids,
             attention_mask=real.long(),
@@ -67,9 +67,8 @@ def _sampling(work: Work) -> list[dict[str, Any]]:
         return lambda: list(sample(policy, work.prompts, work.names, samples, how, **fixed))
 
     variants = [
-        Variant("plain loop", "fp32", plainly),
-        Variant("transformers.generate", "fp32", generate(work.fp32)),
-        Variant("transformers.generate", "bf16", generate(work.bf16)),
+        Variant("plain loop", "fp32", as_others(plainly)),
+        Variant("transformers.generate", "bf16", as_others(generate("bf16"))),
         Variant("ours", "fp32", ours(work.fp32)),
         Variant("ours", "bf16", ours(work.bf16)),
     ]
@@ -84,14 +83,14 @@ def _judging(work: Work) -> list[dict[str, Any]]:
     def plainly() -> None:
         for prompt, several in zip(work.prompts, responses, strict=True):
             for response in several:
-                plain.logprob(work.fp32.lm, prompt, response)
+                plain.logprob(work.plain["fp32"], prompt, response)
 
     def ours(policy: Policy) -> Callable[[], Any]:
         fixed: dict[str, Any] = {"names": work.names, "memory_mb": work.memory_mb}
         return lambda: response_logprobs(policy, work.prompts, responses, **fixed)
 
     variants = [
-        Variant("plain loop", "fp32", plainly),
+        Variant("plain loop", "fp32", as_others(plainly)),
         Variant("ours", "fp32", ours(work.fp32)),
         Variant("ours", "bf16", ours(work.bf16)),
     ]
@@ -116,12 +115,12 @@ def _training(work: Work) -> list[dict[str, Any]]:
     embedding = RewardTokens(form="embedding", first_layer=0)
 
     def plainly() -> Callable[[], Any]:
-        policy = copy.deepcopy(work.fp32.lm)
+        policy = copy.deepcopy(work.plain["fp32"])
         optimizer = torch.optim.Adam(policy.parameters(), lr=configured.learning_rate)
         prompts = [[int(k), *ids] for k, ids in zip(rows.quantile, rows.prompts, strict=True)]
         weights = configured.kl_coef, configured.entropy_coef
         return lambda: plain.train_step(
-            policy, work.fp32.lm, optimizer, prompts, rows.responses, *weights
+            policy, work.plain["fp32"], optimizer, prompts, rows.responses, *weights
         )
 
     def ours(
@@ -150,7 +149,7 @@ def _training(work: Work) -> list[dict[str, Any]]:
         return run
 
     variants = [
-        Variant("plain loop", "fp32", plainly()),
+        Variant("plain loop", "fp32", as_others(plainly())),
         Variant("ours, all parameters", "fp32", ours(embedding, everything, "fp32")),
         Variant("ours, all parameters", "bf16", ours(embedding, everything, "bf16")),
         Variant("ours, all parameters, memo", "bf16", remembering(embedding, everything)),

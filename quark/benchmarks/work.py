@@ -1,15 +1,17 @@
 """What the benchmarks work on: a model in both precisions and random prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from quark.benchmarks.measure import Variant, compare
-from quark.config import Sampling
-from quark.lm import Policy, load_model
+from quark.config import Precision, Sampling
+from quark.lm import DTYPES, Policy, device, load_model
+from quark.memory import keep_freed_memory
 from quark.seeds import stream
 from quark.settings import SpeedSettings
 
@@ -20,11 +22,15 @@ RESPONSE_TOKENS = 20
 
 
 class Work(NamedTuple):
-    """What every stage is measured with."""
+    """What every stage is measured with.
+
+    `fp32`, `bf16`: the model as our stages load it. `plain`: as transformers does by itself.
+    """
 
     settings: SpeedSettings
     fp32: Policy
     bf16: Policy
+    plain: dict[Precision, PreTrainedModel]
     prompts: list[list[int]]
     names: list[str]
     memory_mb: int
@@ -63,4 +69,26 @@ def prepare(settings: SpeedSettings, model: Path, memory_mb: int) -> Work:
     """Load a model and draw prompts."""
     fp32, bf16 = load_model(model, "fp32"), load_model(model, "bf16")
     prompts = random_prompts(fp32.vocabulary, settings.benchmark.prompts)
-    return Work(settings, fp32, bf16, prompts, list(map(str, range(len(prompts)))), memory_mb)
+    names = list(map(str, range(len(prompts))))
+    return Work(settings, fp32, bf16, _plain(model), prompts, names, memory_mb)
+
+
+def _plain(model: Path) -> dict[Precision, PreTrainedModel]:
+    loaded: dict[Precision, PreTrainedModel] = {}
+    for precision in get_args(Precision):
+        lm: Any = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[precision])
+        loaded[precision] = lm.to(device()).eval()
+    return loaded
+
+
+def as_others(run: Callable[[], Any]) -> Callable[[], Any]:
+    """`run` with the C library's own way of keeping memory."""
+
+    def wrapped() -> Any:
+        keep_freed_memory(False)
+        try:
+            return run()
+        finally:
+            keep_freed_memory()
+
+    return wrapped
