@@ -179,28 +179,33 @@ class RewardTokens(Section):
     )
 
 
-class Training(Section):
-    """The learning step of one Quark iteration."""
+class Optimisation(Section):
+    """Adam, with linear warm-up and decay."""
 
-    sequences: Count = Field(description="pool rows trained on in each iteration")
-    batch: Count = Field(description="pool rows in one optimiser step")
+    batch: Count = Field(description="rows in one optimiser step")
     learning_rate: Positive
-    token_learning_rate: Positive = Field(description="rate of the reward tokens")
     warmup_steps: Annotated[int, Field(ge=0)]
     betas: tuple[Decay, Decay]
     eps: Positive
     max_grad_norm: Positive | None
-    kl_coef: NonNegative
-    kl_direction: Literal["policy_to_base", "base_to_policy"]
-    entropy_coef: NonNegative
     gradient_checkpointing: bool = Field(
         description="compute activations again in backward: a third more time, less memory"
     )
+    trained_layers: Annotated[int, Field(ge=0)] | None = Field(
+        description="the top n layers of the model; null: all parameters"
+    )
+
+
+class Training(Optimisation):
+    """The learning step of one Quark iteration."""
+
+    sequences: Count = Field(description="pool rows trained on in each iteration")
+    token_learning_rate: Positive = Field(description="rate of the reward tokens")
+    kl_coef: NonNegative
+    kl_direction: Literal["policy_to_base", "base_to_policy"]
+    entropy_coef: NonNegative
     base_memo: bool = Field(
         description="keep the base model's hidden states of the pool on disk: less time"
-    )
-    trained_layers: Annotated[int, Field(ge=0)] | None = Field(
-        description="the top n layers beside the reward tokens; null: all parameters"
     )
     quantile_shares: tuple[Probability, ...] | None = Field(
         description="share of each quantile in training; null: as in the pool, 1/K each"

@@ -23,6 +23,7 @@ LAYERS = {
         "reward_tokens",
         "sampling",
         "tracking",
+        "training",
     ],
     3: ["metrics", "scorers"],
     4: ["evaluation", "resources", "scoring", "tables", "tasks"],

@@ -15,12 +15,13 @@ from quark.config import Precision, RewardTokens, Training
 from quark.lm import Policy, pad
 from quark.logprobs import response_logprobs
 from quark.memo import Memo
-from quark.methods.quark import Rows, learn
+from quark.methods.quark import learn
 from quark.quantiles import quantiles
 from quark.reward_tokens import new_reward_tokens
 from quark.sampling import sample
 from quark.seeds import ranks, stream
 from quark.settings import SpeedSettings
+from quark.training import Rows
 
 
 def speed(
@@ -117,7 +118,7 @@ def _training(work: Work) -> list[dict[str, Any]]:
     def plainly() -> Callable[[], Any]:
         policy = copy.deepcopy(work.plain["fp32"])
         optimizer = torch.optim.Adam(policy.parameters(), lr=configured.learning_rate)
-        prompts = [[int(k), *ids] for k, ids in zip(rows.quantile, rows.prompts, strict=True)]
+        prompts = [[int(k), *ids] for k, ids in zip(rows.label, rows.prompts, strict=True)]
         weights = configured.kl_coef, configured.entropy_coef
         return lambda: plain.train_step(
             policy, work.plain["fp32"], optimizer, prompts, rows.responses, *weights

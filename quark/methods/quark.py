@@ -10,54 +10,30 @@ their own; a few prompts stay out of training so that `gauge` can tell what the 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
+from torch import Tensor
 
-from quark.checkpoint import Moments, moments_of, restore_moments
+from quark.checkpoint import Moments
 from quark.config import ConfigError, Precision, Training
 from quark.lm import DTYPES, Policy
 from quark.logprobs import response_logprobs
 from quark.memo import Memo
 from quark.memory import rows_for_training
-from quark.objective import Coefficients, TokenTerms, fused_token_loss
+from quark.objective import Coefficients, fused_token_loss
 from quark.progress import track
 from quark.reading import check_lengths, response_hidden, with_base
 from quark.reward_tokens import SinkTokens
 from quark.seeds import ranks, stream
+from quark.training import Rows, Trainer, autocast, choose_parameters, deal
 
 log = logging.getLogger(__name__)
 
 GAUGE_ROWS = 128
 """Held-out rows of the best and of the worst quantile that the gauge reads at most."""
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or NaN; the text names the rows of the batch."""
-
-
-class Rows(NamedTuple):
-    """Pool rows as the trainer wants them."""
-
-    ids: list[str]
-    prompts: list[list[int]]
-    responses: list[list[int]]
-    quantile: NDArray[np.int32]
-
-    def take(self, places: Sequence[int]) -> "Rows":
-        """The rows at `places`."""
-        return Rows(
-            [self.ids[i] for i in places],
-            [self.prompts[i] for i in places],
-            [self.responses[i] for i in places],
-            self.quantile[list(places)],
-        )
 
 
 def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Rows]:
@@ -123,53 +99,34 @@ def learn(
     Raises:
         NonFiniteLossError: the loss is infinite or NaN.
     """
-    names = _choose_parameters(policy, training.trained_layers)
-    if training.gradient_checkpointing:
-        _keep_only_layer_inputs(policy)
-    optimizer = _optimizer(policy, names, training)
-    first_step = 0
-    if resume:
-        first_step = resume[1]
-        restore_moments(optimizer, names, *resume)
-    order = training_order(rows.quantile, training, stream(seed_name, "order"))
+    choose_parameters(policy.lm, training.trained_layers, training.gradient_checkpointing)
+    order = training_order(rows.label, training, stream(seed_name, "order"))
     batches = [order[i : i + training.batch].tolist() for i in range(0, len(order), training.batch)]
-    total_steps = iterations * len(batches)
-    longest = max(len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)) + 1
+    lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
     new_tokens = max(map(len, rows.responses))
     check_lengths(policy, conditioned(policy, rows), rows.ids, new_tokens)
     micro_batch = rows_for_training(
-        policy, base, longest, memory_mb, training.gradient_checkpointing
+        policy, base, max(lengths) + 1, memory_mb, training.gradient_checkpointing
     )
-    step = _Step(policy, base, training, precision, micro_batch, memo)
+    rates = {"reward_tokens": training.token_learning_rate, "lm": training.learning_rate}
+    trainer = Trainer(
+        policy,
+        training,
+        lambda name: rates[name.split(".")[0]],
+        total_steps=iterations * len(batches),
+        lengths=lengths,
+        micro_batch=micro_batch,
+        resume=resume,
+    )
+    objective = _Objective(policy, base, training, precision, memo)
     log.info("%d steps of %d rows, from a pool of %d", len(batches), training.batch, len(rows.ids))
     curve = []
-    for number, batch in enumerate(track(batches, f"train {iteration}"), start=first_step):
-        factor = learning_rate_factor(number, training.warmup_steps, total_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        terms = step(rows.take(batch))
-        norm = _clip(names, training.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        curve.append(
-            {
-                "step": number,
-                **terms,
-                "grad_norm": norm,
-                "token_learning_rate": factor * training.token_learning_rate,
-            }
-        )
-    return moments_of(optimizer, names), first_step + len(batches), curve
-
-
-def learning_rate_factor(step: int, warmup: int, total: int) -> float:
-    """Linear to 1 over `warmup` steps, then linear to 0 at `total`.
-
-    The official scheduler, but for its first step, which has rate 0 and is lost.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return max(0.0, (total - step) / max(1, total - warmup))
+    for batch in track(batches, f"train {iteration}"):
+        tokens = sum(len(rows.responses[i]) for i in batch)
+        terms = trainer.step(batch, tokens, rows.ids, lambda part: objective(rows.take(part)))
+        rate = terms.pop("rate_factor") * training.token_learning_rate
+        curve.append({**terms, "tokens": tokens, "token_learning_rate": rate})
+    return trainer.moments, trainer.taken, curve
 
 
 def training_order(
@@ -184,7 +141,7 @@ def training_order(
         ConfigError: a quantile with a share has no row.
     """
     if training.quantile_shares is None:
-        return _deal(np.arange(len(quantile)), training.sequences, rng)
+        return deal(np.arange(len(quantile)), training.sequences, rng)
     bounds = np.round(np.cumsum([0.0, *training.quantile_shares]) * training.sequences).astype(int)
     dealt = []
     for k, count in enumerate(np.diff(bounds).tolist()):
@@ -194,14 +151,8 @@ def training_order(
                 f"training.quantile_shares asks for {count} rows of quantile {k}, but all of its "
                 "rows belong to held-out prompts: lower training.gauge_prompts"
             )
-        dealt.append(_deal(places, count, rng))
+        dealt.append(deal(places, count, rng))
     return rng.permutation(np.concatenate(dealt))
-
-
-def _deal(places: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    rounds = -(-count // len(places)) if count else 0
-    hands = [rng.permutation(places) for _ in range(rounds)]
-    return np.concatenate([*hands, np.empty(0, dtype=np.int64)])[:count].astype(np.int64)
 
 
 def gauge(
@@ -216,13 +167,13 @@ def gauge(
     """
     found: dict[str, float] = {}
     for name, right, wrong in (("best", 0, k - 1), ("worst", k - 1, 0)):
-        places = np.flatnonzero(held_out.quantile == right)
+        places = np.flatnonzero(held_out.label == right)
         order = np.argsort(ranks(f"{seed_name}/gauge", [held_out.ids[i] for i in places]))
         rows = held_out.take(places[order[:GAUGE_ROWS]].tolist())
         prompts = np.array([hash(tuple(prompt)) for prompt in rows.prompts])
         if len(set(prompts.tolist())) < 2:
             return None
-        with _autocast(policy, precision):
+        with autocast(policy, precision):
             logprobs = [
                 response_logprobs(
                     policy,
@@ -248,12 +199,12 @@ def _clustered_error(values: NDArray[np.float64], cluster: NDArray[np.int64]) ->
 
 def conditioned(policy: Policy, rows: Rows) -> list[list[int]]:
     """Each row's prompt under the reward token of the row's quantile."""
-    pairs = zip(rows.prompts, rows.quantile.tolist(), strict=True)
+    pairs = zip(rows.prompts, rows.label.tolist(), strict=True)
     return [policy.condition(prompt, k) for prompt, k in pairs]
 
 
-class _Step:
-    """Loss and gradients of one batch, in micro-batches that fit into memory."""
+class _Objective:
+    """The objective summed over the response tokens of some rows."""
 
     def __init__(
         self,
@@ -261,59 +212,22 @@ class _Step:
         base: Policy,
         training: Training,
         precision: Precision,
-        rows: int,
         memo: Memo | None,
     ) -> None:
         self.policy, self.base = policy, base
         self.precision = precision
-        self.rows = rows
         self.memo = memo
         self.weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
 
-    def __call__(self, batch: Rows) -> dict[str, float]:
-        """Accumulate gradients of the mean loss per token; halve the micro-batch if memory ends."""
-        while True:
-            try:
-                return self._accumulate(batch)
-            except torch.OutOfMemoryError:
-                if self.rows == 1:
-                    raise
-            self.policy.zero_grad(set_to_none=True)
-            self.rows = max(1, min(self.rows, len(batch.ids)) // 2)
-            log.warning("out of memory: going on with %d rows at a time", self.rows)
-
-    def _accumulate(self, batch: Rows) -> dict[str, float]:
-        n_tokens = sum(map(len, batch.responses))
-        sums = torch.zeros(4)
-        for part in self._micro_batches(batch):
-            total, terms = self._loss(part)
-            (total / n_tokens).backward()
-            sums += torch.stack([term.sum() for term in terms]).cpu()
-        means = (sums / n_tokens).tolist()
-        if not np.isfinite(means).all():
-            raise NonFiniteLossError(
-                f"the loss is {means[0]}; lower the learning rate. Rows: {', '.join(batch.ids)}"
-            )
-        return {
-            **dict(zip(("loss", "lm_loss", "kl", "entropy"), means, strict=True)),
-            "tokens": n_tokens,
-        }
-
-    def _micro_batches(self, batch: Rows) -> Iterator[Rows]:
-        """Rows of like length together, so that little is padded."""
-        lengths = [len(p) + len(r) for p, r in zip(batch.prompts, batch.responses, strict=True)]
-        order = np.argsort(lengths, kind="stable").tolist()
-        for start in range(0, len(order), self.rows):
-            yield batch.take(order[start : start + self.rows])
-
-    def _loss(self, rows: Rows) -> tuple[Tensor, TokenTerms]:
-        """The summed objective at the response positions of some rows."""
+    def __call__(self, rows: Rows) -> dict[str, Tensor]:
         hidden, base_hidden = self._hidden(rows)
         targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
         hidden = hidden.to(DTYPES[self.precision])
-        return fused_token_loss(
+        total, terms = fused_token_loss(
             hidden, self.policy.head, base_hidden, self.base.head, targets, self.weigh
         )
+        sums = {"lm_loss": terms.lm, "kl": terms.kl, "entropy": terms.entropy}
+        return {"loss": total, **{name: term.sum() for name, term in sums.items()}}
 
     def _hidden(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Last hidden states of the policy and of the base model, (response tokens, d)."""
@@ -327,7 +241,7 @@ class _Step:
     def _read(self, rows: Rows, unread: list[int]) -> tuple[Tensor, Tensor]:
         """The policy's hidden states of all rows; the base model's of those at `unread`."""
         prompts = conditioned(self.policy, rows)
-        with _autocast(self.policy, self.precision):
+        with autocast(self.policy, self.precision):
             if self.base.lm is self.policy.lm and isinstance(self.policy.reward_tokens, SinkTokens):
                 return with_base(self.policy, prompts, rows.responses, unread)
             hidden = response_hidden(self.policy, prompts, rows.responses)
@@ -336,53 +250,3 @@ class _Step:
         new = rows.take(unread)
         with torch.no_grad():
             return hidden, response_hidden(self.base, new.prompts, new.responses)
-
-
-def _autocast(policy: Policy, precision: Precision) -> torch.autocast:
-    """Matrix products in bfloat16, or everything in float32."""
-    return torch.autocast(
-        policy.head.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
-    )
-
-
-def _choose_parameters(policy: Policy, trained_layers: int | None) -> dict[Tensor, str]:
-    """Freeze all but the top layers and the reward tokens; return what learns, with its names."""
-    if trained_layers is not None:
-        policy.lm.requires_grad_(False)
-        stacks = [m for m in policy.lm.modules() if isinstance(m, nn.ModuleList)]
-        layers = max(stacks, key=len)
-        if trained_layers > len(layers):
-            raise ConfigError(
-                f"training.trained_layers = {trained_layers}, but the model has {len(layers)}"
-            )
-        for layer in layers[len(layers) - trained_layers :]:
-            layer.requires_grad_(True)
-    return {p: name for name, p in policy.named_parameters() if p.requires_grad}
-
-
-def _keep_only_layer_inputs(policy: Policy) -> None:
-    """Gradient checkpointing: backward runs each layer again from its input.
-
-    transformers does so for layers in training mode; dropout inside them stays off.
-    """
-    policy.lm.activation_checkpointing_enable()
-    for module in policy.lm.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.training = True
-
-
-def _optimizer(
-    policy: Policy, names: dict[Tensor, str], training: Training
-) -> torch.optim.Optimizer:
-    tokens = [p for p, name in names.items() if name.startswith("reward_tokens.")]
-    model = [p for p, name in names.items() if name.startswith("lm.")]
-    groups: list[dict[str, Any]] = [{"params": tokens, "base_lr": training.token_learning_rate}]
-    if model:
-        groups.append({"params": model, "base_lr": training.learning_rate})
-    return torch.optim.Adam(groups, betas=training.betas, eps=training.eps, fused=True)
-
-
-def _clip(names: dict[Tensor, str], max_norm: float | None) -> float:
-    """Scale the gradients to at most `max_norm`; return their norm before."""
-    bound = float("inf") if max_norm is None else max_norm
-    return float(nn.utils.clip_grad_norm_(list(names), bound))

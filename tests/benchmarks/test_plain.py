@@ -11,9 +11,10 @@ from quark.benchmarks import plain
 from quark.config import Training
 from quark.lm import Policy
 from quark.logprobs import response_logprobs
-from quark.methods.quark import Rows, learn
+from quark.methods.quark import learn
 from quark.nucleus import in_nucleus
 from quark.quantiles import quantiles
+from quark.training import Rows
 
 Make = Callable[..., Policy]
 

@@ -1,4 +1,3 @@
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from quark.config import ConfigError, RewardTokens, Training
 from quark.lm import Policy
 from quark.memo import Memo
 from quark.methods import quark as method
-from quark.methods.quark import Rows, learn, learning_rate_factor, split_pool, training_order
-from quark.objective import Coefficients, fused_token_loss, token_loss
+from quark.methods.quark import learn, split_pool, training_order
+from quark.objective import Coefficients, token_loss
 from quark.seeds import stream
+from quark.training import Rows, choose_parameters
 
 Make = Callable[..., Policy]
 
@@ -46,7 +46,7 @@ def plain_gradients(policy: Policy, base: Policy, rows: Rows, training: Training
     """Backward of the mean objective per token from full logits, one row at a time; the loss."""
     weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
     losses = []
-    for prompt, response, k in zip(rows.prompts, rows.responses, rows.quantile, strict=True):
+    for prompt, response, k in zip(rows.prompts, rows.responses, rows.label, strict=True):
         ids = torch.tensor([[101 + int(k), *prompt, *response]])
         logits = policy.lm(inputs_embeds=policy.embed(ids)).logits[0, len(prompt) : -1]
         base_logits = base.lm(ids[:, 1:]).logits[0, len(prompt) - 1 : -1].detach()
@@ -80,13 +80,6 @@ def plain_learn(
 def same_parameters(one: Policy, other: Policy, atol: float) -> None:
     for (name, found), wanted in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(found, wanted, atol=atol, rtol=0, msg=lambda m, n=name: n + m)
-
-
-def same_gradients(one: Policy, other: Policy) -> None:
-    for (name, found), wanted in zip(one.named_parameters(), other.parameters(), strict=True):
-        assert found.grad is not None and wanted.grad is not None, name
-        # float32 sums in another order; gradients here are at most of size 10
-        torch.testing.assert_close(found.grad, wanted.grad, atol=1e-5, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------- which rows
@@ -134,13 +127,6 @@ def test_quantile_shares(training: Training) -> None:
     assert sorted(times[20:]) == [2, 2, 3, 3]
 
 
-def test_learning_rate_factor() -> None:
-    found = [learning_rate_factor(step, 3, 8) for step in range(9)]
-    # warm-up in quarters, then down by fifths from 1
-    assert found == [0.25, 0.5, 0.75, 1, 0.8, 0.6, 0.4, 0.2, 0]
-    assert learning_rate_factor(0, 0, 1) == 1
-
-
 # ------------------------------------------------------------------------------- the step
 @pytest.mark.parametrize("direction", ["policy_to_base", "base_to_policy"])
 @pytest.mark.parametrize("max_grad_norm", [None, 0.1])
@@ -157,7 +143,7 @@ def test_learning_equals_plain_steps(
     policy, plain = make_policy(), make_policy()
     _, step, curve = run(policy, base, rows, training)
 
-    order = training_order(rows.quantile, training, stream("1/test", "order")).tolist()
+    order = training_order(rows.label, training, stream("1/test", "order")).tolist()
     batches = [rows.take(order[:4]), rows.take(order[4:])]
     losses = plain_learn(plain, base, batches, [0.5, 1.0], training)
     assert step == 2
@@ -167,12 +153,39 @@ def test_learning_equals_plain_steps(
     assert not torch.equal(policy.reward_tokens.rows, make_policy().reward_tokens.rows)
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_micro_batches_add_up(make_policy: Make, rows: Rows, training: Training, size: int) -> None:
+def same_gradients(one: Policy, other: Policy) -> None:
+    for (name, found), wanted in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert found.grad is not None and wanted.grad is not None, name
+        # float32 sums in another order; gradients here are at most of size 10
+        torch.testing.assert_close(found.grad, wanted.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_of_micro_batches_add_up(
+    make_policy: Make, rows: Rows, training: Training, size: int, checkpointing: bool
+) -> None:
+    """However they are computed: with activations kept, or computed again in backward."""
     base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
-    terms = method._Step(policy, base, training, "fp32", size, None)(rows)
-    assert terms["loss"] == pytest.approx(plain_gradients(plain, base, rows, training), rel=1e-5)
-    assert terms["tokens"] == 24
+    choose_parameters(policy.lm, None, checkpointing)
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    first = "h.0.mlp" if hasattr(policy.lm.base_model, "h") else "layers.0.mlp"
+    policy.lm.base_model.get_submodule(first).register_forward_pre_hook(count)
+    objective = method._Objective(policy, base, training, "fp32", None)
+    parts = [list(range(8))[i : i + size] for i in range(0, 8, size)]
+    losses = []
+    for part in parts:
+        loss = objective(rows.take(part))["loss"] / 24  # response tokens
+        loss.backward()
+        losses.append(loss.item())
+    assert calls == len(parts) * (2 if checkpointing else 1)
+    wanted = plain_gradients(plain, base, rows, training)
+    assert sum(losses) == pytest.approx(wanted, rel=1e-5)  # float32 sums in another order
     same_gradients(policy, plain)
 
 
@@ -198,68 +211,6 @@ def test_a_memo_changes_nothing_but_the_work(
         deaf.hidden = None  # type: ignore[method-assign, assignment]
     found = [s["loss"] for s in run(again, deaf, rows, training, memo=memo)[2]]
     np.testing.assert_allclose(found, curves[0], rtol=1e-5)
-
-
-def test_gradient_checkpointing_changes_nothing(
-    make_policy: Make, rows: Rows, training: Training
-) -> None:
-    base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
-    method._keep_only_layer_inputs(policy)
-    calls = 0
-
-    def count(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-
-    policy.lm.base_model.get_submodule(
-        "h.0.mlp" if hasattr(policy.lm.base_model, "h") else "layers.0.mlp"
-    ).register_forward_pre_hook(count)
-    method._Step(policy, base, training, "fp32", 8, None)(rows)
-    assert calls == 2  # forward, and again in backward
-    plain_gradients(plain, base, rows, training)
-    same_gradients(policy, plain)
-
-
-def test_out_of_memory_halves_the_micro_batch(
-    make_policy: Make,
-    rows: Rows,
-    training: Training,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def tight(hidden: torch.Tensor, *rest: Any) -> Any:
-        if len(hidden) > 11:  # the first four rows pass, the second four do not
-            raise torch.OutOfMemoryError("full")
-        return fused_token_loss(hidden, *rest)
-
-    base, policy, plain = make_policy(0, seed=1), make_policy(), make_policy()
-    monkeypatch.setattr(method, "fused_token_loss", tight)
-    step = method._Step(policy, base, training, "fp32", 4, None)
-    with caplog.at_level(logging.WARNING):
-        step(rows)
-    assert step.rows == 2 and "going on with 2 rows" in caplog.text
-    plain_gradients(plain, base, rows, training)
-    same_gradients(policy, plain)
-
-
-def test_out_of_memory_with_one_row_is_an_error(
-    make_policy: Make, rows: Rows, training: Training, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> Any:
-        raise torch.OutOfMemoryError("full")
-
-    monkeypatch.setattr(method, "fused_token_loss", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        method._Step(make_policy(), make_policy(0), training, "fp32", 8, None)(rows)
-
-
-def test_nan_names_the_rows(make_policy: Make, rows: Rows, training: Training) -> None:
-    policy = make_policy()
-    with torch.no_grad():
-        policy.reward_tokens.rows[1] = torch.nan
-    step = method._Step(policy, make_policy(0), training, "fp32", 8, None)
-    with pytest.raises(method.NonFiniteLossError, match=r"loss is nan.*Rows: row1, row2$"):
-        step(rows.take([1, 2]))
 
 
 def test_only_top_layers_learn(make_policy: Make, rows: Rows, training: Training) -> None:
@@ -291,7 +242,7 @@ def test_resumed_iterations_equal_one_run(
 
     assert step == 4 and [s["step"] for s in curve] == [2, 3]
     orders = [
-        training_order(rows.quantile, training, stream(name, "order")).tolist()
+        training_order(rows.label, training, stream(name, "order")).tolist()
         for name in ("1/test", "2/test")
     ]
     batches = [rows.take(part) for order in orders for part in (order[:4], order[4:])]

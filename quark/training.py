@@ -1,0 +1,204 @@
+"""Optimiser steps on batches that need not fit into memory: what all methods that train share.
+
+Which parameters learn, Adam with a linear schedule, micro-batches of like length whose gradients
+add up, and a loss that must be finite. What the loss is, a method says.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from quark.checkpoint import Moments, moments_of, restore_moments
+from quark.config import ConfigError, Optimisation, Precision
+from quark.lm import Policy
+
+log = logging.getLogger(__name__)
+
+Loss = Callable[[list[int]], dict[str, Tensor]]
+"""Sums over the rows at some places: `loss`, which is differentiated, and what else is reported."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or NaN; the text names the rows of the batch."""
+
+
+class Rows(NamedTuple):
+    """Rows to train on: prompt, response, and the quantile or class that the row belongs to."""
+
+    ids: list[str]
+    prompts: list[list[int]]
+    responses: list[list[int]]
+    label: NDArray[np.int32]
+
+    def take(self, places: Sequence[int]) -> "Rows":
+        """The rows at `places`."""
+        return Rows(
+            [self.ids[i] for i in places],
+            [self.prompts[i] for i in places],
+            [self.responses[i] for i in places],
+            self.label[list(places)],
+        )
+
+
+class Trainer:
+    """Adam with linear warm-up and decay.
+
+    Args:
+        module: its parameters that require a gradient learn.
+        how: the optimiser's numbers.
+        rate: the learning rate of a parameter, by its name.
+        total_steps: the rate has decayed to zero after so many steps.
+        lengths: (n,) tokens of each row; a micro-batch has rows of like length.
+        micro_batch: rows that fit into memory together.
+        resume: the optimiser's moments, and how many steps it has taken.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        how: Optimisation,
+        rate: Callable[[str], float],
+        *,
+        total_steps: int,
+        lengths: Sequence[int],
+        micro_batch: int,
+        resume: tuple[Moments, int] | None = None,
+    ) -> None:
+        self.module, self.how = module, how
+        self.total_steps = total_steps
+        self.lengths = np.asarray(lengths)
+        self.micro_batch = micro_batch
+        self.taken = 0
+        self._names = {p: name for name, p in module.named_parameters() if p.requires_grad}
+        groups: dict[float, list[Tensor]] = {}
+        for parameter, name in self._names.items():
+            groups.setdefault(rate(name), []).append(parameter)
+        rated: list[dict[str, Any]] = [{"params": g, "base_lr": r} for r, g in groups.items()]
+        self._optimizer = torch.optim.Adam(rated, betas=how.betas, eps=how.eps, fused=True)
+        if resume:
+            self.taken = resume[1]
+            restore_moments(self._optimizer, self._names, *resume)
+
+    @property
+    def moments(self) -> Moments:
+        """The optimiser's moments by parameter name."""
+        return moments_of(self._optimizer, self._names)
+
+    def step(
+        self, places: Sequence[int], weight: float, ids: Sequence[str], loss: Loss
+    ) -> dict[str, float]:
+        """One optimiser step on a batch.
+
+        Args:
+            places: the rows of the batch.
+            weight: what the sums of `loss` are divided by, such as the batch's tokens.
+            ids: names of all rows, for errors.
+            loss: sums over the rows at some places.
+
+        Returns:
+            The step's number, its terms over `weight`, the gradient's norm, the schedule's factor.
+
+        Raises:
+            NonFiniteLossError: the loss is infinite or NaN.
+        """
+        factor = learning_rate_factor(self.taken, self.how.warmup_steps, self.total_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        terms = self._within_memory(list(places), weight, loss)
+        if not np.isfinite(list(terms.values())).all():
+            raise NonFiniteLossError(
+                f"the loss is {terms['loss']}; lower the learning rate. "
+                f"Rows: {', '.join(ids[i] for i in places)}"
+            )
+        bound = float("inf") if self.how.max_grad_norm is None else self.how.max_grad_norm
+        norm = float(nn.utils.clip_grad_norm_(list(self._names), bound))
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.taken += 1
+        return {"step": self.taken - 1, **terms, "grad_norm": norm, "rate_factor": factor}
+
+    def _within_memory(self, places: list[int], weight: float, loss: Loss) -> dict[str, float]:
+        """Add up gradients over micro-batches; halve them if memory ends."""
+        while True:
+            try:
+                return self._accumulate(places, weight, loss)
+            except torch.OutOfMemoryError:
+                if self.micro_batch == 1:
+                    raise
+            self.module.zero_grad(set_to_none=True)
+            self.micro_batch = max(1, min(self.micro_batch, len(places)) // 2)
+            log.warning("out of memory: going on with %d rows at a time", self.micro_batch)
+
+    def _accumulate(self, places: list[int], weight: float, loss: Loss) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        for part in self._micro_batches(places):
+            terms = loss(part)
+            (terms["loss"] / weight).backward()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(term.detach())
+        return {name: total / weight for name, total in sums.items()}
+
+    def _micro_batches(self, places: list[int]) -> Iterator[list[int]]:
+        """Rows of like length together, so that little is padded."""
+        order = np.argsort(self.lengths[places], kind="stable")
+        for start in range(0, len(order), self.micro_batch):
+            yield [places[i] for i in order[start : start + self.micro_batch]]
+
+
+def learning_rate_factor(step: int, warmup: int, total: int) -> float:
+    """Linear to 1 over `warmup` steps, then linear to 0 at `total`.
+
+    The official scheduler, but for its first step, which has rate 0 and is lost.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def deal(places: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`count` of the places in random order; none a second time before all have come once."""
+    rounds = -(-count // len(places)) if count else 0
+    hands = [rng.permutation(places) for _ in range(rounds)]
+    return np.concatenate([*hands, np.empty(0, dtype=np.int64)])[:count].astype(np.int64)
+
+
+def choose_parameters(lm: nn.Module, trained_layers: int | None, checkpointing: bool) -> None:
+    """Let only the top layers of a language model learn; None: all of it.
+
+    Raises:
+        ConfigError: the model has fewer layers.
+    """
+    if trained_layers is not None:
+        lm.requires_grad_(False)
+        stacks = [m for m in lm.modules() if isinstance(m, nn.ModuleList)]
+        layers = max(stacks, key=len)
+        if trained_layers > len(layers):
+            raise ConfigError(f"trained_layers = {trained_layers}, but the model has {len(layers)}")
+        for layer in layers[len(layers) - trained_layers :]:
+            layer.requires_grad_(True)
+    if checkpointing:
+        _keep_only_layer_inputs(lm)
+
+
+def _keep_only_layer_inputs(lm: Any) -> None:
+    """Gradient checkpointing: backward runs each layer again from its input.
+
+    transformers does so for layers in training mode; dropout inside them stays off.
+    """
+    lm.activation_checkpointing_enable()
+    for module in lm.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
+
+
+def autocast(policy: Policy, precision: Precision) -> torch.autocast:
+    """Matrix products in bfloat16, or everything in float32."""
+    return torch.autocast(
+        policy.head.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
+    )
