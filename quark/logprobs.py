@@ -45,7 +45,7 @@ def response_logprobs(
     check_lengths(policy, prompts, names, longest)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     widest = len(prompts[order[-1]]) + longest
-    room = min(MAX_ROWS, rows_for_sampling(policy, widest, memory_mb))
+    room = min(MAX_ROWS, rows_for_sampling([policy], widest, memory_mb))
     found: list[NDArray[np.float64]] = [np.empty(0)] * len(prompts)
     for places in _batches(order, [len(several) for several in responses], room):
         counts = [len(responses[i]) for i in places]

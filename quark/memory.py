@@ -5,6 +5,7 @@ A batch size chosen here is for speed alone: it changes no result beyond roundin
 """
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,19 +37,24 @@ def keep_freed_memory(keep: bool = True) -> None:
         mallopt(_M_TOP_PAD, 64 << 20 if keep else 128 << 10)
 
 
-def rows_for_sampling(policy: Policy, tokens: int, memory_mb: int) -> int:
-    """Rows of `tokens` positions that can be decoded together.
+def rows_for_sampling(models: Sequence[Policy], tokens: int, memory_mb: int) -> int:
+    """Rows of `tokens` positions that can be decoded together by all of `models`.
 
-    Counts the cache of keys and values, and six float32 copies of a row's logits.
+    Counts weights, caches of keys and values, and six float32 copies of a row's logits.
 
     Raises:
         MemoryError: not even one row fits.
     """
+    row = sum(_cache(model, tokens) + 6 * 4 * model.vocabulary for model in models)
+    others = sum(sum(map(_bytes, model.parameters())) for model in models[1:])
+    return _rows(models[0], row, memory_mb, others)
+
+
+def _cache(policy: Policy, tokens: int) -> int:
     config = policy.lm.config
     heads = config.num_attention_heads
     kv_width = config.hidden_size // heads * (getattr(config, "num_key_value_heads", None) or heads)
-    cache = 2 * config.num_hidden_layers * kv_width * tokens * policy.lm.dtype.itemsize
-    return _rows(policy, cache + 6 * 4 * policy.vocabulary, memory_mb)
+    return int(2 * config.num_hidden_layers * kv_width * tokens * policy.lm.dtype.itemsize)
 
 
 def rows_for_training(

@@ -19,7 +19,13 @@ UNIFORMS = PROPOSALS + 1
 
 
 def draw(
-    logits: Tensor, uniforms: Tensor, *, temperature: float, top_k: int, top_p: float
+    logits: Tensor,
+    uniforms: Tensor,
+    *,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    nucleus_of: Tensor | None = None,
 ) -> Tensor:
     """One token for each row.
 
@@ -29,18 +35,24 @@ def draw(
         temperature: divides the logits.
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: keep the likeliest tokens up to this probability, after top-k; 1 keeps all.
+        nucleus_of: (rows, V) logits of another law, whose nucleus is kept; None: of this one.
 
     Returns:
         (rows,) token ids.
+
+    Raises:
+        ValueError: top-k and another law's nucleus at once.
     """
     if temperature != 1:
         logits = logits.float() / temperature
-    probs = logits.softmax(-1, dtype=torch.float32)
-    if top_k and top_k < probs.shape[-1]:
-        probs, ids = probs.topk(top_k, dim=-1)
-        place = _draw(probs / probs.sum(-1, keepdim=True), uniforms, top_p)
+        nucleus_of = None if nucleus_of is None else nucleus_of.float() / temperature
+    if top_k and top_k < logits.shape[-1]:
+        if nucleus_of is not None:
+            raise ValueError("top_k cannot be combined with the nucleus of another law: set it 0")
+        logits, ids = logits.topk(top_k, dim=-1)
+        place = _draw(logits, logits, uniforms, top_p)
         return ids.gather(-1, place[:, None]).squeeze(-1)
-    return _draw(probs, uniforms, top_p)
+    return _draw(logits, logits if nucleus_of is None else nucleus_of, uniforms, top_p)
 
 
 def in_nucleus(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
@@ -49,20 +61,24 @@ def in_nucleus(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
     return (probs * (probs > chosen)).sum(-1) < top_p
 
 
-def _draw(probs: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+def _draw(logits: Tensor, bounds: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
     """Propose by the inverse distribution function until the proposal lies in the nucleus."""
+    probs = logits.softmax(-1, dtype=torch.float32)
     cumulative = probs.cumsum(-1)
     ids = _invert(cumulative, uniforms[:, 0])
     if top_p >= 1:
         return ids
-    rejected = _outside(probs, ids, top_p)
+    law = probs if bounds is logits else bounds.softmax(-1, dtype=torch.float32)
+    rejected = _outside(law, ids, top_p)
     for proposal in range(1, PROPOSALS):
         if not len(rejected):
             return ids
         again = _invert(cumulative[rejected], uniforms[rejected, proposal])
         ids[rejected] = again
-        rejected = rejected[_outside(probs[rejected], again, top_p)]
-    ids[rejected] = _draw_sorted(probs[rejected], uniforms[rejected, -1], top_p)
+        rejected = rejected[_outside(law[rejected], again, top_p)]
+    if len(rejected):
+        last = uniforms[rejected, -1]
+        ids[rejected] = _draw_sorted(logits[rejected], law[rejected], last, top_p)
     return ids
 
 
@@ -70,11 +86,12 @@ def _outside(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
     return (~in_nucleus(probs, ids, top_p)).nonzero().squeeze(-1)
 
 
-def _draw_sorted(probs: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
-    """The same law by sorting: for the rare rows, and at small p the only sensible way."""
-    ordered, ids = probs.sort(-1, descending=True)
+def _draw_sorted(logits: Tensor, law: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+    """The same by sorting `law`: for the rare rows, and at small p the only sensible way."""
+    ordered, ids = law.sort(-1, descending=True)
     likelier = ordered.cumsum(-1) - ordered
-    cumulative = (ordered * (likelier < top_p)).cumsum(-1)
+    kept = logits.gather(-1, ids).masked_fill(likelier >= top_p, -torch.inf)
+    cumulative = kept.softmax(-1, dtype=torch.float32).cumsum(-1)
     return ids.gather(-1, _invert(cumulative, uniforms)[:, None]).squeeze(-1)
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from quark.config import Sampling
-from quark.lm import Policy
+from quark.decoding import Decoder
 from quark.memory import rows_for_sampling
 from quark.nucleus import UNIFORMS, draw
-from quark.reading import check_lengths, read
+from quark.reading import check_lengths
 from quark.seeds import stream
 
 MAX_ROWS = 4096 if torch.cuda.is_available() else 256
@@ -38,7 +38,7 @@ class Continued(NamedTuple):
 
 
 def sample(
-    policy: Policy,
+    decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     names: Sequence[str],
     samples: int,
@@ -50,7 +50,7 @@ def sample(
     """Continue each prompt `samples` times.
 
     Args:
-        policy: the model, in evaluation mode.
+        decoder: who writes, its models in evaluation mode.
         prompts: token ids of each prompt, its reward token included.
         names: one for each prompt; with `seed_name` it names the prompt's random stream.
         samples: continuations of each prompt.
@@ -64,16 +64,17 @@ def sample(
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room.
     """
+    policy = decoder.policy
     check_lengths(policy, prompts, names, sampling.max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     longest = len(prompts[order[-1]]) + sampling.max_new_tokens
-    batch = max(1, rows_for_sampling(policy, longest, memory_mb) // samples)
+    batch = max(1, rows_for_sampling(decoder.models, longest, memory_mb) // samples)
     batch = min(batch, max(1, MAX_ROWS // samples))
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
         rows = [f"{names[i]}/{sample}" for i in places for sample in range(samples)]
         ids, hidden = _continue(
-            policy,
+            decoder,
             [prompts[i] for i in places],
             samples,
             sampling,
@@ -98,9 +99,9 @@ def _cut(ids: list[int], end_ids: Sequence[int]) -> list[int]:
     return ids[: end + 1]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _continue(
-    policy: Policy,
+    decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     samples: int,
     sampling: Sampling,
@@ -110,27 +111,29 @@ def _continue(
 
     What follows a row's end id means nothing.
     """
-    reading = read(policy, prompts)
-    device = reading.hidden.device
-    reading.select(torch.arange(len(prompts), device=device).repeat_interleave(samples))
-    end_ids = torch.tensor(policy.end_ids, dtype=torch.long, device=device)
-    one = torch.ones_like(reading.real[:, :1])
+    decoding = decoder.read(prompts)
+    device = decoding.hidden.device
+    decoding.select(torch.arange(len(prompts), device=device).repeat_interleave(samples))
+    end_ids = torch.tensor(decoder.policy.end_ids, dtype=torch.long, device=device)
     written: list[Tensor] = []
     predicting: list[Tensor] = []
     for time in range(sampling.max_new_tokens):
-        predicting.append(reading.hidden)
-        logits = reading.hidden @ policy.head.T
+        predicting.append(decoding.hidden)
+        logits, nucleus_of = decoding.law()
         if time < sampling.min_new_tokens:
-            logits[:, end_ids] = -torch.inf
+            for law in (logits, nucleus_of):
+                if law is not None:
+                    law[:, end_ids] = -torch.inf
         token = draw(
             logits,
             uniforms[:, time],
             temperature=sampling.temperature,
             top_k=sampling.top_k,
             top_p=sampling.top_p,
+            nucleus_of=nucleus_of,
         )
         written.append(token)
         if time + 1 == sampling.max_new_tokens:
             break
-        reading.feed(token[:, None], one)
+        decoding.feed(token)
     return torch.stack(written, dim=1), torch.stack(predicting, dim=1)

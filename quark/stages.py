@@ -16,6 +16,7 @@ import numpy as np
 from quark import checkpoint as checkpoints
 from quark import files, schemas
 from quark.config import ConfigError
+from quark.decoding import Plain
 from quark.lm import Policy, decode, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs
 from quark.memo import Memo
@@ -58,7 +59,7 @@ def sample_stage(
     policy = checkpoints.load_policy(model, checkpoint, settings.precision)
     token = None if checkpoint is None else 0
     continued = sample(
-        policy,
+        Plain(policy),
         [policy.condition(ids, token) for ids in prompt_ids],
         names,
         settings.samples,

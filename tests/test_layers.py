@@ -14,6 +14,7 @@ LAYERS = {
     2: [
         "attention",
         "checkpoint",
+        "decoding",
         "lm",
         "logprobs",
         "memo",

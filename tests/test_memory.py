@@ -11,7 +11,11 @@ def rows_with_base(policy: Policy, tokens: int, memory_mb: int) -> int:
     return rows_for_training(policy, Policy(policy.lm), tokens, memory_mb, False)
 
 
-ways = pytest.mark.parametrize("rows_for", [rows_for_sampling, rows_with_base])
+def rows_decoded(policy: Policy, tokens: int, memory_mb: int) -> int:
+    return rows_for_sampling([policy], tokens, memory_mb)
+
+
+ways = pytest.mark.parametrize("rows_for", [rows_decoded, rows_with_base])
 
 
 @ways
@@ -36,7 +40,9 @@ def test_bytes_of_a_row(policy: Policy) -> None:
     ]  # 2 of 4 heads are keys' in llama
     row = 2 * 2 * width * 4 * 1000 + 6 * 4 * 101  # keys and values, 2 layers, 4 bytes; logits
     weights = 4 * sum(p.numel() for p in policy.parameters())
-    assert rows_for_sampling(policy, 1000, 1600) == (100 * 2**20 - weights) // row
+    assert rows_decoded(policy, 1000, 1600) == (100 * 2**20 - weights) // row
+    three = rows_for_sampling([policy] * 3, 1000, 1600)
+    assert three == (100 * 2**20 - 3 * weights) // (3 * row)
 
 
 def test_another_base_takes_room(policy: Policy, make_policy: Callable[..., Policy]) -> None:

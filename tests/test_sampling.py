@@ -7,6 +7,7 @@ from oracle import plain_logits
 
 from quark import sampling as module
 from quark.config import Sampling
+from quark.decoding import Plain
 from quark.lm import Policy
 from quark.nucleus import UNIFORMS, draw
 from quark.reading import PromptLengthError, response_hidden
@@ -20,7 +21,7 @@ NAMES = ["one", "long", "token", "same"]
 def run(policy: Policy, sampling: Sampling, samples: int = 5, **changed: Any) -> Any:
     arguments = {"prompts": PROMPTS, "names": NAMES, "seed_name": "1/test", "memory_mb": 4000}
     arguments |= changed
-    found = sample(policy, samples=samples, sampling=sampling, **arguments)
+    found = sample(Plain(policy), samples=samples, sampling=sampling, **arguments)
     return {place: ids for place, ids, _ in found}
 
 
@@ -64,7 +65,7 @@ def test_the_hidden_states_are_those_of_the_response(policy: Policy, sampling: S
     policy.lm.generation_config.eos_token_id = list(range(80, 101))
     fixed: dict[str, Any] = {"seed_name": "1/test", "memory_mb": 4000}
     lengths = set()
-    for place, ids, hidden in sample(policy, PROMPTS, NAMES, 5, sampling, **fixed):
+    for place, ids, hidden in sample(Plain(policy), PROMPTS, NAMES, 5, sampling, **fixed):
         lengths |= set(map(len, ids))
         read = response_hidden(policy, [PROMPTS[place]] * 5, ids)
         torch.testing.assert_close(hidden, read, atol=1e-5, rtol=1e-5)  # float32, other shapes

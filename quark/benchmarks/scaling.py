@@ -8,6 +8,7 @@ import torch
 
 from quark.benchmarks.measure import Variant, compare
 from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare, random_pool, random_prompts
+from quark.decoding import Plain
 from quark.quantiles import quantiles
 from quark.sampling import sample
 from quark.seeds import ranks
@@ -63,4 +64,4 @@ def _sampling(work: Work, prompts: int, samples: int, tokens: int) -> Callable[[
     texts = random_prompts(work.bf16.vocabulary, prompts)
     names = list(map(str, range(prompts)))
     fixed: dict[str, Any] = {"seed_name": "benchmark", "memory_mb": work.memory_mb}
-    return lambda: list(sample(work.bf16, texts, names, samples, how, **fixed))
+    return lambda: list(sample(Plain(work.bf16), texts, names, samples, how, **fixed))

@@ -12,6 +12,7 @@ from quark.benchmarks import plain
 from quark.benchmarks.measure import Variant
 from quark.benchmarks.work import RESPONSE_TOKENS, Work, as_others, prepare, random_pool
 from quark.config import Precision, RewardTokens, Training
+from quark.decoding import Plain
 from quark.lm import Policy, pad
 from quark.logprobs import response_logprobs
 from quark.memo import Memo
@@ -65,7 +66,7 @@ def _sampling(work: Work) -> list[dict[str, Any]]:
 
     def ours(policy: Policy) -> Callable[[], Any]:
         fixed: dict[str, Any] = {"seed_name": "benchmark", "memory_mb": work.memory_mb}
-        return lambda: list(sample(policy, work.prompts, work.names, samples, how, **fixed))
+        return lambda: list(sample(Plain(policy), work.prompts, work.names, samples, how, **fixed))
 
     variants = [
         Variant("plain loop", "fp32", as_others(plainly)),

@@ -1,0 +1,177 @@
+"""What a sampler needs of whoever writes: the law of the next token, again and again.
+
+A plain policy gives its own law. A `Guide`, such as DExperts or GeDi, lets other models, which read
+along with caches of their own, change it. Whoever steers by other means (PPLM changes the cache) is
+a `Decoder` itself. `GuideProcessor` takes a guide into transformers' `generate`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, TopPLogitsWarper
+
+from quark.lm import Policy
+from quark.reading import Reading, read
+
+
+class Law(NamedTuple):
+    """Of the next token.
+
+    `logits`: (rows, V) float32.
+    `nucleus_of`: (rows, V) logits whose nucleus bounds the draw; None: `logits` themselves.
+    """
+
+    logits: Tensor
+    nucleus_of: Tensor | None = None
+
+
+class Decoding(Protocol):
+    """Texts being written, row by row."""
+
+    @property
+    def hidden(self) -> Tensor:
+        """The policy's last hidden states (rows, d), which predict the next token."""
+
+    def law(self) -> Law:
+        """The law of the next token."""
+
+    def select(self, rows: Tensor) -> None:
+        """Keep, repeat or reorder rows."""
+
+    def feed(self, ids: Tensor) -> None:
+        """Go on with a token (rows,) each."""
+
+
+class Decoder(Protocol):
+    """Who continues prompts.
+
+    `policy`: whose vocabulary, context and end ids count.
+    `models`: all whose weights and caches take memory, the policy among them.
+    """
+
+    policy: Policy
+    models: Sequence[Policy]
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
+        """Read prompts of token ids."""
+
+
+@dataclass
+class _Plain:
+    reading: Reading
+
+    @property
+    def hidden(self) -> Tensor:
+        return self.reading.hidden
+
+    def law(self) -> Law:
+        return Law((self.reading.hidden @ self.reading.policy.head.T).float())
+
+    def select(self, rows: Tensor) -> None:
+        self.reading.select(rows)
+
+    def feed(self, ids: Tensor) -> None:
+        self.reading.feed(ids[:, None], torch.ones_like(ids, dtype=torch.bool)[:, None])
+
+
+class Plain:
+    """A policy that nothing steers but its reward tokens."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.models = [policy]
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
+        """Read prompts, reward tokens included."""
+        return _Plain(read(self.policy, prompts))
+
+
+# --------------------------------------------------------------------------------------- guides
+class Guidance(Protocol):
+    """What a guide makes of the texts being written; rows as in the guided `Decoding`."""
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """The guided logits (rows, V), given the policy's own; both float32."""
+
+    def select(self, rows: Tensor) -> None:
+        """Keep, repeat or reorder rows."""
+
+    def feed(self, ids: Tensor) -> None:
+        """Go on with a token (rows,) each."""
+
+
+class Guide(Protocol):
+    """Other models that change the law of a policy's next token.
+
+    `models`: whose weights and caches take memory beside the policy's.
+    `within_base`: the nucleus is that of the policy's own law, not of the guided one.
+    """
+
+    models: Sequence[Policy]
+    within_base: bool
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
+        """Read prompts of token ids."""
+
+
+@dataclass
+class _Guided:
+    plain: Decoding
+    guidance: Guidance
+    within_base: bool
+
+    @property
+    def hidden(self) -> Tensor:
+        return self.plain.hidden
+
+    def law(self) -> Law:
+        logits = self.plain.law().logits
+        return Law(self.guidance.adjust(logits), logits if self.within_base else None)
+
+    def select(self, rows: Tensor) -> None:
+        self.plain.select(rows)
+        self.guidance.select(rows)
+
+    def feed(self, ids: Tensor) -> None:
+        self.plain.feed(ids)
+        self.guidance.feed(ids)
+
+
+class Guided:
+    """A policy under a guide."""
+
+    def __init__(self, policy: Policy, guide: Guide) -> None:
+        self.policy, self.guide = policy, guide
+        self.models = [policy, *guide.models]
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
+        """Policy and guide read the same prompts, each with a cache of its own."""
+        plain = Plain(self.policy).read(prompts)
+        return _Guided(plain, self.guide.read(prompts), self.guide.within_base)
+
+
+class GuideProcessor(LogitsProcessor):  # type: ignore[misc]
+    """A guide for transformers' `generate`: one processor for one call.
+
+    Args:
+        guide: DExperts, GeDi or another.
+        prompts: token ids of each prompt, without padding, as often as `generate` repeats them.
+        top_p: for a guide `within_base`, of the policy's own law; leave `generate`'s at 1.
+    """
+
+    def __init__(self, guide: Guide, prompts: Sequence[Sequence[int]], top_p: float = 1.0) -> None:
+        self._guidance = guide.read(prompts)
+        self._nucleus = TopPLogitsWarper(top_p)
+        self._begun = False
+
+    @torch.no_grad()
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Guided scores (rows, V); `generate` calls this once for each new token."""
+        if self._begun:
+            self._guidance.feed(input_ids[:, -1])
+        self._begun = True
+        outside = self._nucleus(input_ids, scores.float()).isneginf()
+        return self._guidance.adjust(scores.float()).masked_fill(outside, -torch.inf)
