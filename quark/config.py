@@ -271,6 +271,31 @@ class Quark(Section):
         return self
 
 
+class Finetuning(Optimisation):
+    """Training a language model, or a part of one, on the corpus."""
+
+    epochs: Count
+
+
+class DExperts(Section):
+    """DExperts (Liu et al. 2021)."""
+
+    alpha: float = Field(description="how strongly the experts steer; 0: the base model")
+
+
+class GeDi(Section):
+    """GeDi (Krause et al. 2021)."""
+
+    codes: tuple[str, str] = Field(description="words that name the wanted and the other class")
+    generative: Probability = Field(description="lambda: the language-modelling part of the loss")
+    weight: NonNegative = Field(description="omega, of log P(wanted) in the logits")
+    filter_p: Probability = Field(description="the least wanted tokens up to this probability go")
+    target_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="but not where P(wanted) is at least this"
+    )
+    class_bias: float = Field(description="added to the wanted class's exponent")
+
+
 class Evaluation(Section):
     """Generations of the final model and their metrics (protocol section 5)."""
 

@@ -33,6 +33,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 Direction = Literal["policy_to_base", "base_to_policy"]
 
@@ -86,6 +87,30 @@ def fused_token_loss(
         hidden, head, base_hidden, base_head, targets, weigh, chunk
     )
     return total, TokenTerms(*terms)
+
+
+def token_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
+    """Log p of each target, (T,) float32 nats, differentiable; for the baselines' losses.
+
+    Logits exist for one chunk at a time: backward forms them again.
+
+    Args:
+        hidden: (T, d) last hidden states.
+        head: (V, d) output embeddings.
+        targets: (T,) tokens.
+        chunk: positions whose logits exist at one time.
+    """
+    parts = [slice(start, start + chunk) for start in range(0, len(targets), chunk)]
+    found = [
+        checkpoint(_chosen, hidden[part], head, targets[part], use_reentrant=False)
+        for part in parts
+    ]
+    return torch.cat(found)
+
+
+def _chosen(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    log_p = _log_softmax(hidden @ head.to(hidden.dtype).T)
+    return log_p.gather(-1, targets[:, None]).squeeze(-1)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

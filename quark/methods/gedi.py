@@ -1,0 +1,147 @@
+"""GeDi: a class-conditional language model weighs each next token (Krause et al. 2021, EMNLP).
+
+One language model reads every text after a code that names a class. Training mixes two losses
+
+    loss = lambda L_gen + (1 - lambda) L_disc
+    L_gen  = -1/T log p(y | own code)
+    L_disc = -log P(own class | y),    P(c | y) ~ exp(s/T log p(y | code_c))
+
+and decoding weighs each candidate v for the next token by Bayes' rule over the response so far:
+
+    logits(v) = base(v) + omega log P(wanted | y_<t, v)
+
+Then, of the least wanted tokens, those that together have probability below `filter_p` go, unless
+P(wanted) is `target_p` or more (official `modeling_utils.py`, `train_GeDi.py`; protocol 6). omega
+is `weight`; s is fixed at 1, where the official code can learn it; `class_bias` is added to the
+wanted class's exponent. weight 0 and filter_p 0 are the base model.
+
+Departures: the evidence is the response alone, where the official code counts the prompt too, whose
+class is no news; no repetition penalty; the filter sorts only rows where it must.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from quark.config import GeDi as Settings
+from quark.config import Precision
+from quark.decoding import Decoding, Guidance, Plain
+from quark.lm import DTYPES, Policy
+from quark.objective import token_logprobs
+from quark.reading import response_hidden
+from quark.training import Rows, autocast
+
+
+class _Evidence:
+    """What both classes make of the responses so far: 2 x rows, the wanted code's come first."""
+
+    def __init__(self, decoding: Decoding, rows: int, settings: Settings) -> None:
+        self.decoding, self.settings = decoding, settings
+        self.so_far = decoding.hidden.new_zeros(2, rows, dtype=torch.float32)  # nats
+        self.length = 0
+        self.next = self.so_far[..., None]  # (2, rows, V), once `adjust` has formed it
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        law = self.decoding.law().logits.log_softmax(-1)
+        self.next = self.so_far[..., None] + law.view(2, -1, law.shape[-1])
+        wanted, other = self.next / (self.length + 1)
+        log_wanted = functional.logsigmoid(wanted + self.settings.class_bias - other)
+        guided = logits + self.settings.weight * log_wanted
+        return _without_least_wanted(guided, log_wanted, self.settings)
+
+    def select(self, rows: Tensor) -> None:
+        self.decoding.select(torch.cat([rows, rows + self.so_far.shape[1]]))
+        self.so_far = self.so_far[:, rows]
+
+    def feed(self, ids: Tensor) -> None:
+        self.decoding.feed(ids.repeat(2))
+        self.so_far = self.next.gather(-1, ids.expand(2, -1)[..., None]).squeeze(-1)
+        self.length += 1
+
+
+def _without_least_wanted(guided: Tensor, log_wanted: Tensor, settings: Settings) -> Tensor:
+    """-inf for the least wanted tokens, up to probability `filter_p`, that miss `target_p`.
+
+    Args:
+        guided: (rows, V) logits.
+        log_wanted: (rows, V) log P(wanted) of each candidate.
+        settings: filter_p and target_p.
+    """
+    misses = log_wanted < math.log(settings.target_p)
+    probs = guided.softmax(-1)
+    out = misses.clone()
+    for row in ((probs * misses).sum(-1) >= settings.filter_p).nonzero().squeeze(-1).tolist():
+        order = log_wanted[row].argsort(stable=True)
+        out[row, order[probs[row, order].cumsum(0) >= settings.filter_p]] = False
+    return guided.masked_fill(out, -torch.inf)
+
+
+class GeDi:
+    """The guide.
+
+    Args:
+        policy: the class-conditional language model.
+        codes: token ids that name the wanted and the unwanted class.
+        settings: weight, filter and bias.
+    """
+
+    within_base = False
+
+    def __init__(self, policy: Policy, codes: tuple[int, int], settings: Settings) -> None:
+        self.policy, self.codes, self.settings = policy, codes, settings
+        self.models: Sequence[Policy] = [policy, policy]  # two caches
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
+        """Read the prompts under both codes."""
+        coded = [[code, *prompt] for code in self.codes for prompt in prompts]
+        return _Evidence(Plain(self.policy).read(coded), len(prompts), self.settings)
+
+
+def loss(
+    policy: Policy, codes: tuple[int, int], rows: Rows, generative: float, precision: Precision
+) -> dict[str, Tensor]:
+    """The training loss, summed over rows.
+
+    Args:
+        policy: the class-conditional language model.
+        codes: token ids of the wanted and the unwanted class.
+        rows: texts; `label` 0 is the wanted class.
+        generative: lambda.
+        precision: of matrix products.
+
+    Returns:
+        `loss`, `generative` and `discriminative` in nats, and how many rows were `right`.
+    """
+    by_class = []
+    for code in codes:
+        prompts = [[code, *prompt] for prompt in rows.prompts]
+        by_class.append(_mean_logprob(policy, prompts, rows.responses, precision))
+    mean_logprob = torch.stack(by_class)  # (2, rows)
+    label = torch.from_numpy(rows.label).long().to(mean_logprob.device)
+    own = mean_logprob.gather(0, label[None]).sum()
+    discriminative = functional.cross_entropy(mean_logprob.T, label, reduction="sum")
+    return {
+        "loss": generative * -own + (1 - generative) * discriminative,
+        "generative": -own.detach(),
+        "discriminative": discriminative.detach(),
+        "right": (mean_logprob.argmax(0) == label).sum(),
+    }
+
+
+def _mean_logprob(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    precision: Precision,
+) -> Tensor:
+    """1/T log p(response | prompt), (rows,), differentiable."""
+    with autocast(policy, precision):
+        hidden = response_hidden(policy, prompts, responses)
+    targets = torch.tensor([i for r in responses for i in r], device=hidden.device)
+    found = token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets)
+    lengths = torch.tensor([len(r) for r in responses], device=hidden.device)
+    row = torch.arange(len(responses), device=hidden.device).repeat_interleave(lengths)
+    return torch.zeros(len(responses), device=hidden.device).index_add(0, row, found) / lengths

@@ -1,0 +1,151 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from quark.config import GeDi as Settings
+from quark.config import Sampling
+from quark.decoding import Guided, GuideProcessor, Plain
+from quark.lm import Policy
+from quark.methods import gedi as method
+from quark.methods.gedi import GeDi
+from quark.sampling import sample
+from quark.training import Rows
+
+CODES = (11, 12)
+PROMPTS = [[7], [1, 2, 3, 4, 5], [8, 8, 8]]
+NAMES = ["one", "long", "same"]
+Make = Callable[..., Policy]
+
+
+def settings(**changed: Any) -> Settings:
+    how = {"weight": 5, "filter_p": 0.8, "target_p": 0.6, "class_bias": 0.3}
+    return Settings.model_validate({"codes": ["a", "b"], "generative": 0.6} | how | changed)
+
+
+def run(decoder: Any, sampling: Sampling, **changed: Any) -> Any:
+    arguments = {"prompts": PROMPTS, "names": NAMES, "seed_name": "1/test", "memory_mb": 4000}
+    found = sample(decoder, samples=5, sampling=sampling, **(arguments | changed))
+    return {place: ids for place, ids, _ in found}
+
+
+@torch.no_grad()
+def plain_logits(
+    base: Policy, classes: Policy, prompt: list[int], response: list[int], how: Settings
+) -> np.ndarray:
+    """The guided logits in float64, token by token as the official loop filters them."""
+
+    def law(policy: Policy, ids: list[int]) -> np.ndarray:
+        logits = policy.lm(torch.tensor([ids])).logits[0].double()
+        return logits.log_softmax(-1).numpy()
+
+    exponents = []
+    for code in CODES:
+        found = law(classes, [code, *prompt, *response])
+        start = len(prompt)  # position that predicts the response's first token
+        so_far = sum(found[start + t, token] for t, token in enumerate(response))
+        exponents.append((so_far + found[-1]) / (len(response) + 1))
+    exponents[0] = exponents[0] + how.class_bias
+    log_wanted = exponents[0] - np.logaddexp(*exponents)
+    guided = law(base, [*prompt, *response])[-1] + how.weight * log_wanted
+    probs = np.exp(guided - np.logaddexp.reduce(guided))
+    gone, mass = [], 0.0
+    for token in np.argsort(log_wanted, kind="stable"):
+        mass += probs[token]
+        if mass < how.filter_p and log_wanted[token] < np.log(how.target_p):
+            gone.append(token)
+    guided[gone] = -np.inf
+    return guided
+
+
+@pytest.mark.parametrize("changed", [{}, {"filter_p": 0.05}, {"target_p": 1.0}, {"weight": 30}])
+def test_the_law(make_policy: Make, changed: dict[str, Any]) -> None:
+    base, classes = make_policy(0, 0), make_policy(0, 1)
+    how = settings(**changed)
+    decoding = Guided(base, GeDi(classes, CODES, how)).read(PROMPTS)
+    decoding.select(torch.tensor([2, 0, 1, 1]))
+    prompts = [PROMPTS[i] for i in (2, 0, 1, 1)]
+    responses: list[list[int]] = [[], [], [], []]
+    removed = 0
+    with torch.no_grad():
+        for tokens in ([3, 4, 5, 6], [9, 8, 7, 6], [1, 1, 2, 2]):
+            logits, nucleus_of = decoding.law()
+            assert nucleus_of is None
+            for found, prompt, response in zip(logits, prompts, responses, strict=True):
+                wanted = torch.from_numpy(plain_logits(base, classes, prompt, response, how))
+                removed += int(wanted.isneginf().sum())
+                assert torch.equal(found.isneginf(), wanted.isneginf())
+                # float32 logits of size 30 weights, compared as laws
+                torch.testing.assert_close(
+                    found.softmax(-1).double(), wanted.softmax(-1), atol=1e-5, rtol=1e-3
+                )
+            decoding.feed(torch.tensor(tokens))
+            responses = [[*r, token] for r, token in zip(responses, tokens, strict=True)]
+    assert removed > 20
+
+
+def test_weight_zero_is_the_base_model(make_policy: Make, sampling: Sampling) -> None:
+    base, classes = make_policy(0, 0), make_policy(0, 1)
+    off = GeDi(classes, CODES, settings(weight=0, filter_p=0))
+    assert run(Guided(base, off), sampling) == run(Plain(base), sampling)
+    on = GeDi(classes, CODES, settings())
+    assert run(Guided(base, on), sampling) != run(Plain(base), sampling)
+
+
+def test_batches_change_nothing(make_policy: Make, sampling: Sampling) -> None:
+    decoder = Guided(make_policy(0, 0), GeDi(make_policy(0, 1), CODES, settings(weight=2)))
+    together = run(decoder, sampling)
+    for place, (prompt, name) in enumerate(zip(PROMPTS, NAMES, strict=True)):
+        assert run(decoder, sampling, prompts=[prompt], names=[name])[0] == together[place]
+
+
+def test_in_transformers_generate(make_policy: Make) -> None:
+    base, classes = make_policy(0, 0), make_policy(0, 1)
+    base.lm.generation_config.eos_token_id = None
+    how = settings(weight=2)
+    prompts = [[5, 6], [9, 3]]
+    written = base.lm.generate(
+        torch.tensor(prompts),
+        attention_mask=torch.ones(2, 2, dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=3,
+        logits_processor=[GuideProcessor(GeDi(classes, CODES, how), prompts)],
+        output_scores=True,
+        return_dict_in_generate=True,
+        pad_token_id=0,
+    )
+    for time, scores in enumerate(written.scores):
+        for row, text in enumerate(written.sequences[:, : 2 + time].tolist()):
+            wanted = torch.from_numpy(plain_logits(base, classes, text[:2], text[2:], how))
+            found = scores[row].softmax(-1).double()
+            torch.testing.assert_close(found, wanted.softmax(-1), atol=1e-5, rtol=1e-3)
+
+
+def test_the_loss(make_policy: Make) -> None:
+    """Value and gradient against full logits, one row at a time."""
+    policy, twin = make_policy(0, 1), make_policy(0, 1)
+    prompts, responses = [[5], [6, 7, 8], [9, 1]], [[1, 2, 3], [4], [5, 6]]
+    rows = Rows(["a", "b", "c"], prompts, responses, np.array([0, 1, 1], dtype=np.int32))
+    found = method.loss(policy, CODES, rows, 0.6, "fp32")
+    found["loss"].backward()
+
+    total = torch.zeros(())
+    right = 0
+    for prompt, response, label in zip(prompts, responses, rows.label, strict=True):
+        means = []
+        for code in CODES:
+            ids = torch.tensor([[code, *prompt, *response]])
+            law = twin.lm(ids).logits[0, len(prompt) : -1].log_softmax(-1)
+            means.append(law[range(len(response)), response].mean())
+        both = torch.stack(means)
+        total = total - 0.6 * both[label] - 0.4 * both.log_softmax(0)[label]
+        right += int(both.argmax()) == label
+    total.backward()
+    assert found["loss"].item() == pytest.approx(total.item(), rel=1e-5)  # float32 sums
+    assert int(found["right"]) == right
+    for one, other in zip(policy.parameters(), twin.parameters(), strict=True):
+        if other.grad is None:
+            continue
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
