@@ -3,6 +3,7 @@
     policy.safetensors      reward tokens and trained parameters; the rest is the base model's
     optimizer.safetensors   both moments of Adam
     checkpoint.json         iteration, optimiser step, form of the reward tokens, base model
+    value.safetensors       PPO: the value head
 
 Random streams are named, not stored (see `quark.seeds`), so there is no generator to save.
 """
@@ -29,39 +30,47 @@ def save(
     policy: Policy,
     moments: Moments,
     *,
-    form: RewardTokens,
+    form: RewardTokens | None,
     step: int,
     iteration: int,
     model: Path,
+    value: dict[str, Tensor] | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint directory, whole or not at all.
 
     Args:
         out: the directory.
         policy: its reward tokens and what else requires a gradient are stored.
-        moments: the optimiser's, by parameter name.
-        form: of the reward tokens.
+        moments: the optimiser's, by parameter name; empty where no one goes on from there.
+        form: of the reward tokens, if there are any.
         step: optimiser steps taken over all iterations.
         iteration: the iteration that trained it.
         model: directory of the base model.
+        value: parameters of a value head.
+        notes: what else checkpoint.json holds.
     """
     tokens = policy.reward_tokens
-    if tokens is None:
-        raise ValueError("a model without reward tokens has nothing to store")
     trained = {n: p.detach().contiguous() for n, p in policy.named_parameters() if p.requires_grad}
-    trained |= {f"reward_tokens.{name}": t.contiguous() for name, t in tokens.state_dict().items()}
+    if tokens is not None:
+        stored = tokens.state_dict()
+        trained |= {f"reward_tokens.{name}": t.contiguous() for name, t in stored.items()}
     flat = {f"{n}/{key}": value for n, state in moments.items() for key, value in state.items()}
     about = {
+        **(notes or {}),
         "iteration": iteration,
         "step": step,
-        "quantiles": tokens.count,
-        "reward_tokens": form.model_dump(),
+        "quantiles": tokens.count if tokens is not None else 0,
+        "reward_tokens": form.model_dump() if form is not None else None,
         "base_sha256": _base_sha256(model),
     }
     with whole(out) as made:
         made.mkdir()
         save_file(trained, made / "policy.safetensors")
-        save_file(flat, made / "optimizer.safetensors")
+        if flat:
+            save_file(flat, made / "optimizer.safetensors")
+        if value:
+            save_file(value, made / "value.safetensors")
         (made / "checkpoint.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -77,8 +86,9 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
     about = read_about(checkpoint)
     if about["base_sha256"] != _base_sha256(model):
         raise ModelError(f"{checkpoint}: trained from another base model than {model}")
-    form = RewardTokens.model_validate(about["reward_tokens"])
-    policy.reward_tokens = new_reward_tokens(policy.lm, about["quantiles"], form, seed=0)
+    if about["reward_tokens"] is not None:
+        form = RewardTokens.model_validate(about["reward_tokens"])
+        policy.reward_tokens = new_reward_tokens(policy.lm, about["quantiles"], form, seed=0)
     trained = load_file(checkpoint / "policy.safetensors")
     missing, unknown = policy.load_state_dict(trained, strict=False)
     if unknown:
@@ -86,6 +96,11 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
     if lost := [name for name in missing if name.startswith("reward_tokens.")]:
         raise ModelError(f"{checkpoint}: holds no {lost[0]}")
     return policy
+
+
+def load_value(checkpoint: Path) -> dict[str, Tensor]:
+    """The parameters of PPO's value head."""
+    return load_file(checkpoint / "value.safetensors")
 
 
 def load_moments(checkpoint: Path) -> Moments:

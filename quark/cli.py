@@ -102,18 +102,21 @@ def sample(
     model: Model,
     out: Out,
     memory_mb: Memory,
-    checkpoint: Checkpoint = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="of the policy, or of a baseline's parts; without it, the base model"),
+    ] = None,
     memo: Annotated[
         Path | None, typer.Option(help="file for the hidden states that predicted the samples")
     ] = None,
     threads: Threads = 1,
 ) -> None:
-    """Continue prompts under the best reward token, or plainly without a checkpoint."""
+    """Continue prompts under the best reward token, or as a baseline decodes."""
     from quark.stages import sample_stage
 
     _use(threads)
     wanted = _settings(needs.SampleSettings, settings)
-    sample_stage(wanted, prompts, model, checkpoint, out, memory_mb, memo)
+    sample_stage(wanted, prompts, model, checkpoint or [], out, memory_mb, memo)
 
 
 @app.command()
@@ -170,6 +173,60 @@ def train(
     _use(threads)
     wanted = _settings(needs.TrainSettings, settings)
     train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb)
+
+
+# ------------------------------------------------------------------------------------ baselines
+@app.command()
+def corpus(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="Parquet file of training prompts")],
+    samples: Annotated[Path, typer.Option(help="Parquet file; of the base model")],
+    scores: Annotated[Path, typer.Option(help="theirs")],
+    model: Model,
+    out: Out,
+    texts: Annotated[Path | None, typer.Option(help="Parquet file of plain texts")] = None,
+) -> None:
+    """Gather wanted and unwanted text for the baselines."""
+    from quark.corpus import make_corpus
+    from quark.tasks import REWARDS
+
+    wanted = _settings(needs.CorpusSettings, settings)
+    make_corpus(wanted, prompts, texts, samples, scores, model, out, reward=REWARDS[wanted.task])
+
+
+@app.command()
+def fit(
+    settings: Settings,
+    corpus: Annotated[Path, typer.Option(help="Parquet file of wanted and unwanted text")],
+    model: Model,
+    out: Folder,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Train one part of a baseline on the corpus."""
+    from quark.baselines import fit_stage
+
+    _use(threads)
+    fit_stage(_settings(needs.FitSettings, settings), corpus, model, out, memory_mb)
+
+
+@app.command()
+def train_ppo(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file; of the policy so far")],
+    scores: Annotated[Path, typer.Option(help="theirs")],
+    model: Model,
+    out: Folder,
+    memory_mb: Memory,
+    checkpoint: Checkpoint = None,
+    threads: Threads = 1,
+) -> None:
+    """One iteration of PPO on scored samples."""
+    from quark.baselines import ppo_stage
+
+    _use(threads)
+    wanted = _settings(needs.PPOSettings, settings)
+    ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb)
 
 
 # ----------------------------------------------------------------------------------- evaluation

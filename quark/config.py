@@ -132,7 +132,7 @@ class Split(Section):
 
 
 class Prompts(Section):
-    """Prompts from several sources, without duplicates, cut into disjoint splits."""
+    """Prompts, or other texts, from several sources, without duplicates, in disjoint splits."""
 
     sources: tuple[PromptSource, ...] = Field(min_length=1)
     scorer: Name = Field(description="scores the prompts whose source publishes no toxicity")
@@ -141,12 +141,12 @@ class Prompts(Section):
     splits: dict[Name, Split] = Field(description="drawn in this order; the rest is `train`")
 
     @model_validator(mode="after")
-    def _validation_and_no_train(self) -> Self:
+    def _names_are_distinct(self) -> Self:
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError("two sources have the same name")
-        if "train" in self.splits or "validation" not in self.splits:
-            raise ValueError("splits must hold `validation` and must not hold `train`")
+        if "train" in self.splits:
+            raise ValueError("splits must not hold `train`, which is what they leave")
         return self
 
 
@@ -230,15 +230,6 @@ class Quark(Section):
     training: Training
 
     @model_validator(mode="after")
-    def _checkpointing_has_no_cache(self) -> Self:
-        if self.training.gradient_checkpointing and self.reward_tokens.form == "sink":
-            raise ValueError(
-                "training.gradient_checkpointing needs reward_tokens.form: embedding, since a sink "
-                "is shifted in the cache that checkpointing does without"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _one_share_for_each_quantile(self) -> Self:
         shares = self.training.quantile_shares
         if shares is not None and (len(shares) != self.quantiles or abs(sum(shares) - 1) > 1e-6):
@@ -271,10 +262,35 @@ class Quark(Section):
         return self
 
 
+class CorpusRows(Section):
+    """How many rows of each class a source gives at most; null: all that it has."""
+
+    prompts: Annotated[int, Field(ge=0)] | None
+    samples: Annotated[int, Field(ge=0)] | None
+    texts: Annotated[int, Field(ge=0)] | None = Field(description="the first n, not of a class")
+
+
+class Corpus(Section):
+    """Wanted and unwanted text, from which DAPT, DExperts, GeDi and PPLM learn."""
+
+    texts: Name | None = Field(description="plain texts, a name under `prompts`; null: none")
+    wanted_from: Probability = Field(description="wanted: reward at least this")
+    unwanted_to: Probability = Field(description="unwanted: reward at most this")
+    rows: CorpusRows
+    tokens: Count = Field(description="longer texts are cut")
+
+    @model_validator(mode="after")
+    def _classes_are_apart(self) -> Self:
+        if self.unwanted_to >= self.wanted_from:
+            raise ValueError("unwanted_to must be below wanted_from")
+        return self
+
+
 class Finetuning(Optimisation):
-    """Training a language model, or a part of one, on the corpus."""
+    """Training a language model on the corpus."""
 
     epochs: Count
+    trained_layers: Count | None = Field(description="the top n layers; null: all parameters")
 
 
 class DExperts(Section):
@@ -283,17 +299,70 @@ class DExperts(Section):
     alpha: float = Field(description="how strongly the experts steer; 0: the base model")
 
 
-class GeDi(Section):
-    """GeDi (Krause et al. 2021)."""
+class GeDiTraining(Finetuning):
+    """The class-conditional language model of GeDi."""
 
     codes: tuple[str, str] = Field(description="words that name the wanted and the other class")
     generative: Probability = Field(description="lambda: the language-modelling part of the loss")
+
+
+class GeDi(Section):
+    """GeDi (Krause et al. 2021)."""
+
+    training: GeDiTraining
     weight: NonNegative = Field(description="omega, of log P(wanted) in the logits")
-    filter_p: Probability = Field(description="the least wanted tokens up to this probability go")
+    filter_p: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="the least wanted tokens up to this probability go"
+    )
     target_p: Annotated[float, Field(gt=0, le=1)] = Field(
         description="but not where P(wanted) is at least this"
     )
     class_bias: float = Field(description="added to the wanted class's exponent")
+
+
+class PPLM(Section):
+    """PPLM (Dathathri et al. 2020) with a classifier."""
+
+    step_size: NonNegative = Field(description="length of a step; 0: the base model")
+    iterations: Count = Field(description="steps before each token")
+    gamma: NonNegative = Field(description="power of the gradient's norm that a step divides by")
+    fusion: Probability = Field(description="share of the moved law in the geometric mean")
+    kl_scale: NonNegative = Field(description="weight of the KL to the unmoved law")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="of each split's prompts that are evaluated, as the published runs did"
+    )
+
+
+class PPO(Optimisation):
+    """Proximal policy optimisation of the reward."""
+
+    iterations: Count
+    samples: Count = Field(description="of each prompt in each iteration")
+    epochs: Count = Field(description="passes over an iteration's samples")
+    token_learning_rate: Positive = Field(description="rate of the reward token")
+    value_learning_rate: Positive = Field(description="rate of the value head")
+    gamma: Probability = Field(description="discount of a token")
+    lam: Probability = Field(description="lambda of the generalised advantages")
+    clip: Positive = Field(description="largest change of a token's probability ratio")
+    value_clip: Positive
+    value_coef: NonNegative
+    kl_coef: NonNegative = Field(description="beta, of the KL in each token's reward")
+    kl_target: Positive | None = Field(
+        description="nats per response that beta aims at; null: fixed"
+    )
+    kl_adaptation: NonNegative = Field(description="how fast beta follows; with kl_target")
+
+
+class Baselines(Section):
+    """What the table compares Quark with."""
+
+    version: int = Field(description="raised when the code changes meaning; forces a rerun")
+    corpus: Corpus
+    dapt: Finetuning = Field(description="on wanted text; DExperts' experts are trained alike")
+    dexperts: DExperts
+    gedi: GeDi
+    pplm: PPLM
+    ppo: PPO
 
 
 class Evaluation(Section):
@@ -318,6 +387,9 @@ class Benchmark(Section):
     rounds: Count = Field(description="runs of each variant; the table shows their median")
 
 
+Method = Literal["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark"]
+
+
 class Task(Section):
     """What is unlearned: the model, its prompts, its scorer and its judge."""
 
@@ -326,7 +398,7 @@ class Task(Section):
     prompts: Name
     scorer: Name
     splits: Distinct[Name] = Field(min_length=1, description="test splits in the table")
-    methods: Distinct[Literal["base", "quark"]] = Field(min_length=1)
+    methods: Distinct[Method] = Field(min_length=1)
 
 
 class Config(Section):
@@ -338,8 +410,32 @@ class Config(Section):
     prompts: dict[Name, Prompts]
     tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark
+    baselines: Baselines
     evaluation: Evaluation
     benchmark: Benchmark
+
+    @model_validator(mode="after")
+    def _checkpointing_has_no_cache(self) -> Self:
+        sink = self.quark.reward_tokens.form == "sink"
+        for key, how in (("quark.training", self.quark.training), ("ppo", self.baselines.ppo)):
+            if how.gradient_checkpointing and sink:
+                raise ValueError(
+                    f"{key}.gradient_checkpointing needs quark.reward_tokens.form: embedding, "
+                    "since a sink is shifted in the cache that checkpointing does without"
+                )
+        if self.baselines.ppo.trained_layers == 0 and not sink:
+            raise ValueError(
+                "baselines.ppo.trained_layers = 0 leaves nothing to learn: only a sink is PPO's "
+                "to learn beside the model"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_nucleus_of_dexperts_has_no_top_k(self) -> Self:
+        steered = any("dexperts" in task.methods for task in self.tasks.values())
+        if steered and self.evaluation.sampling.top_k:
+            raise ValueError("evaluation.sampling.top_k must be 0 for dexperts: use top_p")
+        return self
 
     @model_validator(mode="after")
     def _names_are_declared(self) -> Self:
@@ -350,11 +446,13 @@ class Config(Section):
                 (f"tasks.{name}.judge", task.judge, list(self.models)),
                 (f"tasks.{name}.prompts", task.prompts, list(self.prompts)),
             ]
+        if self.baselines.corpus.texts is not None:
+            used.append(("baselines.corpus.texts", self.baselines.corpus.texts, list(self.prompts)))
         for key, value, declared in used:
             if value not in declared:
                 raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")
         for name, task in self.tasks.items():
-            missing = set(task.splits) - set(self.prompts[task.prompts].splits)
+            missing = {"validation", *task.splits} - set(self.prompts[task.prompts].splits)
             if missing:
                 raise ValueError(
                     f"tasks.{name}.splits: {', '.join(sorted(missing))} not among the splits of "

@@ -20,7 +20,7 @@ from quark.reading import Reading, read
 class Law(NamedTuple):
     """Of the next token.
 
-    `logits`: (rows, V) float32.
+    `logits`: (rows, V), of the policy's precision or float32.
     `nucleus_of`: (rows, V) logits whose nucleus bounds the draw; None: `logits` themselves.
     """
 
@@ -35,14 +35,14 @@ class Decoding(Protocol):
     def hidden(self) -> Tensor:
         """The policy's last hidden states (rows, d), which predict the next token."""
 
-    def law(self) -> Law:
-        """The law of the next token."""
+    def law(self, forbidden: Sequence[int] = ()) -> Law:
+        """The law of the next token, which gives none of the forbidden ids."""
 
     def select(self, rows: Tensor) -> None:
-        """Keep, repeat or reorder rows."""
+        """Keep, repeat or reorder rows; not between `law` and `feed`."""
 
     def feed(self, ids: Tensor) -> None:
-        """Go on with a token (rows,) each."""
+        """Go on with a token (rows,) each, drawn from the last `law`."""
 
 
 class Decoder(Protocol):
@@ -67,8 +67,10 @@ class _Plain:
     def hidden(self) -> Tensor:
         return self.reading.hidden
 
-    def law(self) -> Law:
-        return Law((self.reading.hidden @ self.reading.policy.head.T).float())
+    def law(self, forbidden: Sequence[int] = ()) -> Law:
+        logits = self.reading.hidden @ self.reading.policy.head.T
+        logits[:, list(forbidden)] = -torch.inf
+        return Law(logits)
 
     def select(self, rows: Tensor) -> None:
         self.reading.select(rows)
@@ -82,7 +84,7 @@ class Plain:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.models = [policy]
+        self.models: Sequence[Policy] = [policy]
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
         """Read prompts, reward tokens included."""
@@ -94,7 +96,10 @@ class Guidance(Protocol):
     """What a guide makes of the texts being written; rows as in the guided `Decoding`."""
 
     def adjust(self, logits: Tensor) -> Tensor:
-        """The guided logits (rows, V), given the policy's own; both float32."""
+        """The guided logits (rows, V), given the policy's own; both float32.
+
+        What is impossible, -inf, stays so, and something stays possible.
+        """
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows."""
@@ -127,8 +132,8 @@ class _Guided:
     def hidden(self) -> Tensor:
         return self.plain.hidden
 
-    def law(self) -> Law:
-        logits = self.plain.law().logits
+    def law(self, forbidden: Sequence[int] = ()) -> Law:
+        logits = self.plain.law(forbidden).logits.float()
         return Law(self.guidance.adjust(logits), logits if self.within_base else None)
 
     def select(self, rows: Tensor) -> None:
@@ -145,7 +150,7 @@ class Guided:
 
     def __init__(self, policy: Policy, guide: Guide) -> None:
         self.policy, self.guide = policy, guide
-        self.models = [policy, *guide.models]
+        self.models: Sequence[Policy] = [policy, *guide.models]
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
         """Policy and guide read the same prompts, each with a cache of its own."""
@@ -153,7 +158,7 @@ class Guided:
         return _Guided(plain, self.guide.read(prompts), self.guide.within_base)
 
 
-class GuideProcessor(LogitsProcessor):  # type: ignore[misc]
+class GuideProcessor(LogitsProcessor):
     """A guide for transformers' `generate`: one processor for one call.
 
     Args:

@@ -89,7 +89,7 @@ def facts(settings: EvaluateSettings, scores: Path, costs: Sequence[Path]) -> di
     return spread | {
         "scorer": scorer["scorer"],
         "scorer_version": scorer["version"],
-        "scorer_calls": total("rows", "scores"),
+        "scorer_calls": total("rows", "scores") + total("scored", "corpus"),
         "tokens_sampled": total("tokens", "samples", "generations"),
         "training_sequences": total("rows", "training"),
         "training_tokens": total("tokens", "training"),

@@ -144,8 +144,11 @@ def decode(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
 
 
 def pad(rows: Sequence[Sequence[int]], side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
-    """Ids (rows, time) filled up with 0, and which of them are real, on the model's device."""
-    longest = max(map(len, rows))
+    """Ids (rows, time) filled up with 0, and which of them are real, on the model's device.
+
+    There is at least one column, of padding if all rows are empty.
+    """
+    longest = max(1, *map(len, rows))
     ids = np.zeros((len(rows), longest), dtype=np.int64)
     real = np.zeros((len(rows), longest), dtype=bool)
     for i, row in enumerate(rows):

@@ -46,8 +46,9 @@ def rows_for_sampling(models: Sequence[Policy], tokens: int, memory_mb: int) -> 
         MemoryError: not even one row fits.
     """
     row = sum(_cache(model, tokens) + 6 * 4 * model.vocabulary for model in models)
-    others = sum(sum(map(_bytes, model.parameters())) for model in models[1:])
-    return _rows(models[0], row, memory_mb, others)
+    others = {id(model): sum(map(_bytes, model.parameters())) for model in models[1:]}
+    others.pop(id(models[0]), None)  # one model may have several caches
+    return _rows(models[0], row, memory_mb, sum(others.values()))
 
 
 def _cache(policy: Policy, tokens: int) -> int:

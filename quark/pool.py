@@ -44,13 +44,7 @@ def quantize(
         FailedScoresError: too many scores are null.
     """
     rounds = [_round(i, *pair) for i, pair in enumerate(zip(samples, scores, strict=True))]
-    newest = rounds[-1]
-    failed = newest["score"].null_count
-    if failed > max_failed * newest.num_rows:
-        raise FailedScoresError(
-            f"{scores[-1]}: {failed} of {newest.num_rows} samples have no score, more than the "
-            f"share {max_failed} that quark.max_failed_scores allows; mend the scorer and run again"
-        )
+    check_failed(rounds[-1], scores[-1], max_failed)
     pool = pa.concat_tables(rounds)
     pool = pool.filter(pc.is_valid(pool["score"]))
     rewards = reward(pool["score"].to_numpy())
@@ -71,6 +65,20 @@ def quantize(
         "quantile_mean_reward": [float(rewards[quantile == i].mean()) for i in range(k)],
     }
     write_json(out.with_suffix(".json"), summary)
+
+
+def check_failed(scored: pa.Table, file: Path, max_failed: float) -> None:
+    """Stop where the scorer failed on more than a share of the rows.
+
+    Raises:
+        FailedScoresError: it did.
+    """
+    failed = scored["score"].null_count
+    if failed > max_failed * scored.num_rows:
+        raise FailedScoresError(
+            f"{file}: {failed} of {scored.num_rows} samples have no score, more than the "
+            f"share {max_failed} that quark.max_failed_scores allows; mend the scorer and run again"
+        )
 
 
 def _round(iteration: int, samples: Path, scores: Path) -> pa.Table:

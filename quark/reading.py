@@ -59,18 +59,28 @@ class Reading:
         self.hidden, self.real = self.hidden[rows], self.real[rows]
         self.position = self.position[rows]
 
+    def fork(self) -> "Reading":
+        """The same texts, to be read on without touching this reading."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]  # they replace their tensors
+        return replace(self, cache=cache)
+
     def feed(self, ids: Tensor, real: Tensor) -> Tensor:
         """Read on: ids and real (rows, time), padded on the right; last hidden states."""
+        return self.feed_embedded(self.policy.embed(ids), real)
+
+    def feed_embedded(self, embedded: Tensor, real: Tensor) -> Tensor:
+        """Read on what is embedded already, (rows, time, d)."""
         self.real = torch.cat([self.real, real], dim=1)
-        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device)
-        read = self.policy.hidden(
-            ids,
+        steps = torch.arange(1, embedded.shape[1] + 1, device=embedded.device)
+        read = self.policy.lm.base_model(
+            inputs_embeds=embedded,
             attention_mask=self.real,
             position_ids=self.position + steps,
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.position = self.position + ids.shape[1]
+        self.position = self.position + embedded.shape[1]
         hidden: Tensor = read.last_hidden_state
         self.hidden = hidden[:, -1]
         return hidden
@@ -92,11 +102,18 @@ def _at_the_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> bool:
 
 
 def _read(policy: Policy, ids: Tensor, real: Tensor) -> Reading:
+    return read_padded(policy, ids, real)[0]
+
+
+def read_padded(policy: Policy, ids: Tensor, real: Tensor) -> tuple[Reading, Tensor]:
+    """Read ids (rows, time), real or padding; also return all last hidden states (.., d)."""
     position = (real.cumsum(-1) - 1).clamp(min=0)
     read = policy.hidden(ids, attention_mask=real, position_ids=position, use_cache=True)
     last = (real * torch.arange(real.shape[1], device=real.device)).argmax(-1)
-    hidden = read.last_hidden_state[torch.arange(len(ids), device=ids.device), last]
-    return Reading(policy, read.past_key_values, hidden, real, position[:, -1:])
+    states: Tensor = read.last_hidden_state
+    hidden = states[torch.arange(len(ids), device=ids.device), last]
+    place = real.sum(-1, keepdim=True) - 1
+    return Reading(policy, read.past_key_values, hidden, real, place), states
 
 
 def _read_with_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> Reading:
@@ -186,7 +203,7 @@ def with_base(
     """
     with torch.no_grad():
         plain, left = _read_all_but_last(policy, [ids[1:] for ids in prompts])
-    told = replace(plain, cache=copy.deepcopy(plain.cache))
+    told = plain.fork()
     _shift(policy, told, prompts)
     chosen = torch.tensor(base_rows, dtype=torch.long, device=policy.head.device)
     plain.select(chosen)

@@ -114,16 +114,13 @@ def _continue(
     decoding = decoder.read(prompts)
     device = decoding.hidden.device
     decoding.select(torch.arange(len(prompts), device=device).repeat_interleave(samples))
-    end_ids = torch.tensor(decoder.policy.end_ids, dtype=torch.long, device=device)
     written: list[Tensor] = []
     predicting: list[Tensor] = []
     for time in range(sampling.max_new_tokens):
         predicting.append(decoding.hidden)
-        logits, nucleus_of = decoding.law()
-        if time < sampling.min_new_tokens:
-            for law in (logits, nucleus_of):
-                if law is not None:
-                    law[:, end_ids] = -torch.inf
+        logits, nucleus_of = decoding.law(
+            decoder.policy.end_ids if time < sampling.min_new_tokens else ()
+        )
         token = draw(
             logits,
             uniforms[:, time],

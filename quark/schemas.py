@@ -52,6 +52,15 @@ POOL = pa.schema(
         pa.field("quantile", pa.int32(), False),  # 0 = best
     ]
 )
+CORPUS = pa.schema(
+    [
+        pa.field("row_id", pa.string(), False),
+        pa.field("source", pa.string(), False),  # prompts, samples or texts
+        pa.field("label", pa.int32(), False),  # 0 = wanted, 1 = unwanted
+        pa.field("prompt_ids", pa.list_(pa.int32()), False),  # read, not learnt
+        pa.field("response_ids", pa.list_(pa.int32()), False),  # learnt
+    ]
+)
 LIKELIHOODS = pa.schema(
     [
         pa.field("row_id", pa.string(), False),

@@ -5,14 +5,22 @@ path, no number of threads, no memory. The workflow passes them to the verb as J
 same JSON into the rule's `params:`, so a rule runs again exactly when they change.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from quark.config import (
+    PPLM,
+    PPO,
     Benchmark,
     Config,
+    Corpus,
     Count,
+    DExperts,
+    Finetuning,
+    GeDi,
+    GeDiTraining,
+    Method,
     Name,
     Precision,
     Probability,
@@ -23,6 +31,8 @@ from quark.config import (
     TaskName,
     Training,
 )
+
+Steering = DExperts | GeDi | PPLM
 
 
 class SampleSettings(Section):
@@ -36,6 +46,7 @@ class SampleSettings(Section):
     sampling: Sampling
     precision: Precision
     memo: bool = Field(description="keep the hidden states that predicted the samples")
+    steering: Steering | None = Field(description="of a method that decodes")
 
 
 class ScoreSettings(Section):
@@ -68,6 +79,52 @@ class TrainSettings(Section):
     precision: Precision
 
 
+class CorpusSettings(Section):
+    """`quark corpus`."""
+
+    version: int = Field(description="of the baselines")
+    task: TaskName
+    stream: str
+    scorer: Name
+    corpus: Corpus
+
+
+Part = Literal["expert", "anti-expert", "gedi", "classifier"]
+"""What methods that decode, and DAPT, are trained from the corpus to have."""
+
+PARTS: dict[str, tuple[Part, ...]] = {
+    "dapt": ("expert",),
+    "dexperts": ("expert", "anti-expert"),
+    "gedi": ("gedi",),
+    "pplm": ("classifier",),
+}
+"""The parts of each method that learns from the corpus, in the order its decoder takes them."""
+
+
+class FitSettings(Section):
+    """`quark fit`."""
+
+    version: int = Field(description="of the baselines")
+    stream: str
+    part: Part
+    training: GeDiTraining | Finetuning | None = Field(description="null: of the classifier")
+    precision: Precision
+
+
+class PPOSettings(Section):
+    """`quark train-ppo`."""
+
+    version: int = Field(description="of the baselines")
+    task: TaskName
+    stream: str
+    seed: int
+    iteration: Annotated[int, Field(ge=0)]
+    reward_tokens: RewardTokens
+    max_failed_scores: Probability
+    ppo: PPO
+    precision: Precision
+
+
 class JudgeSettings(Section):
     """`quark judge`."""
 
@@ -85,6 +142,7 @@ class EvaluateSettings(Section):
     seed: int
     model: Name
     judge: Name
+    prompts: Count | None = Field(description="the first n of the split; null: all")
     samples: Count
     sampling: Sampling
     precision: Precision
@@ -99,18 +157,62 @@ class SpeedSettings(Section):
     quark: Quark
 
 
-def explore(config: Config, task: TaskName, seed: int, iteration: int) -> SampleSettings:
-    """Quark's own samples in one iteration."""
-    quark = config.quark
+def explore(
+    config: Config, task: TaskName, method: Method, seed: int, iteration: int
+) -> SampleSettings:
+    """What Quark, or PPO, samples in one iteration."""
+    quark, ppo = config.quark, config.baselines.ppo
+    by_quark = method == "quark"
+    samples = quark.samples if iteration else quark.first_samples
     return SampleSettings(
-        version=quark.version,
-        stream=f"{seed}/{task}/quark/iteration-{iteration}/sample",
+        version=quark.version if by_quark else config.baselines.version,
+        stream=f"{seed}/{task}/{method}/iteration-{iteration}/sample",
         iteration=iteration,
         prompts=quark.prompts,
-        samples=quark.samples if iteration else quark.first_samples,
+        samples=samples if by_quark else ppo.samples,
         sampling=quark.sampling,
         precision=config.precision,
-        memo=quark.training.base_memo and iteration == 0,  # later samples are the policy's
+        memo=by_quark and quark.training.base_memo and iteration == 0,  # later: the policy's own
+        steering=None,
+    )
+
+
+def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
+    """What the baselines learn the classes from."""
+    return CorpusSettings(
+        version=config.baselines.version,
+        task=task,
+        stream=f"{seed}/{task}/corpus",
+        scorer=config.tasks[task].scorer,
+        corpus=config.baselines.corpus,
+    )
+
+
+def fit(config: Config, task: TaskName, part: Part, seed: int) -> FitSettings:
+    """One part of a baseline, learnt from the corpus."""
+    baselines = config.baselines
+    training = {"gedi": baselines.gedi.training, "classifier": None}
+    return FitSettings(
+        version=baselines.version,
+        stream=f"{seed}/{task}/{part}",
+        part=part,
+        training=training.get(part, baselines.dapt),
+        precision=config.precision,
+    )
+
+
+def ppo(config: Config, task: TaskName, seed: int, iteration: int) -> PPOSettings:
+    """One iteration of PPO."""
+    return PPOSettings(
+        version=config.baselines.version,
+        task=task,
+        stream=f"{seed}/{task}/ppo/iteration-{iteration}/train",
+        seed=seed,
+        iteration=iteration,
+        reward_tokens=config.quark.reward_tokens,
+        max_failed_scores=config.quark.max_failed_scores,
+        ppo=config.baselines.ppo,
+        precision=config.precision,
     )
 
 
@@ -141,18 +243,36 @@ def train(config: Config, task: TaskName, seed: int, iteration: int) -> TrainSet
     )
 
 
-def generate(config: Config, task: TaskName, method: str, seed: int, split: str) -> SampleSettings:
+def generate(
+    config: Config, task: TaskName, method: Method, seed: int, split: str
+) -> SampleSettings:
     """The generations that a method is evaluated on."""
+    baselines = config.baselines
+    steering: dict[str, Steering] = {
+        "dexperts": baselines.dexperts,
+        "gedi": baselines.gedi,
+        "pplm": baselines.pplm,
+    }
     return SampleSettings(
         version=config.evaluation.version,
         stream=f"{seed}/{task}/{method}/evaluation/{split}/sample",
         iteration=0,
-        prompts=config.evaluation.prompts,
+        prompts=evaluated_prompts(config, task, method, split),
         samples=config.evaluation.samples,
         sampling=config.evaluation.sampling,
         precision=config.precision,
         memo=False,
+        steering=steering.get(method),
     )
+
+
+def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str) -> int | None:
+    """How many of a split's prompts, the first ones; None: all. PPLM gets its share only."""
+    if method != "pplm":
+        return config.evaluation.prompts
+    size = config.prompts[config.tasks[task].prompts].splits[split].prompts
+    limit = min(size, config.evaluation.prompts or size)
+    return max(1, round(config.baselines.pplm.share * limit))
 
 
 def score(config: Config, task: TaskName) -> ScoreSettings:
@@ -166,7 +286,7 @@ def judge(config: Config) -> JudgeSettings:
 
 
 def evaluate(
-    config: Config, task: TaskName, method: str, seed: int, split: str
+    config: Config, task: TaskName, method: Method, seed: int, split: str
 ) -> EvaluateSettings:
     """The metrics of one split."""
     return EvaluateSettings(
@@ -177,6 +297,7 @@ def evaluate(
         seed=seed,
         model=config.tasks[task].model,
         judge=config.tasks[task].judge,
+        prompts=evaluated_prompts(config, task, method, split),
         samples=config.evaluation.samples,
         sampling=config.evaluation.sampling,
         precision=config.precision,

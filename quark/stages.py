@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from quark import checkpoint as checkpoints
 from quark import files, schemas
+from quark.checkpoint import load_moments, load_policy, read_about, save
 from quark.config import ConfigError
-from quark.decoding import Plain
+from quark.decoding import Decoder, Plain
 from quark.lm import Policy, decode, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs
 from quark.memo import Memo
+from quark.methods import DECODERS
 from quark.methods import quark as method
 from quark.progress import track
 from quark.reward_tokens import new_reward_tokens
@@ -33,18 +34,18 @@ def sample_stage(
     settings: SampleSettings,
     prompts: Path,
     model: Path,
-    checkpoint: Path | None,
+    checkpoints: Sequence[Path],
     out: Path,
     memory_mb: int,
     memo: Path | None = None,
 ) -> None:
-    """Continue prompts under the best reward token, or plainly without a checkpoint.
+    """Continue prompts under the best reward token, or as a baseline decodes.
 
     Args:
         settings: how many prompts and samples, and how they are drawn.
         prompts: schema PROMPTS.
         model: directory of the base model.
-        checkpoint: of the policy; None samples the base model itself.
+        checkpoints: of the policy, or the parts of a baseline; none samples the base model itself.
         out: schema SAMPLES, in the order of the prompts.
         memory_mb: bounds the rows decoded together.
         memo: where the hidden states that predicted the samples go, if the settings want them kept.
@@ -56,10 +57,11 @@ def sample_stage(
     names, texts = table["prompt_id"].to_pylist(), table["text"].to_pylist()
     tokenizer = load_tokenizer(model)
     prompt_ids = encode(tokenizer, texts)
-    policy = checkpoints.load_policy(model, checkpoint, settings.precision)
-    token = None if checkpoint is None else 0
+    decoder = _decoder(settings, model, checkpoints)
+    policy = decoder.policy
+    token = None if policy.reward_tokens is None else 0
     continued = sample(
-        Plain(policy),
+        decoder,
         [policy.condition(ids, token) for ids in prompt_ids],
         names,
         settings.samples,
@@ -96,6 +98,15 @@ def sample_stage(
     files.report(out, begun, rows=len(rows), tokens=sum(map(len, response_ids)))
 
 
+def _decoder(settings: SampleSettings, model: Path, checkpoints: Sequence[Path]) -> Decoder:
+    """Who writes: a policy, the base model itself, or a baseline that steers it."""
+    how = settings.steering
+    if how is None:
+        checkpoint = checkpoints[0] if checkpoints else None
+        return Plain(load_policy(model, checkpoint, settings.precision))
+    return DECODERS[type(how)](model, checkpoints, how, settings.precision)
+
+
 def train_stage(
     settings: TrainSettings,
     pool: Path,
@@ -119,7 +130,7 @@ def train_stage(
     """
     begun = time.monotonic()
     frozen = settings.training.trained_layers == 0
-    policy = checkpoints.load_policy(model, checkpoint, settings.precision if frozen else "fp32")
+    policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
     base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
     resume = None
     if checkpoint is None:
@@ -127,9 +138,9 @@ def train_stage(
             policy.lm, settings.quantiles, settings.reward_tokens, settings.seed
         )
     else:
-        about = checkpoints.read_about(checkpoint)
+        about = read_about(checkpoint)
         _check_resumed(checkpoint, about, settings)
-        resume = checkpoints.load_moments(checkpoint), about["step"]
+        resume = load_moments(checkpoint), about["step"]
     rows, held_out = method.split_pool(
         schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
     )
@@ -148,7 +159,7 @@ def train_stage(
         resume=resume,
     )
     known.save(out.parent / "training.memo.safetensors")
-    checkpoints.save(
+    save(
         out,
         policy,
         moments,

@@ -41,7 +41,15 @@ PUBLISHED = ("avg_max_toxicity", "toxicity_prob", "output_ppl", "dist2", "dist3"
 # What the published table calls our splits and methods; the others have no counterpart in it.
 PUBLISHED_TABLE = "quark_toxicity_auto"
 PUBLISHED_SPLITS = {"nontoxic": "in_domain_RTP"}
-PUBLISHED_METHODS = {"base": "GPT2", "quark": "Quark"}
+PUBLISHED_METHODS = {
+    "base": "GPT2",
+    "dapt": "DAPT",
+    "pplm": "PPLM",
+    "gedi": "GeDi",
+    "dexperts": "DExperts",
+    "ppo": "PPO",
+    "quark": "Quark",
+}
 
 Row = dict[str, Any]
 
@@ -96,26 +104,33 @@ def _load(folder: Path) -> Run:
         settings = files.read_json(file)
     except FileNotFoundError:
         raise TableError(f"{file}: no such file") from None
-    missing = {"task", "split", "method", "seed", *SETTINGS, *COSTS} - set(settings)
+    missing = {"task", "split", "method", "seed", "prompts", *SETTINGS, *COSTS} - set(settings)
     if missing:
         raise TableError(f"{file}: no key {', '.join(sorted(missing))}")
     return Run(folder, settings, read_prompts(folder / "prompts.parquet"))
 
 
 def _check(runs: Sequence[Run]) -> None:
-    """Refuse no runs, two tasks, runs given twice and runs of one split on different prompts."""
+    """Refuse no runs, two tasks, runs given twice and runs of one split on different prompts.
+
+    A run whose settings limit its prompts may have fewer, as many as they say.
+    """
     tasks = sorted({run.settings["task"] for run in runs})
     if len(tasks) != 1:
         raise TableError(f"a table is of one task, these evaluations are of {tasks or 'none'}")
-    first: dict[str, Run] = {}
+    fullest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: len(run.prompts)):
+        fullest[run.settings["split"]] = run
     seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
         name = tuple(run.settings[key] for key in ("task", "split", "method", "seed"))
         if name in seen:
             raise TableError(f"{run.folder}: the same evaluation as {seen[name].folder}: {name}")
         seen[name] = run
-        other = first.setdefault(run.settings["split"], run)
-        odd = run.prompts.index.symmetric_difference(other.prompts.index)
+        other = fullest[run.settings["split"]]
+        mine, theirs = run.prompts.index, other.prompts.index
+        fewer = run.settings["prompts"] is not None and len(mine) == run.settings["prompts"]
+        odd = mine.difference(theirs) if fewer else mine.symmetric_difference(theirs)
         if len(odd):
             raise TableError(
                 f"{run.folder} and {other.folder}: only one has prompt {odd[0]} "

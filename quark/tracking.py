@@ -19,12 +19,23 @@ from typing import TYPE_CHECKING, Any
 from quark.config import check
 from quark.files import read_json
 from quark.schemas import PROMPTS, read
+from quark.settings import PARTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-STAGES = ("samples", "scores", "pool", "training")  # one JSON file each in an iteration's folder
+STAGES = {  # one JSON file each in an iteration's folder
+    "quark": ("samples", "scores", "pool", "training"),
+    "ppo": ("samples", "scores", "training"),
+}
+SUMMARY: dict[str, dict[str, tuple[str, ...]]] = {  # what is compared across iterations, by stage
+    "quark": {
+        "pool": ("mean_reward", "pool_mean_reward"),
+        "training": ("lm_loss", "kl", "entropy"),
+    },
+    "ppo": {"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
+}
 Point = tuple[str, float, int]  # metric, value, step
 
 
@@ -62,7 +73,8 @@ def track(
 
     Args:
         results: The folder that holds `TASK/METHOD/seed-SEED/`.
-        method: Its settings stand in the configuration's section of that name, if there is one.
+        method: Its settings stand in the section of that name, of the configuration or of its
+            baselines, if there is one.
         config: The resolved configuration: a JSON file, or the JSON itself as a string.
         table: The task's table, a CSV with a Markdown file beside it; None: not made yet.
         prompts: Parquet files `.../NAME/SPLIT.parquet` that the run used.
@@ -75,9 +87,9 @@ def track(
     """
     settings = _settings(config, task)
     folder = results / task / method / f"seed-{seed}"
-    count = settings.get(method, {}).get("iterations", 0)
+    count = _section(settings, method).get("iterations", 0) if method in STAGES else 0
     iterations = [
-        [_Stage(folder / f"iteration-{i}" / f"{stage}.json") for stage in STAGES]
+        {stage: _Stage(folder / f"iteration-{i}" / f"{stage}.json") for stage in STAGES[method]}
         for i in range(count)
     ]
     artifacts = {
@@ -85,7 +97,9 @@ def track(
         for split in settings["tasks"][task]["splits"]
     }
     points = [point for file in artifacts for point in _evaluated(file)]
-    points += [point for i, stages in enumerate(iterations) for point in _summary(i, stages)]
+    points += [
+        point for i, stages in enumerate(iterations) for point in _summary(method, i, stages)
+    ]
     if table:
         artifacts |= {table: "table", table.with_suffix(".md"): "table"}
     _require(artifacts)
@@ -123,6 +137,22 @@ class _Stage(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise TrackingError(f"{self.file}: no key {key!r}; delete the file to have it made again")
+
+
+def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """A method's own settings; empty for the base model."""
+    found: dict[str, Any] = settings.get(method) or settings["baselines"].get(method, {})
+    return found
+
+
+def _shared(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """What a baseline takes from other sections."""
+    if method == "ppo":
+        return {key: settings["quark"][key] for key in ("prompts", "sampling", "reward_tokens")}
+    if method in PARTS:
+        wanted = ("corpus", "dapt") if method == "dexperts" else ("corpus",)
+        return {key: settings["baselines"][key] for key in wanted}
+    return {}
 
 
 def _require(files: Iterable[Path]) -> None:
@@ -169,27 +199,27 @@ def _evaluated(file: Path) -> Iterator[Point]:
 
 def _params(settings: Mapping[str, Any], task: str, method: str, seed: int) -> dict[str, str]:
     """The settings that this run's numbers depend on, and no other method's."""
-    chosen = {
+    chosen: dict[str, Any] = {
         "method": method,
         "seed": seed,
         "precision": settings["precision"],
         "task": settings["tasks"][task],
-        method: settings.get(method, {}),
+        method: _section(settings, method),
+        **_shared(settings, method),
         "evaluation": settings["evaluation"],
     }
     leaves = _flat(chosen, ".")
     return {key: leaf if isinstance(leaf, str) else json.dumps(leaf) for key, leaf in leaves}
 
 
-def _summary(number: int, stages: Sequence[_Stage]) -> Iterator[Point]:
+def _summary(method: str, number: int, stages: Mapping[str, _Stage]) -> Iterator[Point]:
     """What is compared across iterations; time and speed are those of the whole iteration."""
-    samples, scores, pool, training = stages
+    samples, scores, training = (stages[name] for name in ("samples", "scores", "training"))
     tokens = samples["tokens"] + training["tokens"]
     seconds = samples["seconds"] + scores["seconds"] + training["seconds"]
-    gauge = training["gauge"] or {}
+    gauge = (training["gauge"] or {}) if method == "quark" else {}
     values = {
-        **{name: pool[name] for name in ("mean_reward", "pool_mean_reward")},
-        **{name: training[name] for name in ("lm_loss", "kl", "entropy")},
+        **{name: stages[stage][name] for stage, names in SUMMARY[method].items() for name in names},
         **{f"gauge_{name}": gauge.get(name) for name in ("best", "worst")},
         "tokens_per_second": tokens / seconds if seconds else None,
         "seconds": seconds,
@@ -197,20 +227,22 @@ def _summary(number: int, stages: Sequence[_Stage]) -> Iterator[Point]:
     return _points(values, training.file.parent, step=number)
 
 
-def _nested(key: str, stages: Sequence[_Stage]) -> Run:
+def _nested(key: str, stages: Mapping[str, _Stage]) -> Run:
     """One iteration: `STAGE/NAME` at step 0, and `steps/NAME` at each optimiser step."""
     params: dict[str, str] = {}
     points: list[Point] = []
-    for stage in stages:
+    for stage in stages.values():
         for name, leaf in _flat({stage.file.stem: stage}, "/"):
             if isinstance(leaf, str):
                 params[name] = leaf
             elif not isinstance(leaf, list):
                 points += _points({name: leaf}, stage.file)
-    *_, pool, training = stages
-    for name in ("quantile_edges", "quantile_mean_reward"):
-        one = name.removesuffix("s")
-        points += _points({f"{one}/{k}": value for k, value in enumerate(pool[name])}, pool.file)
+    if pool := stages.get("pool"):
+        for name in ("quantile_edges", "quantile_mean_reward"):
+            one = name.removesuffix("s")
+            numbered = {f"{one}/{k}": value for k, value in enumerate(pool[name])}
+            points += _points(numbered, pool.file)
+    training = stages["training"]
     for row in training["steps"]:
         curves = {f"steps/{name}": value for name, value in row.items() if name != "step"}
         points += _points(curves, training.file, step=row["step"])

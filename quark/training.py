@@ -17,6 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from quark.checkpoint import Moments, moments_of, restore_moments
 from quark.config import ConfigError, Optimisation, Precision
 from quark.lm import Policy
+from quark.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class Trainer:
         self.lengths = np.asarray(lengths)
         self.micro_batch = micro_batch
         self.taken = 0
-        self._names = {p: name for name, p in module.named_parameters() if p.requires_grad}
+        named = module.named_parameters()
+        self._names: dict[Tensor, str] = {p: name for name, p in named if p.requires_grad}
         groups: dict[float, list[Tensor]] = {}
         for parameter, name in self._names.items():
             groups.setdefault(rate(name), []).append(parameter)
@@ -202,3 +204,46 @@ def autocast(policy: Policy, precision: Precision) -> torch.autocast:
     return torch.autocast(
         policy.head.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
     )
+
+
+def epochs(
+    trainer: Trainer,
+    rows: Rows,
+    loss: Callable[[Rows], dict[str, Tensor]],
+    *,
+    count: int,
+    weights: Sequence[int],
+    rng: np.random.Generator,
+    what: str,
+) -> list[dict[str, float]]:
+    """Train on all rows `count` times, in a new random order each time.
+
+    Args:
+        trainer: of as many steps in all.
+        rows: what to train on.
+        loss: sums over some rows.
+        count: passes over the rows.
+        weights: (n,) what each row adds to the divisor of a batch's sums: its tokens, or 1.
+        rng: of the order.
+        what: for the progress bar.
+
+    Returns:
+        The terms of each step.
+    """
+    batches = []
+    for _ in range(count):
+        order = rng.permutation(len(rows.ids)).tolist()
+        batches += [
+            order[i : i + trainer.how.batch] for i in range(0, len(order), trainer.how.batch)
+        ]
+    curve = []
+    for batch in track(batches, what):
+        weight = sum(weights[i] for i in batch)
+        terms = trainer.step(batch, weight, rows.ids, lambda part: loss(rows.take(part)))
+        curve.append({**terms, "weight": float(weight)})
+    return curve
+
+
+def steps_of(rows: int, batch: int, count: int) -> int:
+    """Optimiser steps in `count` passes over `rows`."""
+    return count * -(-rows // batch)

@@ -21,7 +21,7 @@ def plain_logits(policy: Policy, prompt: list[int], response: list[int]) -> torc
         ids = torch.tensor([prompt + response])
         return policy.lm(inputs_embeds=policy.embed(ids)).logits[0, len(prompt) - 1 :]
     (k, *prompt), tokens = prompt, policy.reward_tokens
-    place = -1 + 2 * (k - policy.vocabulary) / (tokens.count - 1)
+    place = -1 + 2 * (k - policy.vocabulary) / max(1, tokens.count - 1)
     cache, logits = None, []
     for time, token in enumerate(prompt + response):
         if time == max(1, len(prompt) - 1):

@@ -73,9 +73,6 @@ def test_sink_tokens(sink_policy: Policy, tmp_path: Path) -> None:
     assert loaded.count == 3 and loaded.first_layer == 1
     assert torch.equal(loaded.axis, sink_policy.reward_tokens.axis)
     assert torch.equal(loaded.deviation, sink_policy.reward_tokens.deviation)
-    with pytest.raises(ValueError, match="without reward tokens"):
-        plain = Policy(sink_policy.lm)
-        checkpoints.save(tmp_path / "x", plain, {}, form=SINK, step=0, iteration=0, model=model)
 
 
 def test_refused(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
@@ -88,3 +85,20 @@ def test_refused(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
         checkpoints.load_policy(other, tmp_path / "made", "fp32")
     with pytest.raises(ModelError, match="none: no checkpoint here"):
         checkpoints.load_policy(model, tmp_path / "none", "fp32")
+
+
+def test_without_reward_tokens_and_with_a_value_head(
+    make_policy: Callable[..., Policy], tmp_path: Path
+) -> None:
+    """DAPT and the experts have no reward tokens; PPO has a value head and notes."""
+    model = write_model(make_policy(0), tmp_path / "model", "abc")
+    policy, value = make_policy(0, seed=1), {"weight": torch.randn(1, 3)}
+    fixed = {"form": None, "step": 2, "iteration": 0, "model": model}
+    checkpoints.save(tmp_path / "one", policy, {}, **fixed)
+    loaded = checkpoints.load_policy(model, tmp_path / "one", "fp32")
+    assert loaded.reward_tokens is None
+    for found, wanted in zip(loaded.parameters(), policy.parameters(), strict=True):
+        assert torch.equal(found, wanted)
+    checkpoints.save(tmp_path / "two", policy, {}, value=value, notes={"kl_coef": 0.5}, **fixed)
+    assert torch.equal(checkpoints.load_value(tmp_path / "two")["weight"], value["weight"])
+    assert checkpoints.read_about(tmp_path / "two")["kl_coef"] == 0.5

@@ -30,7 +30,7 @@ def test_the_default_stands_alone():
     assert config.model_dump(mode="json") == Config.model_validate(
         yaml.safe_load(DEFAULT.read_text())
     ).model_dump(mode="json")
-    assert config.tasks["toxicity"].methods == ("base", "quark")
+    assert config.tasks["toxicity"].methods[0] == "base"
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda file: file.stem)
@@ -173,7 +173,7 @@ def test_every_section_refuses_unknown_keys():
         ),
         (
             "{prompts: {rtp: {splits: {train: {prompts: 3}}}}}",
-            "splits must hold `validation` and must not hold `train`",
+            "splits must not hold `train`",
         ),
         ("{tasks: {politeness: {}}}", "tasks.politeness"),
     ],

@@ -1,3 +1,4 @@
+import copy
 import re
 from collections.abc import Callable
 
@@ -41,8 +42,10 @@ def test_bytes_of_a_row(policy: Policy) -> None:
     row = 2 * 2 * width * 4 * 1000 + 6 * 4 * 101  # keys and values, 2 layers, 4 bytes; logits
     weights = 4 * sum(p.numel() for p in policy.parameters())
     assert rows_decoded(policy, 1000, 1600) == (100 * 2**20 - weights) // row
-    three = rows_for_sampling([policy] * 3, 1000, 1600)
-    assert three == (100 * 2**20 - 3 * weights) // (3 * row)
+    three = rows_for_sampling([policy] * 3, 1000, 1600)  # caches of one model
+    assert three == (100 * 2**20 - weights) // (3 * row)
+    two = rows_for_sampling([policy, copy.deepcopy(policy)], 1000, 1600)
+    assert two == (100 * 2**20 - 2 * weights) // (2 * row)
 
 
 def test_another_base_takes_room(policy: Policy, make_policy: Callable[..., Policy]) -> None:

@@ -1,25 +1,38 @@
 """What each verb depends on: all that changes its result, and nothing else."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
 from quark import settings
-from quark.config import Config, load, overlay
+from quark.config import Config, Method, load, overlay
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load([ROOT / "config/config.yaml", ROOT / "config/scale/test.yaml"])
+GENERATED = {"generate", "generate dexperts", "generate gedi", "generate pplm"}
+FITTED, PPO = {"expert", "fit gedi", "classifier"}, {"sample ppo", "ppo"}
 
 
 def stages(config: Config) -> dict[str, BaseModel]:
     """The settings of every stage by the name of its rule, at one of its places."""
     return {
-        "sample": settings.explore(config, "toxicity", 1, 1),
+        "sample": settings.explore(config, "toxicity", "quark", 1, 1),
         "score": settings.score(config, "toxicity"),
         "quantize": settings.quantize(config, "toxicity", 1, 1),
         "train": settings.train(config, "toxicity", 1, 1),
+        "corpus": settings.corpus(config, "toxicity", 1),
+        "expert": settings.fit(config, "toxicity", "expert", 1),
+        "fit gedi": settings.fit(config, "toxicity", "gedi", 1),
+        "classifier": settings.fit(config, "toxicity", "classifier", 1),
+        "sample ppo": settings.explore(config, "toxicity", "ppo", 1, 1),
+        "ppo": settings.ppo(config, "toxicity", 1, 1),
         "generate": settings.generate(config, "toxicity", "quark", 1, "nontoxic"),
+        **{
+            f"generate {method}": settings.generate(config, "toxicity", method, 1, "nontoxic")
+            for method in ("dexperts", "gedi", "pplm")
+        },
         "judge": settings.judge(config),
         "evaluate": settings.evaluate(config, "toxicity", "quark", 1, "nontoxic"),
     }
@@ -39,29 +52,42 @@ def nested(key: str, value):
     ("key", "value", "expected"),
     [
         ("seeds", (1, 2), set()),  # a new seed is a new place, old places stay
-        ("precision", "bf16", {"sample", "train", "generate", "judge", "evaluate"}),
+        (
+            "precision",
+            "bf16",
+            {"sample", "train", "judge", "evaluate", *FITTED, *PPO, *GENERATED},
+        ),
         ("tasks.toxicity.splits", ("nontoxic",), set()),
         ("tasks.toxicity.methods", ("base",), set()),
         # The model, the judge and the prompts are input files; here only what the table reports.
         ("tasks.toxicity.model", "smollm2-135m", {"evaluate"}),
         ("tasks.toxicity.judge", "smollm2-135m", {"evaluate"}),
-        ("tasks.toxicity.prompts", "rtp", set()),
-        ("tasks.toxicity.scorer", "another", {"score"}),
+        ("tasks.toxicity.prompts", "rtp", {"generate pplm"}),  # its share of another split
+        ("tasks.toxicity.scorer", "another", {"score", "corpus"}),
         ("quark.version", 9, {"sample", "quantize", "train"}),
         ("quark.iterations", 9, {"train"}),  # the learning rate falls to zero over all of them
         ("quark.quantiles", 4, {"quantize", "train"}),
-        ("quark.prompts", 9, {"sample"}),
+        ("quark.prompts", 9, {"sample", "sample ppo"}),
         ("quark.first_samples", 9, set()),  # the stages here are of iteration 1
         ("quark.samples", 9, {"sample"}),
-        ("quark.sampling.temperature", 0.5, {"sample"}),
-        ("quark.max_failed_scores", 0.5, {"quantize"}),
+        ("quark.sampling.temperature", 0.5, {"sample", "sample ppo"}),
+        ("quark.max_failed_scores", 0.5, {"quantize", "ppo"}),
         ("quark.training.learning_rate", 0.5, {"train"}),
         ("quark.training.gauge_prompts", 0, {"train"}),
-        ("quark.reward_tokens.first_layer", 0, {"train"}),
-        ("evaluation.version", 2, {"generate", "judge", "evaluate"}),
-        ("evaluation.prompts", 3, {"generate"}),
-        ("evaluation.samples", 9, {"generate", "evaluate"}),
-        ("evaluation.sampling.top_p", 0.5, {"generate", "evaluate"}),
+        ("quark.reward_tokens.first_layer", 0, {"train", "ppo"}),
+        ("baselines.version", 9, {"corpus", *FITTED, *PPO}),
+        ("baselines.corpus.tokens", 9, {"corpus"}),
+        ("baselines.dapt.learning_rate", 0.5, {"expert"}),
+        ("baselines.gedi.training.epochs", 9, {"fit gedi", "generate gedi"}),
+        ("baselines.gedi.weight", 9, {"generate gedi"}),
+        ("baselines.dexperts.alpha", 9, {"generate dexperts"}),
+        ("baselines.pplm.step_size", 9, {"generate pplm"}),
+        ("baselines.ppo.samples", 9, {"sample ppo", "ppo"}),
+        ("baselines.ppo.clip", 9, {"ppo"}),
+        ("evaluation.version", 2, {"judge", "evaluate", *GENERATED}),
+        ("evaluation.prompts", 2, {"evaluate", *GENERATED}),
+        ("evaluation.samples", 9, {"evaluate", *GENERATED}),
+        ("evaluation.sampling.top_p", 0.5, {"evaluate", *GENERATED}),
         ("evaluation.toxicity_threshold", 0.7, {"evaluate"}),
         ("evaluation.bootstrap", 9, {"evaluate"}),
     ],
@@ -72,29 +98,45 @@ def test_a_key_changes_exactly_the_stages_that_depend_on_it(key, value, expected
 
 
 def test_only_iteration_0_draws_the_first_samples():
+    def explored(config, iteration):
+        return settings.explore(config, "toxicity", "quark", 1, iteration)
+
     after = changed({"quark": {"first_samples": 9}})
-    assert settings.explore(after, "toxicity", 1, 0).samples == 9
-    assert settings.explore(after, "toxicity", 1, 1) == settings.explore(CONFIG, "toxicity", 1, 1)
+    assert explored(after, 0).samples == 9
+    assert explored(after, 1) == explored(CONFIG, 1)
     more = changed({"quark": {"samples": 9}})
-    assert settings.explore(more, "toxicity", 1, 0) == settings.explore(CONFIG, "toxicity", 1, 0)
+    assert explored(more, 0) == explored(CONFIG, 0)
 
 
 def test_the_version_of_quark_leaves_the_base_model_alone():
-    after = changed({"quark": {"version": 3}})
+    after = changed({"quark": {"version": 9}})
     before = settings.generate(CONFIG, "toxicity", "base", 1, "nontoxic")
     assert settings.generate(after, "toxicity", "base", 1, "nontoxic") == before
+
+
+def test_pplm_gets_its_share_of_the_prompts():
+    def prompts(config):
+        return settings.generate(config, "toxicity", "pplm", 1, "nontoxic").prompts
+
+    assert prompts(CONFIG) == 3  # half of six
+    assert prompts(changed({"evaluation": {"prompts": 4}})) == 2
+    assert prompts(changed({"baselines": {"pplm": {"share": 0.01}}})) == 1
 
 
 def test_the_streams_of_all_places_differ():
     places = [
         *(make(CONFIG, "toxicity", seed, i).stream
-          for make in (settings.explore, settings.quantize, settings.train)
+          for make in (settings.quantize, settings.train, settings.ppo)
           for seed in (1, 2, 11) for i in (0, 1, 11)),
+        *(settings.explore(CONFIG, "toxicity", method, seed, i).stream
+          for method in ("quark", "ppo") for seed in (1, 2, 11) for i in (0, 1, 11)),
+        *(settings.fit(CONFIG, "toxicity", part, seed).stream
+          for part in get_args(settings.Part) for seed in (1, 2, 11)),
         *(settings.generate(CONFIG, "toxicity", method, seed, split).stream
-          for method in ("base", "quark") for seed in (1, 2, 11)
+          for method in get_args(Method) for seed in (1, 2, 11)
           for split in ("nontoxic", "challenging")),
     ]  # fmt: skip
-    assert len(set(places)) == len(places) == 3 * 9 + 12
+    assert len(set(places)) == len(places) == 5 * 9 + 4 * 3 + 7 * 6
 
 
 def test_settings_hold_no_path_threads_or_memory():

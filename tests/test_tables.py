@@ -12,6 +12,7 @@ from quark.tables import COSTS, PUBLISHED, SETTINGS, cost_table, make_table
 
 PUBLISHED_CSV = Path(__file__).parents[1] / "config/published/toxicity.csv"
 SETTING = dict.fromkeys(SETTINGS, "same") | {"judge": "gpt2_xl & co", "bootstrap": 200}
+SETTING |= {"prompts": None}
 
 
 def _evaluation(
@@ -206,6 +207,24 @@ def test_refuses_runs_that_do_not_fit(tmp_path: Path, other: dict[str, Any], mes
     with pytest.raises(TableError, match=message):
         make_table([first, second], PUBLISHED_CSV, tmp_path / "t.csv")
     assert not list(tmp_path.glob("t.*"))
+
+
+def test_a_method_may_be_limited_to_some_prompts(tmp_path: Path) -> None:
+    few = _evaluation(tmp_path, "nontoxic", "pplm", 1, (0.25, 0.5), prompts=2)
+    more = {"ids": ["p", "q", "r"]}
+    folder = tmp_path / "toxicity/base/seed-1/evaluation/nontoxic"
+    base = _evaluation(tmp_path, "nontoxic", "base", 1, (0.25, 0.5), prompts=None)
+    frame = schemas.read(base / "prompts.parquet", PROMPT_METRICS).to_pydict()
+    wider = {name: [*values, values[-1]] for name, values in frame.items()} | {
+        "prompt_id": more["ids"]
+    }
+    schemas.write(folder / "prompts.parquet", PROMPT_METRICS, wider)
+    make_table([few, base], PUBLISHED_CSV, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert [row["n_prompts"] for row in csv.DictReader(file)] == ["2", "3"]
+    short = _evaluation(tmp_path / "b", "nontoxic", "pplm", 1, (0.25, 0.5), prompts=3)
+    with pytest.raises(TableError, match="only one has prompt r"):
+        make_table([short, base], PUBLISHED_CSV, tmp_path / "t.csv")
 
 
 def test_refuses_incomplete_input(tmp_path: Path) -> None:

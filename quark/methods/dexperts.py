@@ -13,11 +13,15 @@ token and filters the base logits at every position.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
-from quark.decoding import Decoding, Guidance, Plain
-from quark.lm import Policy
+from quark import config
+from quark.checkpoint import load_policy
+from quark.config import Precision
+from quark.decoding import Decoder, Decoding, Guidance, Guided, Plain
+from quark.lm import Policy, load_model
 
 
 @dataclass
@@ -27,7 +31,8 @@ class _Experts:
     alpha: float
 
     def adjust(self, logits: Tensor) -> Tensor:
-        return logits + self.alpha * (self.expert.law().logits - self.anti.law().logits)
+        expert, anti = (each.law().logits.float() for each in (self.expert, self.anti))
+        return logits + self.alpha * (expert - anti)
 
     def select(self, rows: Tensor) -> None:
         self.expert.select(rows)
@@ -51,10 +56,18 @@ class DExperts:
 
     def __init__(self, expert: Policy, anti: Policy, alpha: float) -> None:
         self.expert, self.anti, self.alpha = expert, anti, alpha
-        self.models = [expert, anti]
+        self.models: Sequence[Policy] = [expert, anti]
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
         """Both read the prompts."""
         return _Experts(
             Plain(self.expert).read(prompts), Plain(self.anti).read(prompts), self.alpha
         )
+
+
+def decoder(
+    model: Path, parts: Sequence[Path], settings: config.DExperts, precision: Precision
+) -> Decoder:
+    """The base model under the experts whose checkpoints `parts` holds: expert, anti-expert."""
+    expert, anti = (load_policy(model, part, precision) for part in parts)
+    return Guided(load_model(model, precision), DExperts(expert, anti, settings.alpha))

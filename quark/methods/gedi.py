@@ -21,15 +21,17 @@ class is no news; no repetition penalty; the filter sorts only rows where it mus
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quark.config import GeDi as Settings
-from quark.config import Precision
-from quark.decoding import Decoding, Guidance, Plain
-from quark.lm import DTYPES, Policy
+from quark import config
+from quark.checkpoint import load_policy
+from quark.config import ConfigError, Precision
+from quark.decoding import Decoder, Decoding, Guidance, Guided, Plain
+from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
 from quark.objective import token_logprobs
 from quark.reading import response_hidden
 from quark.training import Rows, autocast
@@ -38,14 +40,14 @@ from quark.training import Rows, autocast
 class _Evidence:
     """What both classes make of the responses so far: 2 x rows, the wanted code's come first."""
 
-    def __init__(self, decoding: Decoding, rows: int, settings: Settings) -> None:
+    def __init__(self, decoding: Decoding, rows: int, settings: config.GeDi) -> None:
         self.decoding, self.settings = decoding, settings
         self.so_far = decoding.hidden.new_zeros(2, rows, dtype=torch.float32)  # nats
         self.length = 0
         self.next = self.so_far[..., None]  # (2, rows, V), once `adjust` has formed it
 
     def adjust(self, logits: Tensor) -> Tensor:
-        law = self.decoding.law().logits.log_softmax(-1)
+        law = self.decoding.law().logits.log_softmax(-1, dtype=torch.float32)
         self.next = self.so_far[..., None] + law.view(2, -1, law.shape[-1])
         wanted, other = self.next / (self.length + 1)
         log_wanted = functional.logsigmoid(wanted + self.settings.class_bias - other)
@@ -62,7 +64,7 @@ class _Evidence:
         self.length += 1
 
 
-def _without_least_wanted(guided: Tensor, log_wanted: Tensor, settings: Settings) -> Tensor:
+def _without_least_wanted(guided: Tensor, log_wanted: Tensor, settings: config.GeDi) -> Tensor:
     """-inf for the least wanted tokens, up to probability `filter_p`, that miss `target_p`.
 
     Args:
@@ -72,11 +74,11 @@ def _without_least_wanted(guided: Tensor, log_wanted: Tensor, settings: Settings
     """
     misses = log_wanted < math.log(settings.target_p)
     probs = guided.softmax(-1)
-    out = misses.clone()
-    for row in ((probs * misses).sum(-1) >= settings.filter_p).nonzero().squeeze(-1).tolist():
-        order = log_wanted[row].argsort(stable=True)
-        out[row, order[probs[row, order].cumsum(0) >= settings.filter_p]] = False
-    return guided.masked_fill(out, -torch.inf)
+    rows = ((probs * misses).sum(-1) >= settings.filter_p).nonzero().squeeze(-1)
+    order = log_wanted[rows].argsort(dim=-1, stable=True)
+    beyond = probs[rows].gather(-1, order).cumsum(-1) >= settings.filter_p
+    misses[rows] &= ~beyond.scatter(-1, order, beyond)  # only these rows need to be sorted
+    return guided.masked_fill(misses, -torch.inf)
 
 
 class GeDi:
@@ -90,7 +92,7 @@ class GeDi:
 
     within_base = False
 
-    def __init__(self, policy: Policy, codes: tuple[int, int], settings: Settings) -> None:
+    def __init__(self, policy: Policy, codes: tuple[int, int], settings: config.GeDi) -> None:
         self.policy, self.codes, self.settings = policy, codes, settings
         self.models: Sequence[Policy] = [policy, policy]  # two caches
 
@@ -145,3 +147,24 @@ def _mean_logprob(
     lengths = torch.tensor([len(r) for r in responses], device=hidden.device)
     row = torch.arange(len(responses), device=hidden.device).repeat_interleave(lengths)
     return torch.zeros(len(responses), device=hidden.device).index_add(0, row, found) / lengths
+
+
+def code_ids(model: Path, codes: tuple[str, str]) -> tuple[int, int]:
+    """The first token of each code word, wanted and unwanted.
+
+    Raises:
+        ConfigError: both begin with the same token.
+    """
+    wanted, other = (ids[0] for ids in encode(load_tokenizer(model), codes))
+    if wanted == other:
+        raise ConfigError(f"baselines.gedi.training.codes: {codes} begin with the same token")
+    return wanted, other
+
+
+def decoder(
+    model: Path, parts: Sequence[Path], settings: config.GeDi, precision: Precision
+) -> Decoder:
+    """The base model under the class-conditional one whose checkpoint `parts` holds."""
+    codes = code_ids(model, settings.training.codes)
+    guide = GeDi(load_policy(model, parts[0], precision), codes, settings)
+    return Guided(load_model(model, precision), guide)

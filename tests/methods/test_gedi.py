@@ -1,12 +1,13 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from quark.config import GeDi as Settings
-from quark.config import Sampling
+from quark import config
+from quark.config import Sampling, load
 from quark.decoding import Guided, GuideProcessor, Plain
 from quark.lm import Policy
 from quark.methods import gedi as method
@@ -15,14 +16,16 @@ from quark.sampling import sample
 from quark.training import Rows
 
 CODES = (11, 12)
+CONFIG = Path(__file__).parents[2] / "config/config.yaml"
 PROMPTS = [[7], [1, 2, 3, 4, 5], [8, 8, 8]]
 NAMES = ["one", "long", "same"]
 Make = Callable[..., Policy]
 
 
-def settings(**changed: Any) -> Settings:
-    how = {"weight": 5, "filter_p": 0.8, "target_p": 0.6, "class_bias": 0.3}
-    return Settings.model_validate({"codes": ["a", "b"], "generative": 0.6} | how | changed)
+def settings(**changed: Any) -> config.GeDi:
+    training = load([CONFIG]).baselines.gedi.training
+    how = {"weight": 5, "filter_p": 0.8, "target_p": 0.6, "class_bias": 0.3} | changed
+    return config.GeDi.model_validate({"training": training.model_dump(), **how})
 
 
 def run(decoder: Any, sampling: Sampling, **changed: Any) -> Any:
@@ -33,7 +36,7 @@ def run(decoder: Any, sampling: Sampling, **changed: Any) -> Any:
 
 @torch.no_grad()
 def plain_logits(
-    base: Policy, classes: Policy, prompt: list[int], response: list[int], how: Settings
+    base: Policy, classes: Policy, prompt: list[int], response: list[int], how: config.GeDi
 ) -> np.ndarray:
     """The guided logits in float64, token by token as the official loop filters them."""
 

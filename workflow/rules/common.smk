@@ -3,6 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 
@@ -11,7 +12,11 @@ from quark import settings
 from quark.scorers import ScorerError, check_scorer
 
 CONDA = "../envs/quark.yaml"
-ITERATION = "results/{task}/quark/seed-{seed}/iteration-{iteration}"
+ITERATION = "results/{task}/{method}/seed-{seed}/iteration-{iteration}"
+QUARK = ITERATION.replace("{method}", "quark")
+PPO = ITERATION.replace("{method}", "ppo")
+PART = "results/{task}/part-{part}/seed-{seed}"
+CORPUS = "results/{task}/corpus/seed-{seed}"
 EVALUATION = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
 
 # The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
@@ -31,7 +36,8 @@ except (configuration.ConfigError, ScorerError) as error:
 
 wildcard_constraints:
     task="|".join(CONFIG.tasks),
-    method="base|quark",
+    method="|".join(get_args(configuration.Method)),
+    part="|".join(get_args(settings.Part)),
     seed=r"\d+",
     iteration=r"\d+",
     split="|".join({split for task in CONFIG.tasks.values() for split in task.splits}),
@@ -77,52 +83,89 @@ def prompts(wildcards):
     return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
-def of_iteration(wildcards, iteration, name):
+ITERATIONS = {
+    "quark": CONFIG.quark.iterations,
+    "ppo": CONFIG.baselines.ppo.iterations,
+}
+
+
+def texts(wildcards):
+    """The folder of the corpus's plain texts, if it has any."""
+    name = CONFIG.baselines.corpus.texts
+    return f"resources/prompts/{name}" if name else []
+
+
+def of_iteration(wildcards, method, iteration, name):
     """File `name` of one iteration of the rule's own task and seed."""
     return f"{ITERATION}/{name}".format(
-        task=wildcards.task, seed=wildcards.seed, iteration=iteration
+        task=wildcards.task, method=method, seed=wildcards.seed, iteration=iteration
     )
 
 
-def checkpoint_before(wildcards):
-    """The checkpoint that an iteration starts from; the first starts from the base model."""
-    before = int(wildcards.iteration) - 1
-    return [] if before < 0 else of_iteration(wildcards, before, "checkpoint")
+def checkpoint_before(method=None):
+    """A function that gives the checkpoint an iteration starts from; none: the base model."""
+
+    def before(wildcards):
+        last = int(wildcards.iteration) - 1
+        chosen = method or wildcards.method
+        return [] if last < 0 else of_iteration(wildcards, chosen, last, "checkpoint")
+
+    return before
 
 
-def checkpoint_of(wildcards):
-    """The checkpoint that a method is evaluated with; the base model has none."""
-    if wildcards.method == "base":
-        return []
-    return of_iteration(wildcards, CONFIG.quark.iterations - 1, "checkpoint")
+def checkpoints_of(wildcards):
+    """The checkpoints that a method is evaluated with; the base model has none."""
+    method = wildcards.method
+    if method in ITERATIONS:
+        return [of_iteration(wildcards, method, ITERATIONS[method] - 1, "checkpoint")]
+    return expand(
+        f"{PART}/checkpoint",
+        task=wildcards.task,
+        part=settings.PARTS.get(method, ()),
+        seed=wildcards.seed,
+    )
 
 
 def so_far(name):
-    """A function that gives file `name` of iterations 0 to the rule's own."""
+    """A function that gives file `name` of Quark's iterations 0 to the rule's own."""
     return lambda wildcards: [
-        of_iteration(wildcards, i, name) for i in range(int(wildcards.iteration) + 1)
+        of_iteration(wildcards, "quark", i, name)
+        for i in range(int(wildcards.iteration) + 1)
     ]
 
 
 def memo_so_far(wildcards):
     """What the base model made of the pool: of its own samples, and in training before."""
     before = range(int(wildcards.iteration))
-    return [of_iteration(wildcards, 0, "samples.memo.safetensors")] + [
-        of_iteration(wildcards, i, "training.memo.safetensors") for i in before
+    return [of_iteration(wildcards, "quark", 0, "samples.memo.safetensors")] + [
+        of_iteration(wildcards, "quark", i, "training.memo.safetensors") for i in before
     ]
 
 
-def iteration_costs(task, method, seed):
-    """What Quark's iterations cost, as the stages wrote it down; nothing for other methods."""
-    if method != "quark":
+def training_costs(task, method, seed):
+    """What a method cost before it was evaluated, as the stages wrote it down."""
+    if method in ITERATIONS:
+        return expand(
+            f"{ITERATION}/{{stage}}.json",
+            task=task,
+            method=method,
+            seed=seed,
+            iteration=range(ITERATIONS[method]),
+            stage=["samples", "scores", "training"],
+        )
+    if method not in settings.PARTS:
         return []
-    return expand(
-        f"{ITERATION}/{{stage}}.json",
+    explored = expand(
+        f"{QUARK}/{{stage}}.json",
         task=task,
         seed=seed,
-        iteration=range(CONFIG.quark.iterations),
-        stage=["samples", "scores", "training"],
+        iteration=0,
+        stage=["samples", "scores"],
     )
+    parts = expand(
+        f"{PART}/training.json", task=task, part=settings.PARTS[method], seed=seed
+    )
+    return [*explored, f"{CORPUS}/corpus.json".format(task=task, seed=seed), *parts]
 
 
 def evaluated(task, name):
@@ -144,9 +187,11 @@ def all_costs(task):
         cost
         for method in chosen
         for seed in CONFIG.seeds
-        for cost in iteration_costs(task, method, seed)
+        for cost in training_costs(task, method, seed)
     ]
-    return iterated + [cost for stage in stages for cost in evaluated(task, stage)]
+    return list(dict.fromkeys(iterated)) + [
+        cost for stage in stages for cost in evaluated(task, stage)
+    ]
 
 
 def option(name, value):

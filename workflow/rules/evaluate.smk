@@ -5,7 +5,7 @@ rule generate:
     input:
         prompts=prompts,
         model=model,
-        checkpoint=checkpoint_of,
+        checkpoints=checkpoints_of,
     output:
         generations=f"{EVALUATION}/generations.parquet",
         cost=f"{EVALUATION}/generations.json",
@@ -23,10 +23,10 @@ rule generate:
         settings=lambda w: as_json(
             settings.generate(CONFIG, w.task, w.method, int(w.seed), w.split)
         ),
-        checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
+        checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/{wildcards.split}.parquet"
-        " --model {input.model} {params.checkpoint}"
+        " --model {input.model} {params.checkpoints}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.generations} 2> {log}"
 
 
@@ -74,7 +74,7 @@ rule evaluate:
         scores=rules.score_generations.output.scores,
         likelihoods=rules.judge.output.likelihoods,
         costs=lambda w: [
-            *iteration_costs(w.task, w.method, w.seed),
+            *training_costs(w.task, w.method, w.seed),
             f"{EVALUATION.format(**dict(w))}/generations.json",
             f"{EVALUATION.format(**dict(w))}/scores.json",
         ],

@@ -1,19 +1,24 @@
-"""Quark: iteration i samples with checkpoint i - 1, scores, sorts the pool of 0..i, and trains on."""
+"""Quark: iteration i samples with checkpoint i - 1, scores, sorts the pool of 0..i, and trains on.
+
+PPO samples and scores by the same rules.
+"""
 
 
 rule sample:
     input:
         prompts=prompts,
         model=model,
-        checkpoint=checkpoint_before,
+        checkpoint=checkpoint_before(),
     output:
         samples=f"{ITERATION}/samples.parquet",
         memo=f"{ITERATION}/samples.memo.safetensors",
         cost=f"{ITERATION}/samples.json",
     log:
-        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/sample.log",
+        "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/sample.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/sample.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/sample.tsv"
+    wildcard_constraints:
+        method="|".join(ITERATIONS),
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -22,7 +27,7 @@ rule sample:
         runtime=240,
     params:
         settings=lambda w: as_json(
-            settings.explore(CONFIG, w.task, int(w.seed), int(w.iteration))
+            settings.explore(CONFIG, w.task, w.method, int(w.seed), int(w.iteration))
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:
@@ -39,9 +44,9 @@ rule score:
         scores=f"{ITERATION}/scores.parquet",
         cost=f"{ITERATION}/scores.json",
     log:
-        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/score.log",
+        "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/score.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/score.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/score.tsv"
     conda:
         CONDA
     threads: 1
@@ -60,8 +65,8 @@ rule quantize:
         samples=so_far("samples.parquet"),
         scores=so_far("scores.parquet"),
     output:
-        pool=f"{ITERATION}/pool.parquet",
-        summary=f"{ITERATION}/pool.json",
+        pool=f"{QUARK}/pool.parquet",
+        summary=f"{QUARK}/pool.json",
     log:
         "logs/{task}/quark/seed-{seed}/iteration-{iteration}/quantize.log",
     benchmark:
@@ -87,12 +92,12 @@ rule train:
     input:
         pool=rules.quantize.output.pool,
         model=model,
-        checkpoint=checkpoint_before,
+        checkpoint=checkpoint_before("quark"),
         memo=memo_so_far,
     output:
-        checkpoint=directory(f"{ITERATION}/checkpoint"),
-        memo=f"{ITERATION}/training.memo.safetensors",
-        summary=f"{ITERATION}/training.json",
+        checkpoint=directory(f"{QUARK}/checkpoint"),
+        memo=f"{QUARK}/training.memo.safetensors",
+        summary=f"{QUARK}/training.json",
     log:
         "logs/{task}/quark/seed-{seed}/iteration-{iteration}/train.log",
     benchmark:

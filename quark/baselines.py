@@ -1,0 +1,201 @@
+"""The stages of the baselines: what `quark fit` and `quark train-ppo` read, do and write."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from quark import files, schemas
+from quark.checkpoint import load_moments, load_policy, load_value, read_about, save
+from quark.config import ConfigError, Finetuning, GeDiTraining
+from quark.lm import Policy, load_model
+from quark.memory import rows_for_training
+from quark.methods import dapt, gedi, pplm, ppo
+from quark.pool import check_failed
+from quark.reward_tokens import new_reward_tokens
+from quark.seeds import stream
+from quark.settings import FitSettings, PPOSettings
+from quark.tasks import REWARDS
+from quark.training import Rows, Trainer, choose_parameters, epochs, steps_of
+
+BATCH = 64
+"""Texts that the classifier's features are read from together."""
+
+
+def fit_stage(settings: FitSettings, corpus: Path, model: Path, out: Path, memory_mb: int) -> None:
+    """Train one part of a baseline on the corpus.
+
+    Args:
+        settings: which part, and how it is trained.
+        corpus: schema CORPUS.
+        model: directory of the base model.
+        out: directory of the part; `training.json` appears beside it.
+        memory_mb: bounds the rows of a micro-batch.
+    """
+    begun = time.monotonic()
+    table = schemas.read(corpus, schemas.CORPUS)
+    rows = Rows(
+        table["row_id"].to_pylist(),
+        table["prompt_ids"].to_pylist(),
+        table["response_ids"].to_pylist(),
+        table["label"].to_numpy(),
+    )
+    passes = 1
+    facts: dict[str, Any] = {}
+    if settings.training is None:
+        facts = _fit_classifier(settings, rows, model, out)
+    else:
+        if settings.part != "gedi":
+            label = 0 if settings.part == "expert" else 1
+            rows = rows.take(np.flatnonzero(rows.label == label).tolist())
+        passes = settings.training.epochs
+        facts["steps"] = _finetune(settings, settings.training, rows, model, out, memory_mb)
+    tokens = passes * sum(map(len, rows.responses))
+    cost = files.cost(begun, rows=passes * len(rows.ids), tokens=tokens)
+    files.write_json(out.parent / "training.json", {**cost, **facts})
+
+
+def _finetune(
+    settings: FitSettings, how: Finetuning, rows: Rows, model: Path, out: Path, memory_mb: int
+) -> list[dict[str, float]]:
+    precision = settings.precision
+    policy = load_model(model, "fp32")
+    choose_parameters(policy.lm, how.trained_layers, how.gradient_checkpointing)
+    lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
+    if isinstance(how, GeDiTraining):
+        codes, generative = gedi.code_ids(model, how.codes), how.generative
+        weights = [1] * len(lengths)
+
+        def loss(part: Rows) -> dict[str, torch.Tensor]:
+            return gedi.loss(policy, codes, part, generative, precision)
+
+    else:
+        weights = [len(response) for response in rows.responses]
+
+        def loss(part: Rows) -> dict[str, torch.Tensor]:
+            return dapt.loss(policy, part, precision)
+
+    trainer = Trainer(
+        policy,
+        how,
+        lambda _: how.learning_rate,
+        total_steps=steps_of(len(rows.ids), how.batch, how.epochs),
+        lengths=lengths,
+        micro_batch=rows_for_training(
+            policy,
+            policy,
+            (max(lengths) + 1) * (2 if isinstance(how, GeDiTraining) else 1),  # GeDi reads twice
+            memory_mb,
+            how.gradient_checkpointing,
+        ),
+    )
+    rng = stream(settings.stream, "order")
+    curve = epochs(
+        trainer, rows, loss, count=how.epochs, weights=weights, rng=rng, what=settings.part
+    )
+    save(out, policy, {}, form=None, step=trainer.taken, iteration=0, model=model)
+    return curve
+
+
+def _fit_classifier(settings: FitSettings, rows: Rows, model: Path, out: Path) -> dict[str, Any]:
+    policy = load_model(model, settings.precision)
+    classifier, accuracy = pplm.fit_classifier(policy, rows, BATCH)
+    with files.whole(out) as made:
+        made.mkdir()
+        save_file({"classifier": classifier}, made / "classifier.safetensors")
+    return {"held_out_accuracy": accuracy}
+
+
+def ppo_stage(
+    settings: PPOSettings,
+    samples: Path,
+    scores: Path,
+    model: Path,
+    checkpoint: Path | None,
+    out: Path,
+    memory_mb: int,
+) -> None:
+    """One iteration of PPO on what its policy sampled.
+
+    Args:
+        settings: sizes, rates and weights.
+        samples: schema SAMPLES; of the policy of `checkpoint`.
+        scores: theirs; schema SCORES.
+        model: directory of the base model.
+        checkpoint: of the iteration before; None: the base model.
+        out: directory of the new checkpoint; `training.json` appears beside it.
+        memory_mb: bounds the rows of a micro-batch.
+    """
+    begun = time.monotonic()
+    rows, reward = _scored(settings, samples, scores)
+    frozen = settings.ppo.trained_layers == 0
+    policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
+    base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
+    resume, kl_coef = None, settings.ppo.kl_coef
+    form = settings.reward_tokens if settings.reward_tokens.form == "sink" else None
+    if checkpoint is None and form is not None:  # a sink starts at the base model, which sampled
+        policy.reward_tokens = new_reward_tokens(policy.lm, 1, form, settings.seed)
+    actor = ppo.Actor(policy)
+    if checkpoint is not None:
+        about = read_about(checkpoint)
+        if about["iteration"] != settings.iteration - 1:
+            raise ConfigError(f"{checkpoint}: is of iteration {about['iteration']}")
+        resume, kl_coef = (load_moments(checkpoint), about["step"]), about["kl_coef"]
+        actor.value.load_state_dict(load_value(checkpoint))
+    moments, step, curve, summary = ppo.learn(
+        actor,
+        base,
+        rows,
+        reward,
+        settings.ppo,
+        kl_coef=kl_coef,
+        iteration=settings.iteration,
+        precision=settings.precision,
+        seed_name=settings.stream,
+        memory_mb=memory_mb,
+        resume=resume,
+    )
+    following = ppo.next_kl_coef(kl_coef, summary["kl"], settings.ppo)
+    save(
+        out,
+        policy,
+        moments,
+        form=form,
+        step=step,
+        iteration=settings.iteration,
+        model=model,
+        value=actor.value.state_dict(),
+        notes={"kl_coef": following},
+    )
+    passes = settings.ppo.epochs
+    cost = files.cost(
+        begun,
+        rows=passes * len(rows.ids),
+        tokens=passes * sum(map(len, rows.responses)),
+    )
+    files.write_json(
+        out.parent / "training.json",
+        {"iteration": settings.iteration, **cost, **summary, "steps": curve},
+    )
+
+
+def _scored(settings: PPOSettings, samples: Path, scores: Path) -> tuple[Rows, NDArray[np.float64]]:
+    """The samples that have a score and a token, and their rewards."""
+    table, scored = schemas.read(samples, schemas.SAMPLES), schemas.read(scores, schemas.SCORES)
+    check_failed(scored, scores, settings.max_failed_scores)
+    if table["row_id"] != scored["row_id"]:
+        raise schemas.TableError(f"{scores}: its rows are not those of {samples}; score again")
+    reward = REWARDS[settings.task](scored["score"].to_numpy(zero_copy_only=False))
+    kept: Sequence[int] = np.flatnonzero(~np.isnan(reward)).tolist()
+    rows = Rows(
+        table["row_id"].to_pylist(),
+        table["prompt_ids"].to_pylist(),
+        table["response_ids"].to_pylist(),
+        np.zeros(len(reward), dtype=np.int32),
+    )
+    return rows.take(kept), reward[kept]

@@ -1,0 +1,162 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracle import SINK, plain_logits
+
+from quark import config
+from quark.config import Training
+from quark.lm import Policy
+from quark.methods import ppo as method
+from quark.methods.ppo import Actor, Rollout, learn, losses, next_kl_coef, token_rewards
+from quark.training import Rows
+
+Make = Callable[..., Policy]
+
+
+@pytest.fixture
+def settings(training: Training) -> config.PPO:
+    shared = training.model_dump(include=set(config.Optimisation.model_fields))
+    return config.PPO.model_validate(
+        {
+            **shared,
+            **{"iterations": 1, "samples": 2, "epochs": 2, "batch": 16, "warmup_steps": 0},
+            **{"token_learning_rate": 0.05, "value_learning_rate": 1e-2, "learning_rate": 1e-3},
+            **{"gamma": 1, "lam": 0.95, "clip": 0.2, "value_clip": 0.3, "value_coef": 0.1},
+            **{"kl_coef": 0.05, "kl_target": None, "kl_adaptation": 0.1, "trained_layers": 0},
+        }
+    )
+
+
+def changed(settings: config.PPO, **keys: Any) -> config.PPO:
+    return config.PPO.model_validate(settings.model_dump() | keys)
+
+
+def sampled(policy: Policy, count: int) -> Rows:
+    """Responses of four tokens, from the policy's own law."""
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    prompts = rng.integers(20, 90, (count, 3)).tolist()
+    ids = torch.tensor(prompts)
+    with torch.no_grad():
+        for _ in range(4):
+            law = policy.lm(ids).logits[:, -1].softmax(-1)
+            ids = torch.cat([ids, torch.multinomial(law, 1)], dim=1)
+    names = list(map(str, range(count)))
+    return Rows(names, prompts, ids[:, 3:].tolist(), np.zeros(count, dtype=np.int32))
+
+
+def run(actor: Actor, rows: Rows, reward: np.ndarray, settings: config.PPO) -> Any:
+    base = Policy(actor.policy.lm)
+    fixed: dict[str, Any] = {"iteration": 0, "precision": "fp32", "seed_name": "1/test"}
+    fixed |= {"memory_mb": 4000, "resume": None, "kl_coef": settings.kl_coef}
+    return learn(actor, base, rows, reward, settings, **fixed)
+
+
+def test_rewards_of_tokens() -> None:
+    logprob, ref = torch.tensor([[1.0, 2, 3], [4, 5, 9]]), torch.tensor([[1.0, 1, 1], [1, 1, 1]])
+    real = torch.tensor([[True, True, True], [True, True, False]])
+    found = token_rewards(logprob, ref, real, torch.tensor([10.0, 20.0]), kl_coef=0.5)
+    assert found.tolist() == [[0, -0.5, 9], [-1.5, 18, 0]]
+
+
+def test_the_losses(settings: config.PPO) -> None:
+    """Token by token, in plain Python."""
+    torch.manual_seed(0)
+    columns = torch.randn(6, 200, dtype=torch.float64) * 0.3
+    logprob, value, *rollout = columns
+    found = losses(logprob, value, Rollout(*rollout), settings)
+    policy = value_loss = clipped = 0.0
+    for p, v, old, old_v, advantage, returns in columns.T.tolist():
+        ratio = np.exp(p - old)
+        policy += max(-advantage * ratio, -advantage * min(max(ratio, 0.8), 1.2))
+        near = min(max(v, old_v - 0.3), old_v + 0.3)
+        value_loss += 0.5 * max((v - returns) ** 2, (near - returns) ** 2)
+        clipped += abs(ratio - 1) > 0.2
+    assert found["policy_loss"].item() == pytest.approx(policy)
+    assert found["value_loss"].item() == pytest.approx(value_loss)
+    assert found["loss"].item() == pytest.approx(policy + 0.1 * value_loss)
+    assert 0 < found["clipped"].item() == clipped < 200
+
+
+def test_the_rollout(make_policy: Make, settings: config.PPO) -> None:
+    """Log-probabilities under policy and base, row by row; what the first epoch starts from."""
+    policy = make_policy(1, form=SINK)
+    with torch.no_grad():
+        policy.reward_tokens.axis.normal_(generator=torch.Generator().manual_seed(0))
+    rows = sampled(policy, 6)
+    rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
+    told = rows._replace(prompts=[policy.condition(p, 0) for p in rows.prompts])
+    reward = np.linspace(0, 1, 6)
+    rollout, summary = method._roll_out(
+        Actor(policy), Policy(policy.lm), told, rows.prompts, reward, settings, 0.5, "fp32", 4
+    )
+    found, kl = [], []
+    for plain, prompt, response in zip(rows.prompts, told.prompts, rows.responses, strict=True):
+        under = [
+            plain_logits(policy, ids, response)[:-1].log_softmax(-1)[range(len(response)), response]
+            for ids in (prompt, plain)
+        ]
+        found.append(under[0])
+        kl.append((under[0] - under[1]).sum().item())
+    torch.testing.assert_close(rollout.old_logprob, torch.cat(found), atol=1e-4, rtol=1e-4)
+    assert summary["kl"] == pytest.approx(np.mean(kl), abs=1e-4)
+    assert summary["mean_reward"] == 0.5 and not rollout.old_value.any()
+    assert rollout.advantage.mean().abs() < 1e-6 and rollout.advantage.std() == pytest.approx(1)
+    # the values are 0: the last token's return is its own reward
+    last = np.cumsum([len(response) for response in rows.responses]) - 1
+    for i, (logprob, place) in enumerate(zip(found, last.tolist(), strict=True)):
+        penalty = 0.5 * (logprob[-1] - _base(policy, rows, i)[-1]).item()
+        assert rollout.returns[place].item() == pytest.approx(reward[i] - penalty, abs=1e-4)
+
+
+def _base(policy: Policy, rows: Rows, i: int) -> torch.Tensor:
+    response = rows.responses[i]
+    logits = plain_logits(policy, rows.prompts[i], response)[:-1]
+    return logits.log_softmax(-1)[range(len(response)), response]
+
+
+@pytest.mark.parametrize("sink", [True, False])
+def test_reward_is_learnt(make_policy: Make, settings: config.PPO, sink: bool) -> None:
+    """Reward for an even first token: their share rises."""
+    policy, base = make_policy(1, form=SINK) if sink else make_policy(0), make_policy(0)
+    settings = changed(settings, token_learning_rate=0.5, learning_rate=1e-2, epochs=8)
+    if not sink:
+        settings = changed(settings, trained_layers=2)
+    rows = sampled(policy, 400)
+    rows = rows._replace(responses=[response[:1] for response in rows.responses])
+    reward = np.array([float(token % 2 == 0) for (token,) in rows.responses])
+    *_, curve, summary = run(Actor(policy), rows, reward, settings)
+    assert len(curve) == 8 * 25
+    assert summary["mean_reward"] == pytest.approx(reward.mean())
+    even = []
+    for one, token in ((base, None), (policy, 0 if sink else None)):
+        laws = [plain_logits(one, one.condition(p, token), [])[0] for p in rows.prompts[:20]]
+        even.append(np.mean([law.softmax(-1)[::2].sum().item() for law in laws]))
+    assert even[1] > even[0] + 0.03
+
+
+@pytest.mark.parametrize("reward", [0.0, 0.5])
+def test_constant_reward_stays_at_the_base(
+    make_policy: Make, settings: config.PPO, reward: float
+) -> None:
+    """With lambda 1 all advantages are equal, and whitened they are 0, whatever the reward.
+
+    beta is 0: policy and base read alike but for rounding, which Adam would blow up.
+    """
+    policy = make_policy(1, form=SINK)
+    actor, rows = Actor(policy), sampled(policy, 32)
+    run(actor, rows, np.full(32, reward), changed(settings, kl_coef=0, lam=1))
+    assert not policy.reward_tokens.axis.any()
+    assert actor.value.bias.any() == (reward > 0)  # the value learns what is to come
+
+
+def test_the_penalty_follows_its_target(settings: config.PPO) -> None:
+    assert next_kl_coef(0.5, 100.0, settings) == 0.5
+    aimed = changed(settings, kl_target=2.0)
+    assert next_kl_coef(0.5, 2.0, aimed) == 0.5
+    assert next_kl_coef(0.5, 2.2, aimed) == pytest.approx(0.5 * (1 + 0.1 * 0.1))
+    assert next_kl_coef(0.5, 100.0, aimed) == pytest.approx(0.5 * 1.02)
+    assert next_kl_coef(0.5, 0.0, aimed) == pytest.approx(0.5 * 0.98)

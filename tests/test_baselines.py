@@ -1,0 +1,159 @@
+"""Parts of baselines, and PPO, from file to file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracle import SINK, plain_logits
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from quark import schemas
+from quark.baselines import fit_stage, ppo_stage
+from quark.checkpoint import load_policy, read_about
+from quark.config import ConfigError, load
+from quark.lm import Policy
+from quark.pool import FailedScoresError
+from quark.settings import FitSettings, Part, PPOSettings
+
+CONFIG = load([Path(__file__).parents[1] / "config/config.yaml"]).baselines
+QUICK = {"batch": 8, "learning_rate": 1e-2, "warmup_steps": 0, "trained_layers": 1, "epochs": 3}
+WANTED, UNWANTED = [7, 8], [9, 10]
+
+
+@pytest.fixture
+def model(make_policy: Callable[..., Policy], tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    make_policy(0).lm.save_pretrained(folder)
+    (folder / "manifest.json").write_text(json.dumps({"sha256": "abc", "end_ids": [100]}))
+    words = {"clean": 11, "dirty": 12}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="clean"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    label = [i % 2 for i in range(64)]
+    columns: dict[str, Any] = {"row_id": list(map(str, range(64))), "source": ["samples"] * 64}
+    columns |= {"label": label, "prompt_ids": rng.integers(20, 90, (64, 2)).tolist()}
+    columns |= {"response_ids": [UNWANTED if k else WANTED for k in label]}
+    schemas.write(tmp_path / "corpus.parquet", schemas.CORPUS, columns)
+    return tmp_path / "corpus.parquet"
+
+
+def fit(part: Part, corpus: Path, model: Path, out: Path, **changed: Any) -> dict[str, Any]:
+    how = (CONFIG.gedi.training if part == "gedi" else CONFIG.dapt).model_dump() | QUICK | changed
+    settings = FitSettings.model_validate(
+        {"version": 1, "stream": "s", "part": part, "precision": "fp32"}
+        | {"training": None if part == "classifier" else how}
+    )
+    fit_stage(settings, corpus, model, out / "checkpoint", memory_mb=4000)
+    found: dict[str, Any] = json.loads((out / "training.json").read_text())
+    return found
+
+
+def preference(policy: Policy, prefix: list[int]) -> float:
+    """How much likelier the wanted response is than the other, in nats, on average."""
+    gaps = []
+    for prompt in np.random.default_rng(1).integers(20, 90, (10, 2)).tolist():
+        both = []
+        for response in (WANTED, UNWANTED):
+            law = plain_logits(policy, [*prefix, *prompt], response)[:-1].log_softmax(-1)
+            both.append(law[range(2), response].sum().item())
+        gaps.append(both[0] - both[1])
+    return float(np.mean(gaps))
+
+
+@pytest.mark.parametrize(("part", "sign"), [("expert", 1), ("anti-expert", -1)])
+def test_an_expert_learns_its_class(
+    part: Part, sign: int, corpus: Path, model: Path, tmp_path: Path
+) -> None:
+    found = fit(part, corpus, model, tmp_path / part)
+    base = load_policy(model, None, "fp32")
+    policy = load_policy(model, tmp_path / part / "checkpoint", "fp32")
+    assert sign * (preference(policy, []) - preference(base, [])) > 2
+    assert found["rows"] == 3 * 32 and len(found["steps"]) == 3 * 4
+    assert found["steps"][-1]["loss"] < found["steps"][0]["loss"]
+    same = [
+        torch.equal(one, other)
+        for one, other in zip(policy.parameters(), base.parameters(), strict=True)
+    ]
+    assert any(same) and not all(same)  # one layer of two
+
+
+def test_gedi_learns_both(corpus: Path, model: Path, tmp_path: Path) -> None:
+    found = fit("gedi", corpus, model, tmp_path / "gedi")
+    policy = load_policy(model, tmp_path / "gedi/checkpoint", "fp32")
+    assert preference(policy, [11]) > preference(policy, [12]) + 1
+    assert found["rows"] == 3 * 64
+    assert found["steps"][-1]["right"] > 0.9 > found["steps"][0]["right"]
+    with pytest.raises(ConfigError, match="begin with the same token"):
+        fit("gedi", corpus, model, tmp_path / "again", codes=["clean", "unheard"])
+
+
+def test_the_classifier(corpus: Path, model: Path, tmp_path: Path) -> None:
+    found = fit("classifier", corpus, model, tmp_path / "classifier")
+    assert found["held_out_accuracy"] > 0.5 and found["rows"] == 64  # of six texts
+
+
+# ------------------------------------------------------------------------------------------ PPO
+def ppo(
+    folder: Path, model: Path, iteration: int, score: list[float | None], before: Path | None
+) -> Path:
+    n = len(score)
+    rng = np.random.default_rng(iteration)
+    columns: dict[str, Any] = {
+        "row_id": [f"{iteration}/p/{i}" for i in range(n)],
+        "prompt_id": ["p"] * n,
+        "sample": list(range(n)),
+        "prompt": [""] * n,
+        "response": [""] * n,
+        "prompt_ids": rng.integers(20, 90, (n, 3)).tolist(),
+        "response_ids": rng.integers(1, 90, (n, 4)).tolist(),
+    }
+    schemas.write(folder / "samples.parquet", schemas.SAMPLES, columns)
+    scores = {name: columns[name] for name in ("row_id", "prompt_id")} | {"score": score}
+    schemas.write(folder / "scores.parquet", schemas.SCORES, scores)
+    settings = PPOSettings(
+        version=1,
+        task="toxicity",
+        stream="s",
+        seed=1,
+        iteration=iteration,
+        reward_tokens=SINK,
+        max_failed_scores=0.2,
+        ppo=CONFIG.ppo.model_copy(update={"batch": 4, "iterations": 2, "kl_target": 1.0}),
+        precision="fp32",
+    )
+    out = folder / f"iteration-{iteration}" / "checkpoint"
+    files = folder / "samples.parquet", folder / "scores.parquet"
+    ppo_stage(settings, *files, model, before, out, memory_mb=4000)
+    return out
+
+
+def test_ppo_goes_on_from_its_checkpoint(model: Path, tmp_path: Path) -> None:
+    first = ppo(tmp_path, model, 0, [0.1, 0.9, None, 0.5, 0.2, 0.7, 0.3, 0.8], None)
+    second = ppo(tmp_path, model, 1, [0.1, 0.9, 0.5, 0.2], first)
+    training = json.loads((tmp_path / "iteration-0/training.json").read_text())
+    assert training["rows"] == 7  # the row without a score is left out
+    assert training["mean_reward"] == pytest.approx(
+        1 - np.mean([0.1, 0.9, 0.5, 0.2, 0.7, 0.3, 0.8])
+    )
+    assert [read_about(c)["step"] for c in (first, second)] == [2, 3]
+    # too little KL: the penalty falls by as much as it may
+    assert read_about(second)["kl_coef"] == pytest.approx(0.05 * 0.98**2)
+    policy = load_policy(model, second, "fp32")
+    assert policy.reward_tokens.count == 1 and policy.reward_tokens.axis.any()
+    with pytest.raises(ConfigError, match="is of iteration 1"):
+        ppo(tmp_path, model, 1, [0.1, 0.9], second)
+
+
+def test_too_many_failed_scores_stop_ppo(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(FailedScoresError, match="2 of 4 samples have no score"):
+        ppo(tmp_path, model, 0, [0.1, None, None, 0.2], None)

@@ -1,0 +1,74 @@
+"""All methods in one table, and what reruns when one of them changes."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+pytestmark = pytest.mark.slow
+TABLE = "results/tables/toxicity.csv"
+METHODS = ["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark"]
+EVALUATED = {"generate": 1, "score_generations": 1, "judge": 1, "evaluate": 1}
+FOLLOWING = {"table": 1, "costs": 1, "track": 7, "publish": 1}
+
+SMALLER = {
+    "tasks": {"toxicity": {"splits": ["nontoxic"], "methods": METHODS}},
+    "evaluation": {"samples": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def compared(finished, tmp_path_factory):
+    """The finished run, gone on with all methods."""
+    workspace = finished.copy(tmp_path_factory.mktemp("baselines") / "run")
+    workspace.configure("smaller.yaml", SMALLER)
+    (workspace.folder / "results/mlflow.db").unlink()  # it stays with the directory of its run
+    shutil.rmtree(workspace.folder / "results/tracking")
+    workspace.run()
+    return workspace
+
+
+def test_a_row_for_each_method(compared):
+    with (compared.folder / TABLE).open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == METHODS
+    prompts = {method: int(row["n_prompts"]) for method, row in rows.items()}
+    assert prompts == dict.fromkeys(METHODS, 6) | {"pplm": 3}  # its share
+    # what a method asked the scorer in training, beside 2 generations of each prompt
+    calls = {
+        method: float(row["scorer_calls_per_seed"]) - 2 * prompts[method]
+        for method, row in rows.items()
+    }
+    train = calls["ppo"] / 6  # 2 iterations of 3 samples of each prompt
+    assert calls["base"] == 0 and calls["quark"] == 6 * train
+    assert calls["dapt"] == calls["dexperts"] == calls["gedi"] == calls["pplm"] >= 4 * train
+    assert all(float(row["training_sequences_per_seed"]) > 0 for row in list(rows.values())[1:])
+    assert not compared.planned()
+
+
+def test_one_iteration_of_ppo_again(compared):
+    last = "results/toxicity/ppo/seed-1/iteration-1/checkpoint"
+    assert compared.planned("--forcerun", last) == {"train_ppo": 1} | EVALUATED | FOLLOWING
+    first = "results/toxicity/ppo/seed-1/iteration-0/checkpoint"
+    expected = {"train_ppo": 2, "sample": 1, "score": 1} | EVALUATED | FOLLOWING
+    assert compared.planned("--forcerun", first) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"dexperts": {"alpha": 1.0}}, EVALUATED),
+        ({"gedi": {"training": {"generative": 0.1}}}, {"fit": 1} | EVALUATED),
+        ({"corpus": {"tokens": 5}}, {"corpus": 1, "fit": 4} | {k: 4 for k in EVALUATED}),
+    ],
+)
+def test_a_setting_reruns_its_own_method(compared, change, expected):
+    over = compared.configure("change.yaml", {"baselines": change})
+    assert compared.planned(config=(over,)) == expected | FOLLOWING
+
+
+def test_runs_are_logged(compared):
+    for method in METHODS:
+        mark = compared.folder / f"results/tracking/toxicity/{method}/seed-1.json"
+        assert json.loads(mark.read_text())
