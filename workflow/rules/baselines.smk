@@ -40,9 +40,9 @@ rule fit:
         checkpoint=directory(f"{PART}/checkpoint"),
         summary=f"{PART}/training.json",
     log:
-        "logs/{task}/parts/{part}/seed-{seed}/fit.log",
+        "logs/{task}/part-{part}/seed-{seed}/fit.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/parts/{part}/seed-{seed}/fit.tsv"
+        "results/benchmarks/jobs/{task}/part-{part}/seed-{seed}/fit.tsv"
     conda:
         CONDA
     threads: workflow.cores or 1
