@@ -14,15 +14,15 @@ tokens. beta is fixed, or follows the measured KL (Ziegler et al. 2019, section 
 
     beta <- beta (1 + k clip(KL / target - 1, -0.2, 0.2))
 
-No PPO code of the Quark authors is public (protocol 6); the
-paper's settings are recalled, the defaults are TRL's.
+No PPO code of the Quark authors is public and the paper's settings are recalled (protocol 6). By
+default c, c_v, v, beta, gamma and lambda are those of TRL's last PPO trainer; sizes and rates are
+our own.
 
 What learns is what learns in Quark: a sink, if that is the form of the reward tokens (there is
 one), and layers of the model if `trained_layers` says so. Departure: the value head, one linear map
 of the policy's last hidden states, does not shape them.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,8 +42,6 @@ from quark.progress import track
 from quark.reading import check_lengths, response_hidden
 from quark.seeds import stream
 from quark.training import Rows, Trainer, autocast, choose_parameters, epochs, steps_of
-
-log = logging.getLogger(__name__)
 
 
 class Rollout(NamedTuple):
