@@ -293,10 +293,10 @@ class Finetuning(Optimisation):
     trained_layers: Count | None = Field(description="the top n layers; null: all parameters")
 
 
-class DExperts(Section):
-    """DExperts (Liu et al. 2021)."""
+class Contrast(Section):
+    """Steering by what is wanted less what is not, as DExperts (Liu et al. 2021) does."""
 
-    alpha: float = Field(description="how strongly the experts steer; 0: the base model")
+    alpha: float = Field(description="how strongly; 0: the base model")
 
 
 class GeDiTraining(Finetuning):
@@ -359,7 +359,7 @@ class Baselines(Section):
     version: int = Field(description="raised when the code changes meaning; forces a rerun")
     corpus: Corpus
     dapt: Finetuning = Field(description="on wanted text; DExperts' experts are trained alike")
-    dexperts: DExperts
+    dexperts: Contrast
     gedi: GeDi
     pplm: PPLM
     ppo: PPO
@@ -387,7 +387,7 @@ class Benchmark(Section):
     rounds: Count = Field(description="runs of each variant; the table shows their median")
 
 
-Method = Literal["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark"]
+Method = Literal["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark", "quark_guided"]
 
 
 class Task(Section):
@@ -410,6 +410,7 @@ class Config(Section):
     prompts: dict[Name, Prompts]
     tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark
+    quark_guided: Contrast = Field(description="the base model steered by Quark's best token")
     baselines: Baselines
     evaluation: Evaluation
     benchmark: Benchmark
@@ -431,10 +432,11 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _the_nucleus_of_dexperts_has_no_top_k(self) -> Self:
-        steered = any("dexperts" in task.methods for task in self.tasks.values())
-        if steered and self.evaluation.sampling.top_k:
-            raise ValueError("evaluation.sampling.top_k must be 0 for dexperts: use top_p")
+    def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
+        methods = {method for task in self.tasks.values() for method in task.methods}
+        for method in sorted(methods & {"dexperts", "quark_guided"}):
+            if self.evaluation.sampling.top_k:
+                raise ValueError(f"evaluation.sampling.top_k must be 0 for {method}: use top_p")
         return self
 
     @model_validator(mode="after")

@@ -80,15 +80,21 @@ class _Plain:
 
 
 class Plain:
-    """A policy that nothing steers but its reward tokens."""
+    """A policy that nothing steers but its reward tokens.
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    Args:
+        policy: who writes.
+        quantile: the reward token that it puts before every prompt; None: prompts hold theirs.
+    """
+
+    def __init__(self, policy: Policy, quantile: int | None = None) -> None:
+        self.policy, self.quantile = policy, quantile
         self.models: Sequence[Policy] = [policy]
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
-        """Read prompts, reward tokens included."""
-        return _Plain(read(self.policy, prompts))
+        """Read prompts, under the reward token if there is one."""
+        told = [self.policy.condition(prompt, self.quantile) for prompt in prompts]
+        return _Plain(read(self.policy, told))
 
 
 # --------------------------------------------------------------------------------------- guides
@@ -143,6 +149,45 @@ class _Guided:
     def feed(self, ids: Tensor) -> None:
         self.plain.feed(ids)
         self.guidance.feed(ids)
+
+
+@dataclass
+class _Contrast:
+    wanted: Decoding
+    unwanted: Decoding
+    alpha: float
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        wanted, unwanted = (each.law().logits.float() for each in (self.wanted, self.unwanted))
+        return logits + self.alpha * (wanted - unwanted)
+
+    def select(self, rows: Tensor) -> None:
+        self.wanted.select(rows)
+        self.unwanted.select(rows)
+
+    def feed(self, ids: Tensor) -> None:
+        self.wanted.feed(ids)
+        self.unwanted.feed(ids)
+
+
+class Contrast:
+    """A guide: logits + alpha (wanted - unwanted), within the nucleus of the guided policy's law.
+
+    Args:
+        wanted: decodes as is wanted.
+        unwanted: decodes as is not.
+        alpha: how strongly they steer; 0: not at all.
+    """
+
+    within_base = True
+
+    def __init__(self, wanted: Decoder, unwanted: Decoder, alpha: float) -> None:
+        self.wanted, self.unwanted, self.alpha = wanted, unwanted, alpha
+        self.models: Sequence[Policy] = [*wanted.models, *unwanted.models]
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
+        """Both read the prompts."""
+        return _Contrast(self.wanted.read(prompts), self.unwanted.read(prompts), self.alpha)
 
 
 class Guided:

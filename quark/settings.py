@@ -14,9 +14,9 @@ from quark.config import (
     PPO,
     Benchmark,
     Config,
+    Contrast,
     Corpus,
     Count,
-    DExperts,
     Finetuning,
     GeDi,
     GeDiTraining,
@@ -32,13 +32,14 @@ from quark.config import (
     Training,
 )
 
-Steering = DExperts | GeDi | PPLM
+Steering = Contrast | GeDi | PPLM
 
 
 class SampleSettings(Section):
     """`quark sample`."""
 
     version: int = Field(description="of the method, or of the evaluation")
+    method: Name = Field(description="who writes, or for whom the policy writes")
     stream: str = Field(description="name of the random stream, the seed first")
     iteration: Annotated[int, Field(ge=0)]
     prompts: Count | None
@@ -166,6 +167,7 @@ def explore(
     samples = quark.samples if iteration else quark.first_samples
     return SampleSettings(
         version=quark.version if by_quark else config.baselines.version,
+        method=method,
         stream=f"{seed}/{task}/{method}/iteration-{iteration}/sample",
         iteration=iteration,
         prompts=quark.prompts,
@@ -252,9 +254,11 @@ def generate(
         "dexperts": baselines.dexperts,
         "gedi": baselines.gedi,
         "pplm": baselines.pplm,
+        "quark_guided": config.quark_guided,
     }
     return SampleSettings(
         version=config.evaluation.version,
+        method=method,
         stream=f"{seed}/{task}/{method}/evaluation/{split}/sample",
         iteration=0,
         prompts=evaluated_prompts(config, task, method, split),

@@ -100,11 +100,11 @@ def sample_stage(
 
 def _decoder(settings: SampleSettings, model: Path, checkpoints: Sequence[Path]) -> Decoder:
     """Who writes: a policy, the base model itself, or a baseline that steers it."""
-    how = settings.steering
-    if how is None:
-        checkpoint = checkpoints[0] if checkpoints else None
-        return Plain(load_policy(model, checkpoint, settings.precision))
-    return DECODERS[type(how)](model, checkpoints, how, settings.precision)
+    make = DECODERS.get(settings.method)
+    if make is not None:
+        return make(model, checkpoints, settings.steering, settings.precision)
+    checkpoint = checkpoints[0] if checkpoints else None
+    return Plain(load_policy(model, checkpoint, settings.precision))
 
 
 def train_stage(

@@ -147,6 +147,8 @@ def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 def _shared(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
     """What a baseline takes from other sections."""
+    if method == "quark_guided":
+        return {"quark": settings["quark"]}
     if method == "ppo":
         return {key: settings["quark"][key] for key in ("prompts", "sampling", "reward_tokens")}
     if method in PARTS:

@@ -11,7 +11,8 @@ from quark.config import Config, Method, load, overlay
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load([ROOT / "config/config.yaml", ROOT / "config/scale/test.yaml"])
-GENERATED = {"generate", "generate dexperts", "generate gedi", "generate pplm"}
+STEERED = ("dexperts", "gedi", "pplm", "quark_guided")
+GENERATED = {"generate", *(f"generate {method}" for method in STEERED)}
 FITTED, PPO = {"expert", "fit gedi", "classifier"}, {"sample ppo", "ppo"}
 
 
@@ -31,7 +32,7 @@ def stages(config: Config) -> dict[str, BaseModel]:
         "generate": settings.generate(config, "toxicity", "quark", 1, "nontoxic"),
         **{
             f"generate {method}": settings.generate(config, "toxicity", method, 1, "nontoxic")
-            for method in ("dexperts", "gedi", "pplm")
+            for method in STEERED
         },
         "judge": settings.judge(config),
         "evaluate": settings.evaluate(config, "toxicity", "quark", 1, "nontoxic"),
@@ -75,6 +76,7 @@ def nested(key: str, value):
         ("quark.training.learning_rate", 0.5, {"train"}),
         ("quark.training.gauge_prompts", 0, {"train"}),
         ("quark.reward_tokens.first_layer", 0, {"train", "ppo"}),
+        ("quark_guided.alpha", 9, {"generate quark_guided"}),
         ("baselines.version", 9, {"corpus", *FITTED, *PPO}),
         ("baselines.corpus.tokens", 9, {"corpus"}),
         ("baselines.dapt.learning_rate", 0.5, {"expert"}),
@@ -136,7 +138,7 @@ def test_the_streams_of_all_places_differ():
           for method in get_args(Method) for seed in (1, 2, 11)
           for split in ("nontoxic", "challenging")),
     ]  # fmt: skip
-    assert len(set(places)) == len(places) == 5 * 9 + 4 * 3 + 7 * 6
+    assert len(set(places)) == len(places) == 5 * 9 + 4 * 3 + 8 * 6
 
 
 def test_settings_hold_no_path_threads_or_memory():

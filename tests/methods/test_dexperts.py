@@ -1,3 +1,5 @@
+"""DExperts, and the contrast of two decoders that guides it."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +9,8 @@ import torch
 from scipy import stats
 
 from quark.config import Sampling
-from quark.decoding import Decoder, Guided, GuideProcessor, Plain
+from quark.decoding import Contrast, Decoder, Guided, GuideProcessor, Plain
 from quark.lm import Policy
-from quark.methods.dexperts import DExperts
 from quark.sampling import sample
 
 PROMPTS = [[7], [1, 2, 3, 4, 5], [8, 8, 8]]
@@ -38,18 +39,22 @@ def plain_law(models: list[Policy], text: list[int], alpha: float, top_p: float)
     return law / law.sum()
 
 
+def contrast(expert: Policy, anti: Policy, alpha: float) -> Contrast:
+    return Contrast(Plain(expert), Plain(anti), alpha)
+
+
 def test_alpha_zero_is_the_base_model(make_policy: Make, sampling: Sampling) -> None:
     base, expert, anti = (make_policy(0, seed) for seed in range(3))
-    guide = DExperts(expert, anti, alpha=0.0)
+    guide = contrast(expert, anti, alpha=0.0)
     assert run(Guided(base, guide), sampling) == run(Plain(base), sampling)
-    assert run(Guided(base, DExperts(expert, anti, 1.0)), sampling) != run(Plain(base), sampling)
-    same = DExperts(expert, expert, alpha=3.0)
+    assert run(Guided(base, contrast(expert, anti, 1.0)), sampling) != run(Plain(base), sampling)
+    same = contrast(expert, expert, alpha=3.0)
     assert run(Guided(base, same), sampling) == run(Plain(base), sampling)
 
 
 def test_batches_change_nothing(make_policy: Make, sampling: Sampling) -> None:
     base, expert, anti = (make_policy(0, seed) for seed in range(3))
-    decoder = Guided(base, DExperts(expert, anti, alpha=0.5))
+    decoder = Guided(base, contrast(expert, anti, alpha=0.5))
     together = run(decoder, sampling)
     for place, (prompt, name) in enumerate(zip(PROMPTS, NAMES, strict=True)):
         assert run(decoder, sampling, prompts=[prompt], names=[name])[0] == together[place]
@@ -61,7 +66,7 @@ def test_the_law(make_policy: Make, sampling: Sampling, alpha: float) -> None:
     models = [make_policy(0, seed) for seed in range(3)]
     how = sampling.model_copy(update={"min_new_tokens": 0, "max_new_tokens": 2})
     (samples,) = run(
-        Guided(models[0], DExperts(*models[1:], alpha)),
+        Guided(models[0], contrast(*models[1:], alpha)),
         how,
         samples=4000,
         prompts=[[5, 6]],
@@ -89,7 +94,7 @@ def test_in_transformers_generate(make_policy: Make) -> None:
     """The processor's scores are the float64 law, while `generate` goes on greedily."""
     models = [make_policy(0, seed) for seed in range(3)]
     models[0].lm.generation_config.eos_token_id = None
-    guide = DExperts(*models[1:], alpha=0.7)
+    guide = contrast(*models[1:], alpha=0.7)
     written = models[0].lm.generate(
         torch.tensor([[5, 6], [9, 3]]),
         attention_mask=torch.ones(2, 2, dtype=torch.long),

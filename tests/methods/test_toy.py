@@ -70,17 +70,23 @@ def test_it_steers(make_policy: Make, sampling: Sampling) -> None:
     assert set(steered).isdisjoint(taboo)
 
 
-def test_the_stage_finds_it_by_its_settings(
+def test_the_stage_finds_it_by_its_name(
     make_policy: Make, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_policy(0).lm.save_pretrained(tmp_path)
-    monkeypatch.setitem(DECODERS, Taboo, decoder)
+    monkeypatch.setitem(DECODERS, "taboo", decoder)
     fixed: dict[str, Any] = {"version": 1, "stream": "s", "iteration": 0, "prompts": None}
     settings = SampleSettings(
-        **fixed, samples=1, sampling=sampling, precision="fp32", memo=False, steering=None
+        **fixed,
+        method="base",
+        samples=1,
+        sampling=sampling,
+        precision="fp32",
+        memo=False,
+        steering=None,
     )
     taboo = Taboo(tokens=(3,), penalty=1)
-    steering = settings.model_copy(update={"steering": taboo})
+    steering = settings.model_copy(update={"method": "taboo", "steering": taboo})
     found = stages._decoder(steering, tmp_path, [])
     assert isinstance(found, Guided) and isinstance(found.guide, TabooGuide)
     assert isinstance(stages._decoder(settings, tmp_path, []), Plain)

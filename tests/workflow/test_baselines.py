@@ -8,9 +8,9 @@ import pytest
 
 pytestmark = pytest.mark.slow
 TABLE = "results/tables/toxicity.csv"
-METHODS = ["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark"]
+METHODS = ["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark", "quark_guided"]
 EVALUATED = {"generate": 1, "score_generations": 1, "judge": 1, "evaluate": 1}
-FOLLOWING = {"table": 1, "costs": 1, "track": 7, "publish": 1}
+FOLLOWING = {"table": 1, "costs": 1, "track": 8, "publish": 1}
 
 SMALLER = {
     "tasks": {"toxicity": {"splits": ["nontoxic"], "methods": METHODS}},
@@ -41,7 +41,7 @@ def test_a_row_for_each_method(compared):
         for method, row in rows.items()
     }
     train = calls["ppo"] / 6  # 2 iterations of 3 samples of each prompt
-    assert calls["base"] == 0 and calls["quark"] == 6 * train
+    assert calls["base"] == 0 and calls["quark"] == calls["quark_guided"] == 6 * train
     assert calls["dapt"] == calls["dexperts"] == calls["gedi"] == calls["pplm"] >= 4 * train
     assert all(float(row["training_sequences_per_seed"]) > 0 for row in list(rows.values())[1:])
     assert not compared.planned()
@@ -58,13 +58,17 @@ def test_one_iteration_of_ppo_again(compared):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"dexperts": {"alpha": 1.0}}, EVALUATED),
-        ({"gedi": {"training": {"generative": 0.1}}}, {"fit": 1} | EVALUATED),
-        ({"corpus": {"tokens": 5}}, {"corpus": 1, "fit": 4} | {k: 4 for k in EVALUATED}),
+        ({"baselines": {"dexperts": {"alpha": 1.0}}}, EVALUATED),
+        ({"quark_guided": {"alpha": 3.0}}, EVALUATED),
+        ({"baselines": {"gedi": {"training": {"generative": 0.1}}}}, {"fit": 1} | EVALUATED),
+        (
+            {"baselines": {"corpus": {"tokens": 5}}},
+            {"corpus": 1, "fit": 4} | {k: 4 for k in EVALUATED},
+        ),
     ],
 )
 def test_a_setting_reruns_its_own_method(compared, change, expected):
-    over = compared.configure("change.yaml", {"baselines": change})
+    over = compared.configure("change.yaml", change)
     assert compared.planned(config=(over,)) == expected | FOLLOWING
 
 

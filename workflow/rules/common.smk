@@ -87,6 +87,7 @@ ITERATIONS = {
     "quark": CONFIG.quark.iterations,
     "ppo": CONFIG.baselines.ppo.iterations,
 }
+TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
 
 
 def texts(wildcards):
@@ -115,7 +116,7 @@ def checkpoint_before(method=None):
 
 def checkpoints_of(wildcards):
     """The checkpoints that a method is evaluated with; the base model has none."""
-    method = wildcards.method
+    method = TRAINED_AS.get(wildcards.method, wildcards.method)
     if method in ITERATIONS:
         return [of_iteration(wildcards, method, ITERATIONS[method] - 1, "checkpoint")]
     return expand(
@@ -144,6 +145,7 @@ def memo_so_far(wildcards):
 
 def training_costs(task, method, seed):
     """What a method cost before it was evaluated, as the stages wrote it down."""
+    method = TRAINED_AS.get(method, method)
     if method in ITERATIONS:
         return expand(
             f"{ITERATION}/{{stage}}.json",

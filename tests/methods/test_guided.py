@@ -1,0 +1,94 @@
+"""Guided Quark on tiny models with reward tokens of both forms."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracle import EMBEDDING, SINK
+
+from quark.checkpoint import save
+from quark.config import Contrast, RewardTokens, Sampling
+from quark.decoding import Decoder, Plain
+from quark.lm import ModelError, Policy
+from quark.methods.guided import decoder
+from quark.sampling import sample
+
+Make = Callable[..., Policy]
+FORMS = pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=["embedding", "sink"])
+
+
+def trained(make_policy: Make, folder: Path, form: RewardTokens, tokens: int = 3) -> Policy:
+    """A policy far from its base model, both on disk: `base` and `checkpoint`."""
+    policy = make_policy(tokens, 0, form)
+    policy.lm.save_pretrained(folder / "base")
+    manifest = {"sha256": "abc", "end_ids": list(policy.end_ids)}
+    (folder / "base/manifest.json").write_text(json.dumps(manifest))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    save(
+        folder / "checkpoint",
+        policy,
+        {},
+        form=form if tokens else None,
+        step=1,
+        iteration=0,
+        model=folder / "base",
+    )
+    return policy
+
+
+def load(folder: Path, alpha: float) -> Decoder:
+    return decoder(folder / "base", [folder / "checkpoint"], Contrast(alpha=alpha), "fp32")
+
+
+def run(decoder: Decoder, sampling: Sampling) -> list[Any]:
+    fixed: dict[str, Any] = {"seed_name": "1/test", "memory_mb": 4000}
+    return [each.ids for each in sample(decoder, [[5, 6], [7]], ["a", "b"], 20, sampling, **fixed)]
+
+
+@FORMS
+def test_the_law(make_policy: Make, tmp_path: Path, form: RewardTokens) -> None:
+    """After any tokens, base + alpha (best - worst), each row read on its own."""
+    policy, base = trained(make_policy, tmp_path, form), make_policy(0)
+    prompts, continuations = [[5, 6, 7], [9]], [[3, 4], [8, 1]]
+    decoding = load(tmp_path, alpha=1.5).read(prompts)
+
+    def alone(who: Policy, k: int | None, row: int, time: int) -> torch.Tensor:
+        reading = Plain(who, k).read([prompts[row]])
+        for token in continuations[row][:time]:
+            reading.feed(torch.tensor([token]))
+        return reading.law().logits[0].double()
+
+    with torch.no_grad():
+        for time in range(3):
+            law = decoding.law()
+            assert law.nucleus_of is not None
+            for row in range(2):
+                plain = alone(base, None, row, time)
+                wanted = plain + 1.5 * (alone(policy, 0, row, time) - alone(policy, 2, row, time))
+                # float32 logits of a few units
+                torch.testing.assert_close(law.logits[row].double(), wanted, atol=2e-4, rtol=1e-4)
+                torch.testing.assert_close(law.nucleus_of[row].double(), plain, atol=2e-4, rtol=0)
+            if time < 2:
+                decoding.feed(torch.tensor([ids[time] for ids in continuations]))
+
+
+@FORMS
+def test_alpha_zero_is_the_base_model(
+    make_policy: Make, sampling: Sampling, tmp_path: Path, form: RewardTokens
+) -> None:
+    trained(make_policy, tmp_path, form)
+    plain = run(Plain(make_policy(0)), sampling)
+    assert run(load(tmp_path, 0.0), sampling) == plain
+    assert run(load(tmp_path, 1.0), sampling) != plain
+
+
+def test_a_policy_without_reward_tokens_is_refused(make_policy: Make, tmp_path: Path) -> None:
+    trained(make_policy, tmp_path, EMBEDDING, tokens=0)
+    with pytest.raises(ModelError, match=r"checkpoint: holds no reward tokens"):
+        load(tmp_path, 1.0)
