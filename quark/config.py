@@ -110,17 +110,17 @@ class PromptSource(Source):
     """One file, or several of one package, of prompts."""
 
     name: Name
-    format: Literal["lines", "jsonl"]
-    text: str | None = Field(None, description="jsonl: the field that holds the prompt")
-    toxicity: str | None = Field(None, description="jsonl: the field of the published score")
+    format: Literal["lines", "jsonl", "parquet"]
+    text: str | None = Field(None, description="the field or column that holds the prompt")
+    toxicity: str | None = Field(None, description="that of the published score")
     exclude: tuple[str, ...] = Field((), description="texts that are no prompts, as a heading")
 
     @model_validator(mode="after")
     def _fields_fit_format(self) -> Self:
         if self.random:
             raise ValueError("prompts cannot be random")
-        if (self.format == "jsonl") != (self.text is not None):
-            raise ValueError("format jsonl needs `text`, format lines has none")
+        if (self.format == "lines") == (self.text is not None):
+            raise ValueError("formats jsonl and parquet need `text`, format lines has none")
         return self
 
 

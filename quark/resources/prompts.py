@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 import quark
 from quark import schemas
 from quark.config import Prompts, PromptSource, Split
@@ -201,12 +204,17 @@ def _read(resource: str, source: PromptSource, file: Path) -> list[Prompt]:
     if not file.is_file():
         raise ResourceError(f"{resource}: {file} is a directory; name the file with the prompts")
     prompts = []
-    for number, line in _lines(resource, file):
+    kind, entries = (
+        ("row", _rows(resource, source, file))
+        if source.format == "parquet"
+        else ("line", _lines(resource, file))
+    )
+    for number, entry in entries:
         try:
-            prompts.append(_parse(source, line))
+            prompts.append(_parse(source, entry))
         except ValueError as fault:
             raise ResourceError(
-                f"{resource}: {file.name}, line {number}: {fault}; correct or remove the line"
+                f"{resource}: {file.name}, {kind} {number}: {fault}; correct or remove the {kind}"
             ) from None
     if not any(prompt.text for prompt in prompts):
         raise ResourceError(f"{resource}: {file.name} holds no prompt; name another file")
@@ -225,14 +233,35 @@ def _lines(resource: str, file: Path) -> Iterator[tuple[int, str]]:
                 ) from None
 
 
-def _parse(source: PromptSource, line: str) -> Prompt:
-    """Make a prompt of one line; a ValueError says what is wrong with it."""
-    if source.format == "lines" or not line:
-        return Prompt(line, source.name)
+def _rows(resource: str, source: PromptSource, file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number the rows of a Parquet file from 1; each has the configured columns alone."""
+    wanted = [name for name in (source.text, source.toxicity) if name]
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as fault:
-        raise ValueError(f"not valid JSON ({fault})") from None
+        table = pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise ResourceError(f"{resource}: {file.name}: no Parquet file: {fault}") from None
+    held = table.schema_arrow.names
+    if missing := [name for name in wanted if name.split(".")[0] not in held]:
+        raise ResourceError(
+            f"{resource}: {file.name}: no column {missing[0]!r}, it has {', '.join(held)}"
+        )
+    number = 0
+    for batch in table.iter_batches(columns=wanted):
+        for row in batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+def _parse(source: PromptSource, entry: str | dict[str, Any]) -> Prompt:
+    """Make a prompt of one line or row; a ValueError says what is wrong with it."""
+    if source.format == "lines" or not entry:
+        return Prompt(str(entry), source.name)
+    row = entry
+    if isinstance(entry, str):
+        try:
+            row = json.loads(entry)
+        except json.JSONDecodeError as fault:
+            raise ValueError(f"not valid JSON ({fault})") from None
     text = _field(row, source.text or "")
     if not isinstance(text, str):
         raise ValueError(f"{source.text} = {text!r} is no text")

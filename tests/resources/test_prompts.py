@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,6 +134,37 @@ def test_nested_field_as_in_real_toxicity_prompts(tmp_path):
     found = [row for split in read(tmp_path / "out").values() for row in split]
     assert {row["text"] for row in found} == set(KIND)
     assert all(row["toxicity"] is None for row in found)
+
+
+def parquet(file, **columns):
+    """A Parquet file, and the prompts that read it: one source whose texts all stay in train."""
+    pq.write_table(pa.table(columns), file)
+    fields = {"format": "parquet", "text": "comment.text", "toxicity": "toxicity"}
+    source = {"name": "c", "local": str(file), "licence": "none", **fields}
+    settings = {"scorer": "profanity-check", "toxic_from": 0.5, "seed": 0, "splits": {}}
+    return Prompts.model_validate({"sources": [source], **settings})
+
+
+def test_a_parquet_file_as_of_civil_comments(tmp_path):
+    comments = [{"text": text, "other": 1} for text in (*KIND, *RUDE)]
+    toxicity = pa.array([0.0] * len(KIND) + [0.5] * len(RUDE), pa.float32())
+    prompts = parquet(tmp_path / "c.parquet", comment=comments, toxicity=toxicity)
+    fetch_prompts("x", prompts, tmp_path / "out")
+    found = {row["text"]: row["toxicity"] for row in read(tmp_path / "out")["train"]}
+    assert found == dict.fromkeys(KIND, 0.0) | dict.fromkeys(RUDE, 0.5)
+
+
+def test_a_bad_parquet_file_is_named(tmp_path):
+    file = tmp_path / "c.parquet"
+    prompts = parquet(file, comment=[{"text": "a"}, {"text": None}], toxicity=[0.0, 0.1])
+    with pytest.raises(ResourceError, match=r"c.parquet, row 2: comment.text = None is no text"):
+        fetch_prompts("x", prompts, tmp_path / "out")
+    prompts = parquet(file, text=["a"], toxicity=[0.0])
+    with pytest.raises(ResourceError, match=r"no column 'comment.text', it has text, toxicity"):
+        fetch_prompts("x", prompts, tmp_path / "out")
+    file.write_text("lines")
+    with pytest.raises(ResourceError, match=r"c\.parquet: no Parquet file"):
+        fetch_prompts("x", prompts, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
