@@ -1,0 +1,92 @@
+"""The typed configuration: what a user may write in `config/*.yaml`, and nothing else.
+
+Layer 0: imports no torch. Every model is frozen and refuses unknown keys, so a misspelt key stops
+the run before the first job, with the file it stands in and the nearest key that exists. The JSON
+schema in `workflow/schemas/config.schema.json` is generated from these models (`quark schema`).
+
+    types       what every part is made of
+    resources   models and prompts, and where they come from
+    method      Quark, and what its baselines share with it
+    baselines   what the table compares Quark with
+    whole       tasks, evaluation, and all of it together
+    reading     from YAML files to the checked whole, with errors that say what to do
+"""
+
+from quark.config.baselines import (
+    PPLM,
+    PPO,
+    Baselines,
+    Corpus,
+    CorpusRows,
+    Finetuning,
+    GeDi,
+    GeDiTraining,
+)
+from quark.config.method import Contrast, Optimisation, Quark, RewardTokens, Sampling, Training
+from quark.config.reading import ConfigError, check, load, overlay
+from quark.config.resources import (
+    Hub,
+    ModelSource,
+    Package,
+    Prompts,
+    PromptSource,
+    RandomModel,
+    Source,
+    Split,
+)
+from quark.config.types import (
+    Count,
+    Decay,
+    Distinct,
+    Name,
+    NonNegative,
+    Positive,
+    Precision,
+    Probability,
+    Section,
+)
+from quark.config.whole import Benchmark, Config, Evaluation, Method, Task, TaskName
+
+__all__ = [
+    "PPLM",
+    "PPO",
+    "Baselines",
+    "Benchmark",
+    "Config",
+    "ConfigError",
+    "Contrast",
+    "Corpus",
+    "CorpusRows",
+    "Count",
+    "Decay",
+    "Distinct",
+    "Evaluation",
+    "Finetuning",
+    "GeDi",
+    "GeDiTraining",
+    "Hub",
+    "Method",
+    "ModelSource",
+    "Name",
+    "NonNegative",
+    "Optimisation",
+    "Package",
+    "Positive",
+    "Precision",
+    "Probability",
+    "PromptSource",
+    "Prompts",
+    "Quark",
+    "RandomModel",
+    "RewardTokens",
+    "Sampling",
+    "Section",
+    "Source",
+    "Split",
+    "Task",
+    "TaskName",
+    "Training",
+    "check",
+    "load",
+    "overlay",
+]

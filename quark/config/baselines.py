@@ -1,0 +1,105 @@
+"""What the table compares Quark with."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from quark.config.method import Contrast, Optimisation
+from quark.config.types import Count, Name, NonNegative, Positive, Probability, Section
+
+
+class CorpusRows(Section):
+    """How many rows of each class a source gives at most; null: all that it has."""
+
+    prompts: Annotated[int, Field(ge=0)] | None
+    samples: Annotated[int, Field(ge=0)] | None
+    texts: Annotated[int, Field(ge=0)] | None = Field(description="the first n, not of a class")
+
+
+class Corpus(Section):
+    """Wanted and unwanted text, from which DAPT, DExperts, GeDi and PPLM learn."""
+
+    texts: Name | None = Field(description="plain texts, a name under `prompts`; null: none")
+    wanted_from: Probability = Field(description="wanted: reward at least this")
+    unwanted_to: Probability = Field(description="unwanted: reward at most this")
+    rows: CorpusRows
+    tokens: Count = Field(description="longer texts are cut")
+
+    @model_validator(mode="after")
+    def _classes_are_apart(self) -> Self:
+        if self.unwanted_to >= self.wanted_from:
+            raise ValueError("unwanted_to must be below wanted_from")
+        return self
+
+
+class Finetuning(Optimisation):
+    """Training a language model on the corpus."""
+
+    epochs: Count
+    trained_layers: Count | None = Field(description="the top n layers; null: all parameters")
+
+
+class GeDiTraining(Finetuning):
+    """The class-conditional language model of GeDi."""
+
+    codes: tuple[str, str] = Field(description="words that name the wanted and the other class")
+    generative: Probability = Field(description="lambda: the language-modelling part of the loss")
+
+
+class GeDi(Section):
+    """GeDi (Krause et al. 2021)."""
+
+    training: GeDiTraining
+    weight: NonNegative = Field(description="omega, of log P(wanted) in the logits")
+    filter_p: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="the least wanted tokens up to this probability go"
+    )
+    target_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="but not where P(wanted) is at least this"
+    )
+    class_bias: float = Field(description="added to the wanted class's exponent")
+
+
+class PPLM(Section):
+    """PPLM (Dathathri et al. 2020) with a classifier."""
+
+    step_size: NonNegative = Field(description="length of a step; 0: the base model")
+    iterations: Count = Field(description="steps before each token")
+    gamma: NonNegative = Field(description="power of the gradient's norm that a step divides by")
+    fusion: Probability = Field(description="share of the moved law in the geometric mean")
+    kl_scale: NonNegative = Field(description="weight of the KL to the unmoved law")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="of each split's prompts that are evaluated, as the published runs did"
+    )
+
+
+class PPO(Optimisation):
+    """Proximal policy optimisation of the reward."""
+
+    iterations: Count
+    samples: Count = Field(description="of each prompt in each iteration")
+    epochs: Count = Field(description="passes over an iteration's samples")
+    token_learning_rate: Positive = Field(description="rate of the reward token")
+    value_learning_rate: Positive = Field(description="rate of the value head")
+    gamma: Probability = Field(description="discount of a token")
+    lam: Probability = Field(description="lambda of the generalised advantages")
+    clip: Positive = Field(description="largest change of a token's probability ratio")
+    value_clip: Positive
+    value_coef: NonNegative
+    kl_coef: NonNegative = Field(description="beta, of the KL in each token's reward")
+    kl_target: Positive | None = Field(
+        description="nats per response that beta aims at; null: fixed"
+    )
+    kl_adaptation: NonNegative = Field(description="how fast beta follows; with kl_target")
+
+
+class Baselines(Section):
+    """What the table compares Quark with."""
+
+    version: int = Field(description="raised when the code changes meaning; forces a rerun")
+    corpus: Corpus
+    dapt: Finetuning = Field(description="on wanted text; DExperts' experts are trained alike")
+    dexperts: Contrast
+    gedi: GeDi
+    pplm: PPLM
+    ppo: PPO

@@ -1,0 +1,124 @@
+"""Quark, and the parts of an experiment that its baselines share with it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from quark.config.types import Count, Decay, NonNegative, Positive, Probability, Section
+
+
+class Sampling(Section):
+    """How continuations are drawn. Nothing is left to a library's default (protocol 9.1)."""
+
+    temperature: Positive
+    top_k: Annotated[int, Field(ge=0)] = Field(description="0: off")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="1: off")
+    min_new_tokens: Annotated[int, Field(ge=0)]
+    max_new_tokens: Count
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError("min_new_tokens exceeds max_new_tokens")
+        return self
+
+
+class RewardTokens(Section):
+    """How the policy is told which quantile to write (see `quark.reward_tokens`)."""
+
+    form: Literal["embedding", "sink"] = Field(
+        description="embedding: a row before the prompt, as in the paper; sink: a shift of the "
+        "keys and values of the prompt's first position"
+    )
+    first_layer: Annotated[int, Field(ge=0)] = Field(
+        description="sink: layers below it are left alone; embedding: unused"
+    )
+
+
+class Optimisation(Section):
+    """Adam, with linear warm-up and decay."""
+
+    batch: Count = Field(description="rows in one optimiser step")
+    learning_rate: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    betas: tuple[Decay, Decay]
+    eps: Positive
+    max_grad_norm: Positive | None
+    gradient_checkpointing: bool = Field(
+        description="compute activations again in backward: a third more time, less memory"
+    )
+    trained_layers: Annotated[int, Field(ge=0)] | None = Field(
+        description="the top n layers of the model; null: all parameters"
+    )
+
+
+class Training(Optimisation):
+    """The learning step of one Quark iteration."""
+
+    sequences: Count = Field(description="pool rows trained on in each iteration")
+    token_learning_rate: Positive = Field(description="rate of the reward tokens")
+    kl_coef: NonNegative
+    kl_direction: Literal["policy_to_base", "base_to_policy"]
+    entropy_coef: NonNegative
+    base_memo: bool = Field(
+        description="keep the base model's hidden states of the pool on disk: less time"
+    )
+    quantile_shares: tuple[Probability, ...] | None = Field(
+        description="share of each quantile in training; null: as in the pool, 1/K each"
+    )
+    gauge_prompts: Annotated[int, Field(ge=0)] = Field(
+        description="prompts whose rows are kept out of training to measure what the tokens tell"
+    )
+
+
+class Quark(Section):
+    """Quark (Lu et al. 2022): explore, quantize, learn."""
+
+    version: int = Field(description="raised when the code changes meaning; forces a rerun")
+    iterations: Count
+    quantiles: Annotated[int, Field(ge=2)]
+    reward_tokens: RewardTokens
+    prompts: Count | None = Field(description="the first n training prompts; null: all")
+    first_samples: Count = Field(description="samples of each prompt in iteration 0")
+    samples: Count = Field(description="samples of each prompt in later iterations")
+    sampling: Sampling
+    max_failed_scores: Probability = Field(description="a larger share stops the iteration")
+    training: Training
+
+    @model_validator(mode="after")
+    def _one_share_for_each_quantile(self) -> Self:
+        shares = self.training.quantile_shares
+        if shares is not None and (len(shares) != self.quantiles or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError("training.quantile_shares needs one share for each quantile, sum 1")
+        return self
+
+    @model_validator(mode="after")
+    def _the_pool_is_large_enough(self) -> Self:
+        if self.prompts is not None and self.prompts <= self.training.gauge_prompts:
+            raise ValueError(
+                f"training.gauge_prompts = {self.training.gauge_prompts} leaves none of "
+                f"{self.prompts} prompts to train on"
+            )
+        if self.prompts is not None and self.prompts * self.first_samples < self.quantiles:
+            raise ValueError(
+                f"prompts x first_samples = {self.prompts * self.first_samples} samples cannot be "
+                f"cut into quantiles = {self.quantiles}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_warm_up_ends(self) -> Self:
+        training = self.training
+        steps = self.iterations * -(-training.sequences // training.batch)
+        if training.warmup_steps >= steps:
+            raise ValueError(
+                f"training.warmup_steps = {training.warmup_steps}, but there are {steps} steps in "
+                "all iterations"
+            )
+        return self
+
+
+class Contrast(Section):
+    """Steering by what is wanted less what is not, as DExperts (Liu et al. 2021) does."""
+
+    alpha: float = Field(description="how strongly; 0: the base model")

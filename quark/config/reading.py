@@ -1,0 +1,105 @@
+"""From YAML files to the checked configuration, with errors that say what to do."""
+
+import copy
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from quark.config.types import Section
+from quark.config.whole import Config
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; its text names file, key, value and remedy."""
+
+
+def load(files: Sequence[Path | str]) -> Config:
+    """Read YAML files, lay each over those before it, and check the whole.
+
+    Raises:
+        ConfigError: a file is missing or no mapping, a key is unknown, a value impossible.
+    """
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = overlay(merged, _read(Path(file)))
+    return check(merged, files)
+
+
+def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> Config:
+    """Validate a merged configuration; `files` are only searched to say where a bad key stands.
+
+    Raises:
+        ConfigError: one line for each fault.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        layers = [(str(file), _read(Path(file))) for file in files]
+        faults = (_explain(fault, layers) for fault in error.errors(include_url=False))
+        raise ConfigError("\n".join(("the configuration cannot be run:", *faults))) from None
+
+
+def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with the keys of `above` laid over it, mappings merged key by key."""
+    merged = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = overlay(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such configuration file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: a configuration is a mapping of keys to values")
+    return content
+
+
+def _explain(fault: Any, layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """One line: file, key, value, what is wrong and, for an unknown key, the nearest valid one."""
+    path = [part for part in fault["loc"] if part != "[key]"]
+    key = ".".join(map(str, path))
+    where = next((file for file, raw in reversed(layers) if _holds(raw, path)), "configuration")
+    if fault["type"] == "missing":
+        return f"  {where}: {key} is missing; see config/README.md"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] != "extra_forbidden":
+        value = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
+        return f"  {where}: {key or 'whole'}{value}: {message}"
+    nearest = difflib.get_close_matches(str(path[-1]), _siblings(path), 1)
+    hint = f"did you mean {'.'.join(map(str, [*path[:-1], nearest[0]]))}?" if nearest else ""
+    return f"  {where}: {key} = {fault['input']!r}: no such key{hint and '; ' + hint}"
+
+
+def _holds(raw: Any, path: Sequence[str | int]) -> bool:
+    for part in path:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return bool(path)
+
+
+def _siblings(path: Sequence[str | int]) -> list[str]:
+    """Names of the keys valid beside `path`'s last part, walking the models' annotations."""
+    reached: Any = Config
+    for part in path[:-1]:
+        if isinstance(reached, type) and issubclass(reached, Section):
+            reached = reached.model_fields[str(part)].annotation
+        else:  # dict[Name, section] or tuple[section, ...]
+            reached = get_args(reached)[0 if isinstance(part, int) else 1]
+        if get_origin(reached) is UnionType:  # section | None
+            reached = get_args(reached)[0]
+    return list(reached.model_fields)

@@ -1,0 +1,108 @@
+"""Tasks, evaluation, and the configuration as a whole."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from quark.config.baselines import Baselines
+from quark.config.method import Contrast, Quark, Sampling
+from quark.config.resources import ModelSource, Prompts
+from quark.config.types import Count, Distinct, Name, Precision, Probability, Section
+
+TaskName = Literal["toxicity"]
+Method = Literal["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark", "quark_guided"]
+
+
+class Evaluation(Section):
+    """Generations of the final model and their metrics (protocol section 5)."""
+
+    version: int = Field(description="raised when the code changes meaning; forces a rerun")
+    prompts: Count | None = Field(description="the first n prompts of a split; null: all")
+    samples: Count
+    sampling: Sampling
+    toxicity_threshold: Probability = Field(description="toxic when strictly above")
+    bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
+
+
+class Benchmark(Section):
+    """How much the benchmarks measure."""
+
+    model: Name
+    prompts: Count
+    samples: Count = Field(description="samples of each prompt, in sampling and judging")
+    training_rows: Count = Field(description="rows of the one training step")
+    pool_rows: Count = Field(description="rows that are cut into quantiles")
+    rounds: Count = Field(description="runs of each variant; the table shows their median")
+
+
+class Task(Section):
+    """What is unlearned: the model, its prompts, its scorer and its judge."""
+
+    model: Name
+    judge: Name = Field(description="the model whose perplexity measures fluency")
+    prompts: Name
+    scorer: Name
+    splits: Distinct[Name] = Field(min_length=1, description="test splits in the table")
+    methods: Distinct[Method] = Field(min_length=1)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    precision: Precision = Field(description="weights of sampling and judging")
+    models: dict[Name, ModelSource]
+    prompts: dict[Name, Prompts]
+    tasks: dict[TaskName, Task] = Field(min_length=1)
+    quark: Quark
+    quark_guided: Contrast = Field(description="the base model steered by Quark's best token")
+    baselines: Baselines
+    evaluation: Evaluation
+    benchmark: Benchmark
+
+    @model_validator(mode="after")
+    def _checkpointing_has_no_cache(self) -> Self:
+        sink = self.quark.reward_tokens.form == "sink"
+        for key, how in (("quark.training", self.quark.training), ("ppo", self.baselines.ppo)):
+            if how.gradient_checkpointing and sink:
+                raise ValueError(
+                    f"{key}.gradient_checkpointing needs quark.reward_tokens.form: embedding, "
+                    "since a sink is shifted in the cache that checkpointing does without"
+                )
+        if self.baselines.ppo.trained_layers == 0 and not sink:
+            raise ValueError(
+                "baselines.ppo.trained_layers = 0 leaves nothing to learn: only a sink is PPO's "
+                "to learn beside the model"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
+        methods = {method for task in self.tasks.values() for method in task.methods}
+        for method in sorted(methods & {"dexperts", "quark_guided"}):
+            if self.evaluation.sampling.top_k:
+                raise ValueError(f"evaluation.sampling.top_k must be 0 for {method}: use top_p")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_declared(self) -> Self:
+        used = [("benchmark.model", self.benchmark.model, list(self.models))]
+        for name, task in self.tasks.items():
+            used += [
+                (f"tasks.{name}.model", task.model, list(self.models)),
+                (f"tasks.{name}.judge", task.judge, list(self.models)),
+                (f"tasks.{name}.prompts", task.prompts, list(self.prompts)),
+            ]
+        if self.baselines.corpus.texts is not None:
+            used.append(("baselines.corpus.texts", self.baselines.corpus.texts, list(self.prompts)))
+        for key, value, declared in used:
+            if value not in declared:
+                raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")
+        for name, task in self.tasks.items():
+            missing = {"validation", *task.splits} - set(self.prompts[task.prompts].splits)
+            if missing:
+                raise ValueError(
+                    f"tasks.{name}.splits: {', '.join(sorted(missing))} not among the splits of "
+                    f"prompts.{task.prompts}"
+                )
+        return self
