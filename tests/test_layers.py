@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     0: ["__init__", "config", "files", "progress", "schemas", "seeds", "settings"],
-    1: ["gae", "nucleus", "objective", "quantiles"],
+    1: ["gae", "ngrams", "nucleus", "objective", "quantiles"],
     2: [
         "attention",
         "checkpoint",
