@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from quark import config as configuration
-from quark.config import Config, ConfigError, load, overlay
+from quark.config import Config, ConfigError, check, for_task, load, overlay
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "config/config.yaml"
@@ -262,3 +262,43 @@ def test_a_loaded_configuration_cannot_be_changed():
     config = load([DEFAULT])
     with pytest.raises(ValueError, match="frozen"):
         config.quark.samples = 9
+
+
+# ------------------------------------------------------------------ what one task has otherwise
+def over(**sections):
+    return {"tasks": {"toxicity": {"override": sections}}}
+
+
+def raw(above):
+    return overlay(yaml.safe_load(DEFAULT.read_text()), above)
+
+
+def test_a_task_may_have_settings_of_its_own():
+    config = check(raw(over(quark={"samples": 9}, evaluation={"sampling": {"top_p": 0.5}})))
+    own = for_task(config, "toxicity")
+    changes = {"quark": {"samples": 9}, "evaluation": {"sampling": {"top_p": 0.5}}}
+    assert own == check(raw(changes))
+    assert config.quark == load([DEFAULT]).quark
+    assert for_task(own, "toxicity") is own
+
+
+@pytest.mark.parametrize(
+    ("sections", "fault"),
+    [
+        (
+            {"quark": {"quantile": 3}},
+            "tasks.toxicity.override.quark.quantile = 3: no such key; "
+            "did you mean tasks.toxicity.override.quark.quantiles?",
+        ),
+        ({"quark": {"samples": 0}}, "tasks.toxicity.override.quark.samples = 0: Input should be"),
+        ({"quark": {"quantiles": 8}}, "tasks.toxicity.override.quark: training.quantile_shares"),
+        ({"models": {}}, "tasks.toxicity.override.models = 'models': Input should be 'quark'"),
+    ],
+)
+def test_a_bad_override_is_named_where_it_stands(sections, fault, tmp_path):
+    file = tmp_path / "over.yaml"
+    file.write_text(yaml.safe_dump(over(**sections)))
+    with pytest.raises(ConfigError) as error:
+        load([DEFAULT, file])
+    (line,) = str(error.value).splitlines()[1:]
+    assert line.startswith(f"  {file}: {fault}")

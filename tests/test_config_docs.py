@@ -31,7 +31,8 @@ def _keys(kind: Any, key: str) -> Iterator[str]:
     if isinstance(kind, type) and issubclass(kind, Section):
         yield from keys(kind, f"{key}.")
     elif get_origin(kind) is dict:
-        chosen = {"tasks": "TASK", "splits": "SPLIT"}.get(key.split(".")[-1], "NAME")
+        names = {"tasks": "TASK", "splits": "SPLIT", "override": "SECTION", "SECTION": "KEY"}
+        chosen = names.get(key.split(".")[-1], "NAME")
         yield from _keys(inner[1], f"{key}.{chosen}")
     elif get_origin(kind) is tuple and _is_section(inner[0]):
         yield from _keys(inner[0], f"{key}[]")

@@ -23,7 +23,7 @@ from quark.config.baselines import (
     GeDiTraining,
 )
 from quark.config.method import Contrast, Optimisation, Quark, RewardTokens, Sampling, Training
-from quark.config.reading import ConfigError, check, load, overlay
+from quark.config.reading import ConfigError, check, for_task, load, overlay
 from quark.config.resources import (
     Hub,
     ModelSource,
@@ -87,6 +87,7 @@ __all__ = [
     "TaskName",
     "Training",
     "check",
+    "for_task",
     "load",
     "overlay",
 ]

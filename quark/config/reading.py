@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from quark.config.types import Section
-from quark.config.whole import Config
+from quark.config.whole import Config, TaskName
 
 
 class ConfigError(ValueError):
@@ -37,11 +37,34 @@ def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> Config:
         ConfigError: one line for each fault.
     """
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
-        layers = [(str(file), _read(Path(file))) for file in files]
-        faults = (_explain(fault, layers) for fault in error.errors(include_url=False))
-        raise ConfigError("\n".join(("the configuration cannot be run:", *faults))) from None
+        raise _cannot_be_run(error, files) from None
+    for task in config.tasks:
+        try:
+            for_task(config, task)
+        except ValidationError as error:
+            raise _cannot_be_run(error, files, ("tasks", task, "override")) from None
+    return config
+
+
+def for_task(config: Config, task: TaskName) -> Config:
+    """The configuration of one task: its `override` laid over the rest, and gone from itself."""
+    own = config.tasks[task]
+    if not own.override:
+        return config
+    raw = config.model_dump(exclude_unset=True)
+    del raw["tasks"][task]["override"]
+    laid_over = {str(section): changes for section, changes in own.override.items()}
+    return Config.model_validate(overlay(raw, laid_over))
+
+
+def _cannot_be_run(
+    error: ValidationError, files: Sequence[Path | str], under: tuple[str, ...] = ()
+) -> "ConfigError":
+    layers = [(str(file), _read(Path(file))) for file in files]
+    faults = (_explain(fault, layers, under) for fault in error.errors(include_url=False))
+    return ConfigError("\n".join(("the configuration cannot be run:", *faults)))
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,11 +90,17 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _explain(fault: Any, layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """One line: file, key, value, what is wrong and, for an unknown key, the nearest valid one."""
+def _explain(
+    fault: Any, layers: Sequence[tuple[str, dict[str, Any]]], under: tuple[str, ...]
+) -> str:
+    """One line: file, key, value, what is wrong and, for an unknown key, the nearest valid one.
+
+    The key is named as it stands `under` other keys, a task's override.
+    """
     path = [part for part in fault["loc"] if part != "[key]"]
-    key = ".".join(map(str, path))
-    where = next((file for file, raw in reversed(layers) if _holds(raw, path)), "configuration")
+    full = [*under, *path]
+    key = ".".join(map(str, full))
+    where = next((file for file, raw in reversed(layers) if _holds(raw, full)), "configuration")
     if fault["type"] == "missing":
         return f"  {where}: {key} is missing; see config/README.md"
     message = fault["msg"].removeprefix("Value error, ")
@@ -79,7 +108,7 @@ def _explain(fault: Any, layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
         value = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
         return f"  {where}: {key or 'whole'}{value}: {message}"
     nearest = difflib.get_close_matches(str(path[-1]), _siblings(path), 1)
-    hint = f"did you mean {'.'.join(map(str, [*path[:-1], nearest[0]]))}?" if nearest else ""
+    hint = f"did you mean {'.'.join(map(str, [*full[:-1], nearest[0]]))}?" if nearest else ""
     return f"  {where}: {key} = {fault['input']!r}: no such key{hint and '; ' + hint}"
 
 

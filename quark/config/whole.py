@@ -1,6 +1,6 @@
 """Tasks, evaluation, and the configuration as a whole."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,10 @@ class Benchmark(Section):
     rounds: Count = Field(description="runs of each variant; the table shows their median")
 
 
+Overridable = Literal["quark", "quark_guided", "baselines", "evaluation"]
+Override = dict[Overridable, dict[str, Any]]
+
+
 class Task(Section):
     """What is unlearned: the model, its prompts, its scorer and its judge."""
 
@@ -44,6 +48,7 @@ class Task(Section):
     scorer: Name
     splits: Distinct[Name] = Field(min_length=1, description="test splits in the table")
     methods: Distinct[Method] = Field(min_length=1)
+    override: Override = Field({}, description="what this task has otherwise; see `for_task`")
 
 
 class Config(Section):

@@ -22,7 +22,9 @@ rule corpus:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: as_json(settings.corpus(CONFIG, w.task, int(w.seed))),
+        settings=lambda w: as_json(
+            settings.corpus(CONFIGS[w.task], w.task, int(w.seed))
+        ),
         texts=lambda w, input: option(
             "texts", input.texts and f"{input.texts}/train.parquet"
         ),
@@ -50,7 +52,9 @@ rule fit:
         mem_mb=12000,
         runtime=720,
     params:
-        settings=lambda w: as_json(settings.fit(CONFIG, w.task, w.part, int(w.seed))),
+        settings=lambda w: as_json(
+            settings.fit(CONFIGS[w.task], w.task, w.part, int(w.seed))
+        ),
     shell:
         "quark fit --settings {params.settings:q} --corpus {input.corpus} --model {input.model}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
@@ -77,7 +81,7 @@ rule train_ppo:
         runtime=720,
     params:
         settings=lambda w: as_json(
-            settings.ppo(CONFIG, w.task, int(w.seed), int(w.iteration))
+            settings.ppo(CONFIGS[w.task], w.task, int(w.seed), int(w.iteration))
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:

@@ -30,6 +30,7 @@ try:
     CONFIG = configuration.check(config, [default, *laid_over])
     for part in [*CONFIG.tasks.values(), *CONFIG.prompts.values()]:
         check_scorer(part.scorer)
+    CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
 except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
 
@@ -83,16 +84,23 @@ def prompts(wildcards):
     return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
-ITERATIONS = {
-    "quark": CONFIG.quark.iterations,
-    "ppo": CONFIG.baselines.ppo.iterations,
-}
+ITERATED = ("quark", "ppo")  # methods that sample and train in rounds
 TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
+
+
+def iterations(task, method):
+    """How many rounds of sampling and training a method has."""
+    chosen = CONFIGS[task]
+    return (
+        chosen.quark.iterations
+        if method == "quark"
+        else chosen.baselines.ppo.iterations
+    )
 
 
 def texts(wildcards):
     """The folder of the corpus's plain texts, if it has any."""
-    name = CONFIG.baselines.corpus.texts
+    name = CONFIGS[wildcards.task].baselines.corpus.texts
     return f"resources/prompts/{name}" if name else []
 
 
@@ -117,8 +125,9 @@ def checkpoint_before(method=None):
 def checkpoints_of(wildcards):
     """The checkpoints that a method is evaluated with; the base model has none."""
     method = TRAINED_AS.get(wildcards.method, wildcards.method)
-    if method in ITERATIONS:
-        return [of_iteration(wildcards, method, ITERATIONS[method] - 1, "checkpoint")]
+    if method in ITERATED:
+        last = iterations(wildcards.task, method) - 1
+        return [of_iteration(wildcards, method, last, "checkpoint")]
     return expand(
         f"{PART}/checkpoint",
         task=wildcards.task,
@@ -146,13 +155,13 @@ def memo_so_far(wildcards):
 def training_costs(task, method, seed):
     """What a method cost before it was evaluated, as the stages wrote it down."""
     method = TRAINED_AS.get(method, method)
-    if method in ITERATIONS:
+    if method in ITERATED:
         return expand(
             f"{ITERATION}/{{stage}}.json",
             task=task,
             method=method,
             seed=seed,
-            iteration=range(ITERATIONS[method]),
+            iteration=range(iterations(task, method)),
             stage=["samples", "scores", "training"],
         )
     if method not in settings.PARTS:

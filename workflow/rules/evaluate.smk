@@ -21,7 +21,7 @@ rule generate:
         runtime=240,
     params:
         settings=lambda w: as_json(
-            settings.generate(CONFIG, w.task, w.method, int(w.seed), w.split)
+            settings.generate(CONFIGS[w.task], w.task, w.method, int(w.seed), w.split)
         ),
         checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
     shell:
@@ -61,7 +61,7 @@ rule judge:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=as_json(settings.judge(CONFIG)),
+        settings=lambda w: as_json(settings.judge(CONFIGS[w.task])),
     shell:
         "quark judge --settings {params.settings:q} --samples {input.generations}"
         " --model {input.model} --judge {input.judge}"
@@ -94,7 +94,7 @@ rule evaluate:
         runtime=30,
     params:
         settings=lambda w: as_json(
-            settings.evaluate(CONFIG, w.task, w.method, int(w.seed), w.split)
+            settings.evaluate(CONFIGS[w.task], w.task, w.method, int(w.seed), w.split)
         ),
         costs=lambda w, input: repeated("costs", input.costs),
     shell:

@@ -18,7 +18,7 @@ rule sample:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/sample.tsv"
     wildcard_constraints:
-        method="|".join(ITERATIONS),
+        method="|".join(ITERATED),
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -27,7 +27,9 @@ rule sample:
         runtime=240,
     params:
         settings=lambda w: as_json(
-            settings.explore(CONFIG, w.task, w.method, int(w.seed), int(w.iteration))
+            settings.explore(
+                CONFIGS[w.task], w.task, w.method, int(w.seed), int(w.iteration)
+            )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:
@@ -54,7 +56,7 @@ rule score:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: as_json(settings.score(CONFIG, w.task)),
+        settings=lambda w: as_json(settings.score(CONFIGS[w.task], w.task)),
     shell:
         "quark score --settings {params.settings:q} --samples {input.samples}"
         " --out {output.scores} 2> {log}"
@@ -79,7 +81,7 @@ rule quantize:
         runtime=30,
     params:
         settings=lambda w: as_json(
-            settings.quantize(CONFIG, w.task, int(w.seed), int(w.iteration))
+            settings.quantize(CONFIGS[w.task], w.task, int(w.seed), int(w.iteration))
         ),
         samples=lambda w, input: repeated("samples", input.samples),
         scores=lambda w, input: repeated("scores", input.scores),
@@ -110,7 +112,7 @@ rule train:
         runtime=720,
     params:
         settings=lambda w: as_json(
-            settings.train(CONFIG, w.task, int(w.seed), int(w.iteration))
+            settings.train(CONFIGS[w.task], w.task, int(w.seed), int(w.iteration))
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
         memo=lambda w, input: repeated("memo", input.memo),

@@ -18,7 +18,7 @@ rule track:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=as_json(CONFIG),
+        settings=lambda w: as_json(CONFIGS[w.task]),
         prompts=lambda w, input: repeated(
             "prompts",
             [
