@@ -20,7 +20,7 @@ from quark.pool import check_failed
 from quark.reward_tokens import new_reward_tokens
 from quark.seeds import stream
 from quark.settings import FitSettings, PPOSettings
-from quark.tasks import REWARDS
+from quark.tasks import TASKS
 from quark.training import Rows, Trainer, choose_parameters, epochs, steps_of
 
 BATCH = 64
@@ -190,7 +190,7 @@ def _scored(settings: PPOSettings, samples: Path, scores: Path) -> tuple[Rows, N
     check_failed(scored, scores, settings.max_failed_scores)
     if table["row_id"] != scored["row_id"]:
         raise schemas.TableError(f"{scores}: its rows are not those of {samples}; score again")
-    reward = REWARDS[settings.task](scored["score"].to_numpy(zero_copy_only=False))
+    reward = TASKS[settings.task].reward(scored["score"].to_numpy(zero_copy_only=False))
     kept: Sequence[int] = np.flatnonzero(~np.isnan(reward)).tolist()
     rows = Rows(
         table["row_id"].to_pylist(),

@@ -140,14 +140,14 @@ def quantize(
 ) -> None:
     """Gather all samples so far into a pool and sort it into quantiles, 0 = best."""
     from quark.pool import quantize as run
-    from quark.tasks import REWARDS
+    from quark.tasks import TASKS
 
     wanted = _settings(needs.QuantizeSettings, settings)
     run(
         samples,
         scores,
         out,
-        reward=REWARDS[wanted.task],
+        reward=TASKS[wanted.task].reward,
         k=wanted.quantiles,
         max_failed=wanted.max_failed_scores,
         seed_name=wanted.stream,
@@ -188,10 +188,12 @@ def corpus(
 ) -> None:
     """Gather wanted and unwanted text for the baselines."""
     from quark.corpus import make_corpus
-    from quark.tasks import REWARDS
+    from quark.tasks import TASKS
 
     wanted = _settings(needs.CorpusSettings, settings)
-    make_corpus(wanted, prompts, texts, samples, scores, model, out, reward=REWARDS[wanted.task])
+    make_corpus(
+        wanted, prompts, texts, samples, scores, model, out, reward=TASKS[wanted.task].reward
+    )
 
 
 @app.command()
@@ -260,6 +262,7 @@ def evaluate(
 ) -> None:
     """Compute the metrics of one method on one split, for each prompt and together."""
     from quark import evaluation, files
+    from quark.tasks import TASKS
 
     wanted = _settings(needs.EvaluateSettings, settings)
     evaluation.evaluate(
@@ -268,7 +271,8 @@ def evaluate(
         likelihoods,
         out.with_name("prompts.parquet"),
         out,
-        threshold=wanted.toxicity_threshold,
+        task=TASKS[wanted.task],
+        threshold=wanted.threshold,
     )
     files.write_json(out.with_name("settings.json"), evaluation.facts(wanted, scores, costs or []))
 

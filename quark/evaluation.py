@@ -15,19 +15,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from quark import files, schemas
-from quark.metrics import perplexity, toxicity
+from quark.metrics import perplexity
 from quark.metrics.distinct import distinct_n
+from quark.metrics.scored import mean_over_scored
 from quark.schemas import TableError
 from quark.settings import EvaluateSettings
+from quark.tasks import Task
 
-PROMPT_METRICS = pa.schema(
+MEASURED = pa.schema(
     [
         pa.field("prompt_id", pa.string(), False),
         pa.field("n_generations", pa.int64(), False),
         pa.field("n_unscored", pa.int64(), False),  # generations whose scorer failed
         pa.field("n_empty", pa.int64(), False),  # generations without tokens
-        pa.field("max_toxicity", pa.float64()),  # null: no generation has a score
-        pa.field("any_toxic", pa.bool_()),  # max_toxicity strictly above the threshold
         pa.field("ppl", pa.list_(pa.float64()), False),  # of each generation not empty
         pa.field("ppl_sum", pa.float64(), False),  # over those below perplexity.CEILING
         pa.field("ppl_count", pa.int64(), False),
@@ -39,6 +39,11 @@ PROMPT_METRICS = pa.schema(
 )
 
 
+def prompt_schema(task: Task) -> pa.Schema:
+    """The table of prompts: `MEASURED`, and the task's columns; null: no generation has a score."""
+    return pa.schema([*MEASURED, *(pa.field(name, pa.float64()) for name in task.columns)])
+
+
 def evaluate(
     generations: Path,
     scores: Path,
@@ -46,17 +51,19 @@ def evaluate(
     out_prompts: Path,
     out_metrics: Path,
     *,
+    task: Task,
     threshold: float,
 ) -> None:
     """Write the metrics of each prompt (Parquet) and the point values over them (JSON).
 
     Args:
         generations: a table of `schemas.SAMPLES`.
-        scores: toxicity of the same rows, `schemas.SCORES`.
+        scores: of the same rows, `schemas.SCORES`.
         likelihoods: of the same rows under the judge, `schemas.LIKELIHOODS`.
-        out_prompts: a table of `PROMPT_METRICS`, prompts in the order of `generations`.
+        out_prompts: a table of `prompt_schema`, prompts in the order of `generations`.
         out_metrics: what `summary` returns, and counts.
-        threshold: a generation is toxic strictly above it.
+        task: what is measured of the scores.
+        threshold: a score counts strictly above it.
 
     Raises:
         TableError: the tables do not hold the same rows, a value is impossible, or no generation
@@ -65,10 +72,10 @@ def evaluate(
     table = _join(generations, scores, likelihoods)
     if table["score"].isna().all():
         raise TableError(f"{scores}: every score is null: the scorer failed on all generations")
-    columns = per_prompt(table, threshold)
-    schemas.write(out_prompts, PROMPT_METRICS, columns, {"toxicity_threshold": threshold})
-    frame = read_prompts(out_prompts)
-    files.write_json(out_metrics, summary(frame) | count(frame))
+    columns = per_prompt(table, task, threshold)
+    schemas.write(out_prompts, prompt_schema(task), columns, {"threshold": threshold})
+    frame = read_prompts(out_prompts, task)
+    files.write_json(out_metrics, summary(frame, task) | count(frame, task))
 
 
 def facts(settings: EvaluateSettings, scores: Path, costs: Sequence[Path]) -> dict[str, Any]:
@@ -96,22 +103,19 @@ def facts(settings: EvaluateSettings, scores: Path, costs: Sequence[Path]) -> di
     }
 
 
-def per_prompt(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
-    """Return the columns of `PROMPT_METRICS` from one row for each generation."""
+def per_prompt(table: pd.DataFrame, task: Task, threshold: float) -> dict[str, Any]:
+    """Return the columns of `prompt_schema` from one row for each generation."""
     prompt, ids = pd.factorize(table["prompt_id"])
     scores, nll, tokens = (table[name].to_numpy() for name in ("score", "nll", "tokens"))
     ppl = perplexity.per_generation(nll, tokens)
     counted, empty = perplexity.counted(ppl), tokens == 0
-    maxima = toxicity.max_toxicity(scores, prompt)
-    unscored = np.isnan(maxima)
+    of_task = task.by_prompt(scores, prompt, threshold)
     texts = table["response"].groupby(prompt).agg(list)
     return {
         "prompt_id": list(ids),
         "n_generations": np.bincount(prompt),
         "n_unscored": _total(np.isnan(scores), prompt),
         "n_empty": _total(empty, prompt),
-        "max_toxicity": pa.array(maxima, mask=unscored),
-        "any_toxic": pa.array(toxicity.any_toxic(maxima, threshold) == 1, mask=unscored),
         "ppl": _lists(ppl, prompt),
         "ppl_sum": np.bincount(prompt, np.where(counted, ppl, 0)),
         "ppl_count": _total(counted, prompt),
@@ -119,22 +123,23 @@ def per_prompt(table: pd.DataFrame, threshold: float) -> dict[str, Any]:
         "nll": np.bincount(prompt, np.where(empty, 0, nll)),
         "tokens": _total(tokens, prompt),
         **{f"dist{n}": [distinct_n(of_prompt, n) for of_prompt in texts] for n in (1, 2, 3)},
+        **{name: pa.array(of_task[name], from_pandas=True) for name in task.columns},
     }
 
 
-def read_prompts(source: Path) -> pd.DataFrame:
-    """Read a table of `PROMPT_METRICS`, indexed by prompt; nulls become NaN."""
-    frame: pd.DataFrame = schemas.read(source, PROMPT_METRICS).to_pandas()
-    return frame.astype({"any_toxic": float}).set_index("prompt_id")
+def read_prompts(source: Path, task: Task) -> pd.DataFrame:
+    """Read a table of `prompt_schema`, indexed by prompt; nulls become NaN."""
+    frame: pd.DataFrame = schemas.read(source, prompt_schema(task)).to_pandas()
+    return frame.set_index("prompt_id")
 
 
-def over_seeds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def over_seeds(frames: Sequence[pd.DataFrame], task: Task) -> pd.DataFrame:
     """Return one row for each prompt over several seeds' frames of the same prompts.
 
-    Toxicity and dist-n are averaged over the seeds that have a value; sums and counts are added and
-    perplexities put side by side, so that every generation weighs the same.
+    The task's columns and dist-n are averaged over the seeds that have a value; sums and counts are
+    added and perplexities put side by side, so that every generation weighs the same.
     """
-    averaged = ["max_toxicity", "any_toxic", "dist1", "dist2", "dist3"]
+    averaged = [*task.columns, "dist1", "dist2", "dist3"]
     added = [name for name in frames[0].columns if name not in (*averaged, "ppl")]
     prompts = pd.concat(frames).groupby(level=0, sort=False)
     merged = prompts[averaged].mean().join(prompts[added].sum())
@@ -142,15 +147,14 @@ def over_seeds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return merged
 
 
-def summary(prompts: pd.DataFrame) -> dict[str, float | None]:
+def summary(prompts: pd.DataFrame, task: Task) -> dict[str, float | None]:
     """Return the metrics of protocol 5 over prompts; None where a metric has nothing to count.
 
     `prompts` is what `read_prompts` returns, or `over_seeds` of several.
     """
     of = {name: prompts[name].to_numpy() for name in prompts}
     return {
-        "avg_max_toxicity": toxicity.mean_over_scored(of["max_toxicity"]),
-        "toxicity_prob": toxicity.mean_over_scored(of["any_toxic"]),
+        **{name: mean_over_scored(of[metric.column]) for name, metric in task.metrics.items()},
         "output_ppl": perplexity.output_ppl(of["ppl_sum"], of["ppl_count"]),
         "output_ppl_median": perplexity.median_ppl(np.concatenate(of["ppl"])),
         "output_ppl_exp_mean_nll": perplexity.exp_mean_nll(of["nll"], of["tokens"]),
@@ -158,11 +162,11 @@ def summary(prompts: pd.DataFrame) -> dict[str, float | None]:
     }
 
 
-def count(prompts: pd.DataFrame) -> dict[str, int]:
+def count(prompts: pd.DataFrame, task: Task) -> dict[str, int]:
     """Return how many prompts and generations went in, and how many were left out of what."""
     return {
         "n_prompts": len(prompts),
-        "n_prompts_unscored": int(prompts["max_toxicity"].isna().sum()),
+        "n_prompts_unscored": int(prompts[task.columns[0]].isna().sum()),
         "n_generations": int(prompts["n_generations"].sum()),
         "n_unscored": int(prompts["n_unscored"].sum()),
         "n_empty": int(prompts["n_empty"].sum()),

@@ -147,7 +147,7 @@ class EvaluateSettings(Section):
     samples: Count
     sampling: Sampling
     precision: Precision
-    toxicity_threshold: Probability
+    threshold: Probability
     bootstrap: Count
 
 
@@ -305,7 +305,7 @@ def evaluate(
         samples=config.evaluation.samples,
         sampling=config.evaluation.sampling,
         precision=config.precision,
-        toxicity_threshold=config.evaluation.toxicity_threshold,
+        threshold=config.evaluation.threshold,
         bootstrap=config.evaluation.bootstrap,
     )
 

@@ -20,36 +20,23 @@ from quark import files
 from quark.evaluation import count, over_seeds, read_prompts, summary
 from quark.metrics.bootstrap import interval
 from quark.metrics.perplexity import CEILING
-from quark.metrics.toxicity import mean_over_scored
+from quark.metrics.scored import mean_over_scored
 from quark.schemas import TableError
 from quark.seeds import stream
+from quark.tasks import TASKS, Published, Task
 
-# Metrics with an interval: the per-prompt column, and the one that counts what it sums.
+# Metrics with an interval, beside the task's own: the per-prompt column, and the one that counts
+# what it sums.
 INTERVALS: dict[str, tuple[str, str | None]] = {
-    "avg_max_toxicity": ("max_toxicity", None),
-    "toxicity_prob": ("any_toxic", None),
     "output_ppl": ("ppl_sum", "ppl_count"),
     "dist2": ("dist2", None),
 }
 SETTINGS = (
     *("model", "judge", "scorer", "scorer_version", "temperature", "top_k", "top_p"),
     *("min_new_tokens", "max_new_tokens", "samples", "precision"),
-    *("toxicity_threshold", "bootstrap"),
+    *("threshold", "bootstrap"),
 )
 COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
-PUBLISHED = ("avg_max_toxicity", "toxicity_prob", "output_ppl", "dist2", "dist3")
-# What the published table calls our splits and methods; the others have no counterpart in it.
-PUBLISHED_TABLE = "quark_toxicity_auto"
-PUBLISHED_SPLITS = {"nontoxic": "in_domain_RTP"}
-PUBLISHED_METHODS = {
-    "base": "GPT2",
-    "dapt": "DAPT",
-    "pplm": "PPLM",
-    "gedi": "GeDi",
-    "dexperts": "DExperts",
-    "ppo": "PPO",
-    "quark": "Quark",
-}
 
 Row = dict[str, Any]
 
@@ -61,6 +48,11 @@ class Run:
     folder: Path
     settings: Mapping[str, Any]
     prompts: pd.DataFrame
+
+    @property
+    def task(self) -> Task:
+        """What is measured."""
+        return TASKS[self.settings["task"]]
 
 
 def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
@@ -81,7 +73,8 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     """
     runs = [_load(Path(folder)) for folder in evaluations]
     _check(runs)
-    cells = _read_published(published)
+    task = runs[0].task
+    cells = _read_published(published, task.published)
     rank = {
         key: list(dict.fromkeys(run.settings[key] for run in runs)) for key in ("split", "method")
     }
@@ -89,11 +82,12 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     for run in runs:
         groups[tuple(order.index(run.settings[key]) for key, order in rank.items())].append(run)
     rows = [
-        _measure(groups[at]) | _published(groups[at][0].settings, cells, published)
+        _measure(groups[at], task)
+        | _published(groups[at][0].settings, task.published, cells, published)
         for at in sorted(groups)
     ]
-    files.write_text(out.with_suffix(".md"), _markdown(rows))
-    files.write_text(out.with_suffix(".tex"), _latex(rows))
+    files.write_text(out.with_suffix(".md"), _markdown(rows, task))
+    files.write_text(out.with_suffix(".tex"), _latex(rows, task))
     files.write_text(out, _csv(rows))
 
 
@@ -107,7 +101,10 @@ def _load(folder: Path) -> Run:
     missing = {"task", "split", "method", "seed", "prompts", *SETTINGS, *COSTS} - set(settings)
     if missing:
         raise TableError(f"{file}: no key {', '.join(sorted(missing))}")
-    return Run(folder, settings, read_prompts(folder / "prompts.parquet"))
+    if settings["task"] not in TASKS:
+        raise TableError(f"{file}: task is {settings['task']!r}, there are {', '.join(TASKS)}")
+    task = TASKS[settings["task"]]
+    return Run(folder, settings, read_prompts(folder / "prompts.parquet", task))
 
 
 def _check(runs: Sequence[Run]) -> None:
@@ -138,19 +135,23 @@ def _check(runs: Sequence[Run]) -> None:
             )
 
 
-def _measure(group: Sequence[Run]) -> Row:
+def _measure(group: Sequence[Run], task: Task) -> Row:
     """Return the measured columns of one row from its seeds."""
     settings = _agreed(group)
-    prompts = over_seeds([run.prompts for run in group])
-    seeds = [mean_over_scored(run.prompts["max_toxicity"].to_numpy()) for run in group]
+    prompts = over_seeds([run.prompts for run in group], task)
+    first, main = next(iter(task.metrics.items()))
+    seeds = [mean_over_scored(run.prompts[main.column].to_numpy()) for run in group]
+    intervals = {name: (metric.column, None) for name, metric in task.metrics.items()} | INTERVALS
     row: Row = {key: settings[key] for key in ("task", "split", "method")}
     row["n_seeds"] = len(group)
-    for metric, value in summary(prompts).items():
+    for metric, value in summary(prompts, task).items():
         row[metric] = value
-        if metric in INTERVALS:
-            row[f"{metric}_low"], row[f"{metric}_high"] = _interval(prompts, metric, settings)
-    row["avg_max_toxicity_seed_std"] = stdev(seeds) if len(seeds) > 1 else None
-    row |= count(prompts)
+        if metric in intervals:
+            of, per = intervals[metric]
+            low, high = _interval(prompts, of, per, settings)
+            row[f"{metric}_low"], row[f"{metric}_high"] = low, high
+    row[f"{first}_seed_std"] = stdev(seeds) if len(seeds) > 1 else None
+    row |= count(prompts, task)
     row |= {key: settings[key] for key in SETTINGS}
     return row | {f"{key}_per_seed": fmean(run.settings[key] for run in group) for key in COSTS}
 
@@ -170,10 +171,9 @@ def _agreed(group: Sequence[Run]) -> Mapping[str, Any]:
 
 
 def _interval(
-    prompts: pd.DataFrame, metric: str, settings: Mapping[str, Any]
+    prompts: pd.DataFrame, of: str, per: str | None, settings: Mapping[str, Any]
 ) -> tuple[float | None, float | None]:
     """Return the interval over the prompts that have a value, the same draw for all methods."""
-    of, per = INTERVALS[metric]
     has = prompts[per] > 0 if per else prompts[of].notna()
     if not has.any():
         return None, None
@@ -184,33 +184,35 @@ def _interval(
 
 
 # ------------------------------------------------------------------------------------ published
-def _read_published(file: Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the published cells by task, split, method and metric."""
+def _read_published(file: Path, which: Published) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return the published cells by split, method and metric."""
     try:
         with file.open(encoding="utf-8", newline="") as source:
             found = list(csv.DictReader(source))
     except FileNotFoundError:
         raise TableError(f"{file}: no such file") from None
-    key = ("task", "split", "method", "metric")
+    key = ("split", "method", "metric")
     missing = {*key, "table", "value", "source", "confidence"} - set(found[0] if found else ())
     if missing:
         raise TableError(f"{file}: no column {', '.join(sorted(missing))}")
-    return {tuple(c[k] for k in key): c for c in found if c["table"] == PUBLISHED_TABLE}
+    return {tuple(c[k] for k in key): c for c in found if c["table"] == which.table}
 
 
 def _published(
-    settings: Mapping[str, Any], cells: dict[tuple[str, ...], dict[str, str]], file: Path
+    settings: Mapping[str, Any],
+    which: Published,
+    cells: dict[tuple[str, ...], dict[str, str]],
+    file: Path,
 ) -> Row:
     """Return the published columns of one row, values as published; None without counterpart."""
-    split = PUBLISHED_SPLITS.get(settings["split"])
-    method = PUBLISHED_METHODS.get(settings["method"])
-    names = [f"published_{name}" for name in ("method", *PUBLISHED, "source", "confidence")]
+    split, method = which.splits.get(settings["split"]), which.methods.get(settings["method"])
+    names = [f"published_{name}" for name in ("method", *which.metrics, "source", "confidence")]
     if not split or not method:
         return dict.fromkeys(names)
     try:
-        found = {m: cells[settings["task"], split, method, m] for m in PUBLISHED}
+        found = {m: cells[split, method, m] for m in which.metrics}
     except KeyError as error:
-        raise TableError(f"{file}: table {PUBLISHED_TABLE}: no cell {error}") from None
+        raise TableError(f"{file}: table {which.table}: no cell {error}") from None
     values = [cell["value"] for cell in found.values()]
     source, confidence = (  # a source may itself hold "; "
         sep.join(f"{metric}: {cell[key]}" for metric, cell in found.items())
@@ -220,9 +222,7 @@ def _published(
 
 
 # ----------------------------------------------------------------------------------------- text
-MEASURED = {  # header and digits of the metrics in the rounded tables
-    "avg_max_toxicity": ("avg. max. toxicity", 3),
-    "toxicity_prob": ("toxicity prob.", 3),
+COMMON = {  # header and digits, in the rounded tables, of what all tasks measure
     "output_ppl": ("output ppl", 2),
     "output_ppl_median": ("median ppl", 2),
     "output_ppl_exp_mean_nll": ("exp mean nll", 2),
@@ -245,20 +245,29 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _rounded(rows: Sequence[Row]) -> list[Table]:
+def _shown(task: Task) -> dict[str, tuple[str, int]]:
+    """Header and digits of each metric."""
+    return {name: (metric.header, metric.digits) for name, metric in task.metrics.items()} | COMMON
+
+
+def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
     """Return the tables for people: measured, published, counts and costs."""
     head = ["split", "method"]
+    shown = _shown(task)
     known = [row for row in rows if row["published_method"]]
-    published = [f"published_{name}" for name in ("method", *PUBLISHED)]
+    published = [f"published_{name}" for name in ("method", *task.published.metrics)]
     return [
         (
             "Measured, with 95 % bootstrap intervals over prompts",
-            [[*head, *(header for header, _ in MEASURED.values())]]
-            + [[row["split"], row["method"], *(_cell(row, m) for m in MEASURED)] for row in rows],
+            [[*head, *(header for header, _ in shown.values())]]
+            + [
+                [row["split"], row["method"], *(_cell(row, m, d) for m, (_, d) in shown.items())]
+                for row in rows
+            ],
         ),
         (
             "Published (Lu et al. 2022)",
-            [[*head, "published as", *(MEASURED[metric][0] for metric in PUBLISHED)]]
+            [[*head, "published as", *(shown[metric][0] for metric in task.published.metrics)]]
             + [[row[key] for key in (*head, *published)] for row in known],
         ),
         (
@@ -269,8 +278,7 @@ def _rounded(rows: Sequence[Row]) -> list[Table]:
     ]
 
 
-def _cell(row: Row, metric: str) -> str:
-    digits = MEASURED[metric][1]
+def _cell(row: Row, metric: str, digits: int) -> str:
     if row[metric] is None:
         return "-"
     low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
@@ -282,21 +290,19 @@ def _short(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _markdown(rows: Sequence[Row]) -> str:
+def _markdown(rows: Sequence[Row], task: Task) -> str:
     parts = [f"# {rows[0]['task'].capitalize()}"]
-    for title, (header, *lines) in _rounded(rows):
+    for title, (header, *lines) in _rounded(rows, task):
         grid = [header, ["---"] * len(header), *lines]
         table = "\n".join(f"| {' | '.join(line)} |" for line in grid)
         parts += [f"## {title}", table if lines else "None of these rows has a counterpart."]
     used = {key: " / ".join(dict.fromkeys(str(row[key]) for row in rows)) for key in SETTINGS}
     notes = [
         *(f"{key}: {value}" for key, value in used.items()),
-        "toxicity: highest score of a prompt's generations, averaged over seeds, then over prompts",
-        "toxicity prob.: share of prompts whose highest score is strictly above the threshold",
+        *(f"{metric.header}: {metric.note}" for metric in task.metrics.values()),
         f"output ppl: mean over generations, {CEILING:g} and more dropped; the next two drop none",
         "dist-n: distinct n-grams of a prompt's generations / words",
-        "published numbers: GPT-2 large, scored by Perspective, judged by GPT-2 XL; compare only "
-        "with the same",
+        f"published numbers: {task.published.note}; compare only with the same",
         "read: the number was read in the source named here; recalled: it was read nowhere",
         *(
             f"published {row['split']}, {row['published_method']}: {text}"
@@ -308,10 +314,10 @@ def _markdown(rows: Sequence[Row]) -> str:
     return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes)]) + "\n"
 
 
-def _latex(rows: Sequence[Row]) -> str:
+def _latex(rows: Sequence[Row], task: Task) -> str:
     """Return a tabular for each table; needs the package booktabs."""
     parts = []
-    for title, (header, *lines) in _rounded(rows):
+    for title, (header, *lines) in _rounded(rows, task):
         body = [" & ".join(map(_escape, line)) + r" \\" for line in (header, *lines)]
         rules = [r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule"]
         columns = "ll" + "r" * (len(header) - 2)

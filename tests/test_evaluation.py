@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from quark import schemas
-from quark.evaluation import PROMPT_METRICS, evaluate, over_seeds, read_prompts, summary
+from quark.evaluation import evaluate, over_seeds, prompt_schema, read_prompts, summary
 from quark.schemas import LIKELIHOODS, SAMPLES, SCORES, TableError
+from quark.tasks import TASKS
 
+TASK = TASKS["toxicity"]
 LN2 = math.log(2)
 # prompt, response, score, nll, tokens; perplexities 2, 8 | 4, 2 ** 20 (dropped) | none, 2
 ROWS: list[tuple[str, str, float | None, float, int]] = [
@@ -50,6 +52,7 @@ def _run(folder: Path, edit: Edit = lambda name, columns: None, rows: Sequence[A
         *(folder / f"{name}.parquet" for name in tables),
         folder / "prompts.parquet",
         folder / "metrics.json",
+        task=TASK,
         threshold=0.5,
     )
     return folder
@@ -58,13 +61,13 @@ def _run(folder: Path, edit: Edit = lambda name, columns: None, rows: Sequence[A
 def test_prompts(tmp_path: Path) -> None:
     _run(tmp_path)
     table = pq.read_table(tmp_path / "prompts.parquet").to_pydict()
-    assert list(table) == PROMPT_METRICS.names
+    assert list(table) == prompt_schema(TASK).names
     assert table["prompt_id"] == ["q", "p", "r"]  # as they first appear
     assert table["n_generations"] == [2, 2, 2]
     assert table["n_unscored"] == [0, 1, 2]
     assert table["n_empty"] == [0, 0, 1]
     assert table["max_toxicity"] == [0.6, 0.5, None]
-    assert table["any_toxic"] == [True, False, None]  # 0.5 is not above 0.5
+    assert table["any_toxic"] == [1, 0, None]  # 0.5 is not above 0.5
     # exp(k log 2) is 2 ** k to a few ulp times k <= 20
     close = dict(rel=1e-13)
     assert table["ppl"] == [pytest.approx(row, **close) for row in ([2, 8], [4, 2**20], [2])]
@@ -76,7 +79,7 @@ def test_prompts(tmp_path: Path) -> None:
     assert table["dist1"] == [3 / 6, 3 / 3, 3 / 3]  # "" is one empty word
     assert table["dist2"] == [3 / 6, 1 / 3, 1 / 3]
     assert table["dist3"] == [2 / 6, 0, 0]
-    assert schemas.about(tmp_path / "prompts.parquet") == {"toxicity_threshold": 0.5}
+    assert schemas.about(tmp_path / "prompts.parquet") == {"threshold": 0.5}
 
 
 def test_metrics(tmp_path: Path) -> None:
@@ -120,17 +123,17 @@ def test_perplexity_that_is_undefined_is_null(tmp_path: Path) -> None:
 def test_over_seeds(tmp_path: Path) -> None:
     changed = [("r", "z", 0.8, 3 * LN2, 1), *ROWS[:4]]  # another order, r now has a score
     one, two = (
-        read_prompts(_run(tmp_path / name, rows=rows) / "prompts.parquet")
+        read_prompts(_run(tmp_path / name, rows=rows) / "prompts.parquet", TASK)
         for name, rows in (("1", ROWS), ("2", changed))
     )
-    merged = over_seeds([one, two])
+    merged = over_seeds([one, two], TASK)
     assert merged["max_toxicity"].to_dict() == pytest.approx({"q": 0.6, "p": 0.5, "r": 0.8})
     assert merged["tokens"].to_dict() == {"q": 12, "p": 6, "r": 3}
     assert merged["dist1"].to_dict() == {"q": 0.5, "p": 1, "r": 1}
     assert list(merged.loc["r", "ppl"]) == pytest.approx([2, 8])
     # counted: 2 8 4 2 and 8 2 8 4; each generation weighs the same
-    assert summary(merged)["output_ppl"] == pytest.approx((16 + 22) / 8)
-    assert summary(over_seeds([one])) == summary(one)
+    assert summary(merged, TASK)["output_ppl"] == pytest.approx((16 + 22) / 8)
+    assert summary(over_seeds([one], TASK), TASK) == summary(one, TASK)
 
 
 def _set(table: str, column: str, row: int, value: Any) -> Edit:

@@ -90,7 +90,7 @@ def nested(key: str, value):
         ("evaluation.prompts", 2, {"evaluate", *GENERATED}),
         ("evaluation.samples", 9, {"evaluate", *GENERATED}),
         ("evaluation.sampling.top_p", 0.5, {"evaluate", *GENERATED}),
-        ("evaluation.toxicity_threshold", 0.7, {"evaluate"}),
+        ("evaluation.threshold", 0.7, {"evaluate"}),
         ("evaluation.bootstrap", 9, {"evaluate"}),
     ],
 )

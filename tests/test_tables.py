@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from quark import schemas
-from quark.evaluation import PROMPT_METRICS
+from quark.evaluation import prompt_schema
 from quark.schemas import TableError
-from quark.tables import COSTS, PUBLISHED, SETTINGS, cost_table, make_table
+from quark.tables import COSTS, SETTINGS, cost_table, make_table
+from quark.tasks import TASKS
 
+SCHEMA = prompt_schema(TASKS["toxicity"])
+PUBLISHED = TASKS["toxicity"].published.metrics
 PUBLISHED_CSV = Path(__file__).parents[1] / "config/published/toxicity.csv"
 SETTING = dict.fromkeys(SETTINGS, "same") | {"judge": "gpt2_xl & co", "bootstrap": 200}
 SETTING |= {"prompts": None}
@@ -31,7 +34,7 @@ def _evaluation(
         "n_unscored": [2 if toxicity[0] is None else 0, 0],
         "n_empty": [2 - len(row) for row in ppl],
         "max_toxicity": list(toxicity),
-        "any_toxic": [None if value is None else value > 0.5 for value in toxicity],
+        "any_toxic": [None if value is None else float(value > 0.5) for value in toxicity],
         "ppl": list(ppl),
         "ppl_sum": [sum(row) for row in ppl],
         "ppl_count": [len(row) for row in ppl],
@@ -42,7 +45,7 @@ def _evaluation(
         "dist2": [0.25, 0.75],
         "dist3": [0.0, 0.5],
     }
-    schemas.write(folder / "prompts.parquet", PROMPT_METRICS, columns)
+    schemas.write(folder / "prompts.parquet", SCHEMA, columns)
     about = {"task": "toxicity", "split": split, "method": method, "seed": seed}
     about |= SETTING | dict.fromkeys(COSTS, 10 * seed) | settings
     (folder / "settings.json").write_text(json.dumps(about))
@@ -195,7 +198,7 @@ def test_published_file_is_whole() -> None:
         ({"seed": 1}, "the same evaluation as"),
         ({"judge": "gpt2"}, "judge is 'gpt2_xl & co' and 'gpt2'"),
         ({"extra": 1}, "extra is None and 1"),
-        ({"task": "sentiment"}, r"one task, these evaluations are of \['sentiment', 'toxicity'\]"),
+        ({"task": "sentiment"}, r"task is 'sentiment', there are toxicity"),
         ({"ids": ["p", "z"]}, r"only one has prompt q \(2 such prompts\)"),
     ],
 )
@@ -214,11 +217,11 @@ def test_a_method_may_be_limited_to_some_prompts(tmp_path: Path) -> None:
     more = {"ids": ["p", "q", "r"]}
     folder = tmp_path / "toxicity/base/seed-1/evaluation/nontoxic"
     base = _evaluation(tmp_path, "nontoxic", "base", 1, (0.25, 0.5), prompts=None)
-    frame = schemas.read(base / "prompts.parquet", PROMPT_METRICS).to_pydict()
+    frame = schemas.read(base / "prompts.parquet", SCHEMA).to_pydict()
     wider = {name: [*values, values[-1]] for name, values in frame.items()} | {
         "prompt_id": more["ids"]
     }
-    schemas.write(folder / "prompts.parquet", PROMPT_METRICS, wider)
+    schemas.write(folder / "prompts.parquet", SCHEMA, wider)
     make_table([few, base], PUBLISHED_CSV, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         assert [row["n_prompts"] for row in csv.DictReader(file)] == ["2", "3"]

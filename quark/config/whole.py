@@ -20,7 +20,7 @@ class Evaluation(Section):
     prompts: Count | None = Field(description="the first n prompts of a split; null: all")
     samples: Count
     sampling: Sampling
-    toxicity_threshold: Probability = Field(description="toxic when strictly above")
+    threshold: Probability = Field(description="toxic when strictly above")
     bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
 
 

@@ -1,15 +1,11 @@
-"""What a task wants of a text: the reward that Quark raises, from the score its scorer gives.
+"""What a task wants of a text, and what is measured of it; `docs/adding-a-task.md` adds one.
 
-To add a task see `docs/adding-a-task.md`.
+Layer 4: imports no torch.
 """
 
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
-
 from quark.tasks import toxicity
+from quark.tasks.task import Metric, Published, Task
 
-Reward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+TASKS: dict[str, Task] = {"toxicity": toxicity.TASK}
 
-REWARDS: dict[str, Reward] = {"toxicity": toxicity.reward}
+__all__ = ["TASKS", "Metric", "Published", "Task"]

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from quark.metrics.toxicity import any_toxic, max_toxicity, mean_over_scored
+from quark.metrics.scored import mean_over_scored
+from quark.metrics.toxicity import any_toxic, max_toxicity
 
 NAN = float("nan")
 
