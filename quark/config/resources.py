@@ -67,17 +67,24 @@ class PromptSource(Source):
     """One file, or several of one package, of prompts."""
 
     name: Name
-    format: Literal["lines", "jsonl", "parquet"]
+    format: Literal["lines", "jsonl", "csv", "parquet"]
     text: str | None = Field(None, description="the field or column that holds the prompt")
     toxicity: str | None = Field(None, description="that of the published score")
     exclude: tuple[str, ...] = Field((), description="texts that are no prompts, as a heading")
+    halves: tuple[Count, Count] | None = Field(
+        None, description="take first halves of sentences, of so many words at least and at most"
+    )
 
     @model_validator(mode="after")
     def _fields_fit_format(self) -> Self:
         if self.random:
             raise ValueError("prompts cannot be random")
+        if self.format == "csv" and self.toxicity:
+            raise ValueError("csv has no published toxicity: a column of text is read")
+        if self.halves and (self.halves[0] > self.halves[1] or self.toxicity):
+            raise ValueError("halves are [fewest, most] words, and have no published toxicity")
         if (self.format == "lines") == (self.text is not None):
-            raise ValueError("formats jsonl and parquet need `text`, format lines has none")
+            raise ValueError("formats jsonl, csv and parquet need `text`, format lines has none")
         return self
 
 

@@ -9,7 +9,7 @@ from quark.config.method import Contrast, Quark, Sampling
 from quark.config.resources import ModelSource, Prompts
 from quark.config.types import Count, Distinct, Name, Precision, Probability, Section
 
-TaskName = Literal["toxicity"]
+TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative"]
 Method = Literal["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark", "quark_guided"]
 
 

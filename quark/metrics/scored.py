@@ -25,3 +25,24 @@ def mean_over_scored(values: NDArray[np.float64]) -> float:
     if not scored.size:
         raise UnscoredError(f"none of {values.size} prompts has a score: their mean is undefined")
     return float(scored.mean())
+
+
+def share_above(
+    scores: NDArray[np.float64], prompt: NDArray[np.integer], threshold: float
+) -> NDArray[np.float64]:
+    """Return the share of each prompt's scores that lie strictly above `threshold`.
+
+    Args:
+        scores: (n,) score of each generation; NaN where it has none, and does not count.
+        prompt: (n,) the prompt of each generation as a code from 0 on.
+        threshold: which scores are high.
+
+    Returns:
+        (prompts,) shares in [0, 1]; NaN for a prompt without any score.
+    """
+    given = ~np.isnan(scores)
+    counts = np.bincount(prompt, given)
+    above = np.bincount(prompt, given & (scores > threshold))
+    shares = np.full(len(counts), np.nan)
+    np.divide(above, counts, out=shares, where=counts > 0)
+    return shares

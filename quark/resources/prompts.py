@@ -1,8 +1,10 @@
 """Prompts: read from several sources, freed of duplicates and cut into disjoint splits."""
 
+import csv
 import hashlib
 import json
 import math
+import re
 import tempfile
 import unicodedata
 from collections import Counter
@@ -204,11 +206,7 @@ def _read(resource: str, source: PromptSource, file: Path) -> list[Prompt]:
     if not file.is_file():
         raise ResourceError(f"{resource}: {file} is a directory; name the file with the prompts")
     prompts = []
-    kind, entries = (
-        ("row", _rows(resource, source, file))
-        if source.format == "parquet"
-        else ("line", _lines(resource, file))
-    )
+    kind, entries = _entries(resource, source, file)
     for number, entry in entries:
         try:
             prompts.append(_parse(source, entry))
@@ -216,9 +214,51 @@ def _read(resource: str, source: PromptSource, file: Path) -> list[Prompt]:
             raise ResourceError(
                 f"{resource}: {file.name}, {kind} {number}: {fault}; correct or remove the {kind}"
             ) from None
+    if source.halves:
+        prompts = [
+            Prompt(half, source.name) for p in prompts for half in halves(p.text, *source.halves)
+        ]
     if not any(prompt.text for prompt in prompts):
         raise ResourceError(f"{resource}: {file.name} holds no prompt; name another file")
     return prompts
+
+
+def halves(text: str, fewest: int, most: int) -> list[str]:
+    """The first halves of a text's sentences, as DExperts makes prompts (protocol 3).
+
+    A sentence ends with . ! or ? and white space. Its half ends at the middle word; it is a prompt
+    if it has `fewest` to `most` words. Line breaks of HTML count as white space.
+    """
+    sentences = re.split(r"(?<=[.!?])\s+", re.sub(r"<br\s*/?>", " ", text))
+    words = [sentence.split() for sentence in sentences]
+    return [" ".join(w[: len(w) // 2]) for w in words if fewest <= len(w) // 2 <= most]
+
+
+def _entries(
+    resource: str, source: PromptSource, file: Path
+) -> tuple[str, Iterator[tuple[int, str | dict[str, Any]]]]:
+    """What a file's entries are called, and the entries, numbered from 1."""
+    if source.format == "parquet":
+        return "row", _rows(resource, source, file)
+    if source.format == "csv":
+        return "row", _records(resource, source, file)
+    return "line", _lines(resource, file)
+
+
+def _records(
+    resource: str, source: PromptSource, file: Path
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number the rows of a CSV file from 1, its header aside."""
+    number = 0
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as content:
+            for row in csv.DictReader(content, strict=True):
+                number += 1
+                yield number, row
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise ResourceError(
+            f"{resource}: {file.name}, after row {number}: {fault}; convert or correct the file"
+        ) from None
 
 
 def _lines(resource: str, file: Path) -> Iterator[tuple[int, str]]:

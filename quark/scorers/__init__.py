@@ -1,4 +1,4 @@
-"""Toxicity scorers, each found by the name that the configuration gives it.
+"""Scorers, each found by the name that the configuration gives it.
 
 Layer 3. A scorer is imported only when it is asked for, so the rest needs none of their packages.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class Scorer(Protocol):
-    """Tells how toxic each response is.
+    """Tells how toxic, or positive, or varied each response is.
 
     Attributes:
         name: as in the configuration.
@@ -24,7 +24,7 @@ class Scorer(Protocol):
     version: str
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Return toxicity in [0, 1], shape (n,), in the order given; NaN where the scorer failed.
+        """Return scores in [0, 1], shape (n,), in the order given; NaN where the scorer failed.
 
         Args:
             prompts: what each response continues, shape (n,); a scorer may leave it unread.
@@ -35,6 +35,9 @@ class Scorer(Protocol):
 
 SCORERS: dict[str, str] = {
     "profanity-check": "quark.scorers.profanity:ProfanityCheck",
+    "vader": "quark.scorers.vader:Vader",
+    "vader-continuation": "quark.scorers.vader:continuation",
+    "diversity": "quark.scorers.diversity:Diversity",
 }
 
 

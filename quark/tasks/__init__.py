@@ -3,9 +3,13 @@
 Layer 4: imports no torch.
 """
 
-from quark.tasks import toxicity
+from quark.tasks import sentiment, toxicity
 from quark.tasks.task import Metric, Published, Task
 
-TASKS: dict[str, Task] = {"toxicity": toxicity.TASK}
+TASKS: dict[str, Task] = {
+    "toxicity": toxicity.TASK,
+    "sentiment_positive": sentiment.POSITIVE,
+    "sentiment_negative": sentiment.NEGATIVE,
+}
 
 __all__ = ["TASKS", "Metric", "Published", "Task"]

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quark import schemas
-from quark.config import Prompts, Split
+from quark.config import Prompts, PromptSource, Split
 from quark.resources import ResourceError, fetch_prompts
 from quark.resources import prompts as module
-from quark.resources.prompts import Prompt, cut, deduplicate, in_order
+from quark.resources.prompts import Prompt, cut, deduplicate, halves, in_order
 
 KIND = [f"The weather on day {day} is fine and" for day in range(12)]
 RUDE = [f"You fucking idiot number {day}, shut up and" for day in range(8)]
@@ -237,3 +237,38 @@ def test_unknown_scorer_names_key_and_nearest(tmp_path):
 def test_prompts_need_no_torch():
     code = "import sys, quark.resources; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_halves_by_hand():
+    text = "One two three four five six. Seven eight!<br /><br />Nine ten eleven twelve? a b c d e"
+    assert halves(text, 2, 3) == ["One two three", "Nine ten", "a b"]
+    assert halves(text, 1, 1) == ["Seven"]
+    assert halves("", 1, 9) == []
+
+
+def test_half_sentences_of_a_csv_file(tmp_path):
+    file = tmp_path / "reviews.csv"
+    file.write_text(
+        'text,label\n"I liked it, a lot, yes I did. No.",1\n"Not so ""good"" at all.",0\n'
+    )
+    source = {"name": "r", "local": str(file), "format": "csv", "text": "text", "licence": "none"}
+    settings = {"scorer": "profanity-check", "toxic_from": 0.5, "seed": 0, "splits": {}}
+    prompts = Prompts.model_validate({"sources": [{**source, "halves": [2, 9]}], **settings})
+    fetch_prompts("x", prompts, tmp_path / "out")
+    assert {r["text"] for r in read(tmp_path / "out")["train"]} == {"I liked it, a", "Not so"}
+    file.write_bytes(b"text,label\nfine,1\n\xff,0\n")
+    with pytest.raises(ResourceError, match=r"reviews.csv, after row \d: .*convert or correct"):
+        fetch_prompts("x", prompts, tmp_path / "out2")
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"halves": [3, 2]}, "halves are"),
+        ({"toxicity": "label"}, "csv has no published toxicity"),
+    ],
+)
+def test_impossible_halves(changed, fault):
+    source = {"name": "r", "local": "f", "format": "csv", "text": "text", "licence": "none"}
+    with pytest.raises(ValueError, match=fault):
+        PromptSource.model_validate(source | changed)

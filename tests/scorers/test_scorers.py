@@ -45,3 +45,24 @@ def test_no_texts_give_no_scores():
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="2 prompts, but 1 responses"):
         ProfanityCheck().score(["a", "b"], ["c"])
+
+
+def test_vader_tells_praise_from_blame_and_reads_the_prompt_only_where_it_should():
+    whole, alone = load_scorer("vader"), load_scorer("vader-continuation")
+    prompts, responses = ["A wonderful film"] * 3, [" I loved.", " I hated.", ""]
+    by_whole, by_alone = (s.score(prompts, responses) for s in (whole, alone))
+    assert by_whole[0] > 0.9 and by_alone[0] > 0.7 > 0.3 > by_alone[1]
+    assert by_whole[2] > 0.7 and by_alone[2] == 0.5  # no word, no feeling
+    assert (by_whole[:2] != by_alone[:2]).all()
+    assert whole.score([], []).shape == (0,)
+    with pytest.raises(ValueError, match="1 prompts, but 2 responses"):
+        whole.score(["a"], ["b", "c"])
+
+
+def test_diversity_of_words():
+    scorer = load_scorer("diversity")
+    found = scorer.score(["x y"] * 3, ["a b c  d\n e", "a b a b a b", "a b c"])
+    # two of five 2-grams, two of four 3-grams, two of three 4-grams
+    np.testing.assert_allclose(found, [1, 2 / 5 * 2 / 4 * 2 / 3, 0])
+    with pytest.raises(ValueError, match="1 prompts, but 2 responses"):
+        scorer.score(["a"], ["b", "c"])

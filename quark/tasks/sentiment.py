@@ -1,0 +1,59 @@
+"""Sentiment (paper section 3.2): the scorer tells how positive a text is, in [0, 1].
+
+Towards positive text the reward is the score, towards negative 1 - score. Measured is the percent
+of a prompt's generations that are positive, averaged over prompts (DExperts; protocol 3), whichever
+way the text is steered.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quark.metrics.scored import share_above
+from quark.tasks.task import Metric, Published, Task, Values
+
+
+def by_prompt(
+    positivity: Values, prompt: NDArray[np.integer], threshold: float
+) -> dict[str, Values]:
+    """Percent of each prompt's generations with a score above the threshold; (prompts,)."""
+    return {"pct_positive": 100 * share_above(positivity, prompt, threshold)}
+
+
+POSITIVE = Task(
+    lambda positivity: positivity,
+    by_prompt,
+    metrics={
+        "pct_positive": Metric(
+            "pct_positive",
+            "% positive",
+            2,
+            "percent of a prompt's generations strictly above the threshold, averaged over prompts",
+        )
+    },
+    published=Published(
+        table="quark_sentiment_auto",
+        splits={"negative": "negative_prompts", "neutral": "neutral_prompts"},
+        methods={
+            "base": "GPT2",
+            "pplm": "PPLM",
+            "gedi": "GeDi",
+            "dexperts": "DExperts",
+            "dapt": "DAPT",
+            "ppo": "PPO",
+            "quark": "Quark",
+        },
+        metrics=("pct_positive",),
+        note="GPT-2 large, scored by a DistilBERT sentiment classifier, judged by GPT-2 XL",
+    ),
+)
+
+NEGATIVE = replace(
+    POSITIVE,
+    reward=lambda positivity: 1 - positivity,
+    published=replace(
+        POSITIVE.published,
+        splits={"positive": "positive_prompts", "neutral": "neutral_prompts"},
+    ),
+)

@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+
+from quark.tasks import TASKS
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("name", ["sentiment_positive", "sentiment_negative"])
+def test_both_directions_measure_the_same(name):
+    scores = np.array([0.9, 0.5, 0.2, NAN, 0.6, NAN])
+    prompt = np.array([0, 0, 0, 0, 1, 2])
+    found = TASKS[name].by_prompt(scores, prompt, 0.5)["pct_positive"]
+    np.testing.assert_allclose(found, [100 / 3, 100, NAN])  # 0.5 is not above 0.5
+
+
+def test_rewards_are_opposite():
+    scores = np.array([0.0, 0.3, 1.0])
+    up, down = (TASKS[f"sentiment_{way}"].reward(scores) for way in ("positive", "negative"))
+    np.testing.assert_allclose(up, scores)
+    np.testing.assert_allclose(down, [1.0, 0.7, 0.0])
+
+
+def test_published_splits_are_the_adverse_one_and_the_neutral():
+    assert set(TASKS["sentiment_positive"].published.splits) == {"negative", "neutral"}
+    assert set(TASKS["sentiment_negative"].published.splits) == {"positive", "neutral"}
