@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
@@ -50,11 +49,13 @@ def fit_stage(settings: FitSettings, corpus: Path, model: Path, out: Path, memor
     if settings.training is None:
         facts = _fit_classifier(settings, rows, model, out)
     else:
-        if settings.part != "gedi":
+        passes = settings.training.epochs
+        if isinstance(settings.training, GeDiTraining):
+            facts["steps"] = _fit_gedi(settings, settings.training, rows, model, out, memory_mb)
+        else:
             label = 0 if settings.part == "expert" else 1
             rows = rows.take(np.flatnonzero(rows.label == label).tolist())
-        passes = settings.training.epochs
-        facts["steps"] = _finetune(settings, settings.training, rows, model, out, memory_mb)
+            facts["steps"] = _finetune(settings, settings.training, rows, model, out, memory_mb)
     tokens = passes * sum(map(len, rows.responses))
     cost = files.cost(begun, rows=passes * len(rows.ids), tokens=tokens)
     files.write_json(out.parent / "training.json", {**cost, **facts})
@@ -63,43 +64,75 @@ def fit_stage(settings: FitSettings, corpus: Path, model: Path, out: Path, memor
 def _finetune(
     settings: FitSettings, how: Finetuning, rows: Rows, model: Path, out: Path, memory_mb: int
 ) -> list[dict[str, float]]:
-    precision = settings.precision
     policy = load_model(model, "fp32")
     choose_parameters(policy.lm, how.trained_layers, how.gradient_checkpointing)
-    lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
-    if isinstance(how, GeDiTraining):
-        codes, generative = gedi.code_ids(model, how.codes), how.generative
-        weights = [1] * len(lengths)
-
-        def loss(part: Rows) -> dict[str, torch.Tensor]:
-            return gedi.loss(policy, codes, part, generative, precision)
-
-    else:
-        weights = [len(response) for response in rows.responses]
-
-        def loss(part: Rows) -> dict[str, torch.Tensor]:
-            return dapt.loss(policy, part, precision)
-
     trainer = Trainer(
         policy,
         how,
         lambda _: how.learning_rate,
-        total_steps=steps_of(len(rows.ids), how.batch, how.epochs),
-        lengths=lengths,
-        micro_batch=rows_for_training(
-            policy,
-            policy,
-            (max(lengths) + 1) * (2 if isinstance(how, GeDiTraining) else 1),  # GeDi reads twice
-            memory_mb,
-            how.gradient_checkpointing,
-        ),
+        **_sizes(policy, how, rows, memory_mb),
     )
-    rng = stream(settings.stream, "order")
     curve = epochs(
-        trainer, rows, loss, count=how.epochs, weights=weights, rng=rng, what=settings.part
+        trainer,
+        rows,
+        lambda part: dapt.loss(policy, part, settings.precision),
+        count=how.epochs,
+        weights=[len(response) for response in rows.responses],
+        rng=stream(settings.stream, "order"),
+        what=settings.part,
     )
     save(out, policy, {}, form=None, step=trainer.taken, iteration=0, model=model)
     return curve
+
+
+def _fit_gedi(
+    settings: FitSettings, how: GeDiTraining, rows: Rows, model: Path, out: Path, memory_mb: int
+) -> list[dict[str, float]]:
+    form = settings.reward_tokens
+    if form is None:
+        raise ConfigError("the part gedi needs reward_tokens, which name its classes")
+    policy = load_model(model, settings.precision if how.trained_layers == 0 else "fp32")
+    codes = gedi.code_ids(model, how.codes)
+    classes = gedi.new_classes(policy, form, codes, seed=0)
+    choose_parameters(policy.lm, how.trained_layers, how.gradient_checkpointing)
+    rates = {
+        "log_scale": how.scale_learning_rate,
+        "reward_tokens": how.token_learning_rate,
+        "lm": how.learning_rate,
+    }
+    trainer = Trainer(
+        classes,
+        how,
+        lambda name: rates[name.removeprefix("policy.").split(".")[0]],
+        **_sizes(policy, how, rows, memory_mb, times=2),
+    )
+    curve = epochs(
+        trainer,
+        rows,
+        lambda part: gedi.loss(classes, part, how.generative, settings.precision),
+        count=how.epochs,
+        weights=[1] * len(rows.ids),
+        rng=stream(settings.stream, "order"),
+        what=settings.part,
+    )
+    notes = {"scale": classes.scale.item()}
+    save(out, policy, {}, form=form, step=trainer.taken, iteration=0, model=model, notes=notes)
+    return curve
+
+
+def _sizes(
+    policy: Policy, how: Finetuning, rows: Rows, memory_mb: int, times: int = 1
+) -> dict[str, Any]:
+    """What a trainer must know of its rows, each of which is read `times` times in a step."""
+    lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
+    longest = times * (max(lengths) + 1)
+    return {
+        "total_steps": steps_of(len(rows.ids), how.batch, how.epochs),
+        "lengths": lengths,
+        "micro_batch": rows_for_training(
+            policy, policy, longest, memory_mb, how.gradient_checkpointing
+        ),
+    }
 
 
 def _fit_classifier(settings: FitSettings, rows: Rows, model: Path, out: Path) -> dict[str, Any]:

@@ -109,6 +109,7 @@ class FitSettings(Section):
     stream: str
     part: Part
     training: GeDiTraining | Finetuning | None = Field(description="null: of the classifier")
+    reward_tokens: RewardTokens | None = Field(description="of GeDi: they name the classes")
     precision: Precision
 
 
@@ -199,6 +200,7 @@ def fit(config: Config, task: TaskName, part: Part, seed: int) -> FitSettings:
         stream=f"{seed}/{task}/{part}",
         part=part,
         training=training.get(part, baselines.dapt),
+        reward_tokens=config.quark.reward_tokens if part == "gedi" else None,
         precision=config.precision,
     )
 

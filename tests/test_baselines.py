@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracle import SINK, plain_logits
+from oracle import EMBEDDING, SINK, plain_logits
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from quark import schemas
 from quark.baselines import fit_stage, ppo_stage
 from quark.checkpoint import load_policy, read_about
-from quark.config import ConfigError, load
+from quark.config import ConfigError, RewardTokens, load
 from quark.lm import Policy
+from quark.methods.gedi import FIRST_SCALE
 from quark.pool import FailedScoresError
 from quark.settings import FitSettings, Part, PPOSettings
 
@@ -47,11 +48,19 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus.parquet"
 
 
-def fit(part: Part, corpus: Path, model: Path, out: Path, **changed: Any) -> dict[str, Any]:
+def fit(
+    part: Part,
+    corpus: Path,
+    model: Path,
+    out: Path,
+    form: RewardTokens = EMBEDDING,
+    **changed: Any,
+) -> dict[str, Any]:
     how = (CONFIG.gedi.training if part == "gedi" else CONFIG.dapt).model_dump() | QUICK | changed
     settings = FitSettings.model_validate(
         {"version": 1, "stream": "s", "part": part, "precision": "fp32"}
         | {"training": None if part == "classifier" else how}
+        | {"reward_tokens": form if part == "gedi" else None}
     )
     fit_stage(settings, corpus, model, out / "checkpoint", memory_mb=4000)
     found: dict[str, Any] = json.loads((out / "training.json").read_text())
@@ -87,12 +96,27 @@ def test_an_expert_learns_its_class(
     assert any(same) and not all(same)  # one layer of two
 
 
-def test_gedi_learns_both(corpus: Path, model: Path, tmp_path: Path) -> None:
-    found = fit("gedi", corpus, model, tmp_path / "gedi")
+@pytest.mark.parametrize(
+    ("form", "changed"),
+    [
+        (EMBEDDING, {}),
+        (SINK, {"trained_layers": 0, "epochs": 8, "token_learning_rate": 0.3}),
+    ],
+    ids=["embedding", "sink"],
+)
+def test_gedi_learns_both(
+    form: RewardTokens, changed: dict[str, Any], corpus: Path, model: Path, tmp_path: Path
+) -> None:
+    found = fit("gedi", corpus, model, tmp_path / "gedi", form, **changed)
     policy = load_policy(model, tmp_path / "gedi/checkpoint", "fp32")
-    assert preference(policy, [11]) > preference(policy, [12]) + 1
-    assert found["rows"] == 3 * 64
+    wanted, other = (preference(policy, policy.condition([], k)) for k in (0, 1))
+    assert wanted > other + 1
+    assert found["rows"] == changed.get("epochs", 3) * 64
     assert found["steps"][-1]["right"] > 0.9 > found["steps"][0]["right"]
+    assert read_about(tmp_path / "gedi/checkpoint")["scale"] != pytest.approx(FIRST_SCALE)
+
+
+def test_codes_that_begin_alike_are_refused(corpus: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="begin with the same token"):
         fit("gedi", corpus, model, tmp_path / "again", codes=["clean", "unheard"])
 

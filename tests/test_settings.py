@@ -75,7 +75,7 @@ def nested(key: str, value):
         ("quark.max_failed_scores", 0.5, {"quantize", "ppo"}),
         ("quark.training.learning_rate", 0.5, {"train"}),
         ("quark.training.gauge_prompts", 0, {"train"}),
-        ("quark.reward_tokens.first_layer", 0, {"train", "ppo"}),
+        ("quark.reward_tokens.first_layer", 0, {"train", "ppo", "fit gedi"}),
         ("quark_guided.alpha", 9, {"generate quark_guided"}),
         ("baselines.version", 9, {"corpus", *FITTED, *PPO}),
         ("baselines.corpus.tokens", 9, {"corpus"}),

@@ -42,7 +42,15 @@ class Finetuning(Optimisation):
 class GeDiTraining(Finetuning):
     """The class-conditional language model of GeDi."""
 
-    codes: tuple[str, str] = Field(description="words that name the wanted and the other class")
+    trained_layers: Annotated[int, Field(ge=0)] | None = Field(
+        description="the top n layers learn beside the classes' tokens; null: all parameters"
+    )
+    token_learning_rate: Positive = Field(description="rate of the classes' tokens")
+    scale_learning_rate: Positive = Field(description="rate of log s")
+    codes: tuple[str, str] = Field(
+        description="words that the tokens of the wanted and of the other class start as, if the "
+        "form of the reward tokens is embedding"
+    )
     generative: Probability = Field(description="lambda: the language-modelling part of the loss")
 
 

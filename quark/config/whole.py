@@ -68,7 +68,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _checkpointing_has_no_cache(self) -> Self:
         sink = self.quark.reward_tokens.form == "sink"
-        for key, how in (("quark.training", self.quark.training), ("ppo", self.baselines.ppo)):
+        for key, how in (
+            ("quark.training", self.quark.training),
+            ("baselines.ppo", self.baselines.ppo),
+            ("baselines.gedi.training", self.baselines.gedi.training),
+        ):
             if how.gradient_checkpointing and sink:
                 raise ValueError(
                     f"{key}.gradient_checkpointing needs quark.reward_tokens.form: embedding, "

@@ -1,10 +1,10 @@
 """GeDi: a class-conditional language model weighs each next token (Krause et al. 2021, EMNLP).
 
-One language model reads every text after a code that names a class. Training mixes two losses
+One language model reads every text under a token that names its class. Training mixes two losses
 
     loss = lambda L_gen + (1 - lambda) L_disc
-    L_gen  = -1/T log p(y | own code)
-    L_disc = -log P(own class | y),    P(c | y) ~ exp(s/T log p(y | code_c))
+    L_gen  = -1/T log p(y | own token)
+    L_disc = -log P(own class | y),    P(c | y) ~ exp(s/T log p(y | token_c))
 
 and decoding weighs each candidate v for the next token by Bayes' rule over the response so far:
 
@@ -12,11 +12,14 @@ and decoding weighs each candidate v for the next token by Bayes' rule over the 
 
 Then, of the least wanted tokens, those that together have probability below `filter_p` go, unless
 P(wanted) is `target_p` or more (official `modeling_utils.py`, `train_GeDi.py`; protocol 6). omega
-is `weight`; s is fixed at 1, where the official code can learn it; `class_bias` is added to the
-wanted class's exponent. weight 0 and filter_p 0 are the base model.
+is `weight`; s is learned; `class_bias` is added to the wanted class's exponent. weight 0 and
+filter_p 0 are the base model.
 
-Departures: the evidence is the response alone, where the official code counts the prompt too, whose
-class is no news; no repetition penalty; the filter sorts only rows where it must.
+Departures: the tokens have the form that reward tokens have. An embedded one starts as a word,
+`codes`, which is the published way; with thousands of texts the model does not come to heed it, and
+so the default is a sink. s starts at `FIRST_SCALE`, not at 1: at 1 a class-conditional model that
+differs little tells nothing. The evidence is the response alone, where the official code counts the
+prompt too, whose class is no news; no repetition penalty; the filter sorts only rows where it must.
 """
 
 import math
@@ -24,24 +27,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from quark import config
-from quark.checkpoint import load_policy
-from quark.config import ConfigError, Precision
+from quark.checkpoint import load_policy, read_about
+from quark.config import ConfigError, Precision, RewardTokens
 from quark.decoding import Decoder, Decoding, Guidance, Guided, Plain
 from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
 from quark.objective import token_logprobs
 from quark.reading import response_hidden
+from quark.reward_tokens import EmbeddingTokens, new_reward_tokens
 from quark.training import Rows, autocast
+
+FIRST_SCALE = 10.0
+"""s before training."""
+
+
+class Classes(nn.Module):
+    """The class-conditional language model.
+
+    Args:
+        policy: its reward tokens name the classes, 0 the wanted one.
+        scale: s.
+    """
+
+    def __init__(self, policy: Policy, scale: float = FIRST_SCALE) -> None:
+        super().__init__()
+        self.policy = policy
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale), device=policy.head.device))
+
+    @property
+    def scale(self) -> Tensor:
+        """s, above 0."""
+        return self.log_scale.exp()
+
+
+def new_classes(policy: Policy, form: RewardTokens, codes: tuple[int, int], seed: int) -> Classes:
+    """Classes before training; tokens of form embedding start as those of `codes`."""
+    tokens = policy.reward_tokens = new_reward_tokens(policy.lm, 2, form, seed)
+    if isinstance(tokens, EmbeddingTokens):
+        with torch.no_grad():
+            tokens.rows.copy_(policy.embeddings.weight[list(codes)])
+    return Classes(policy)
 
 
 class _Evidence:
-    """What both classes make of the responses so far: 2 x rows, the wanted code's come first."""
+    """What both classes make of the responses so far: 2 x rows, the wanted class's come first."""
 
-    def __init__(self, decoding: Decoding, rows: int, settings: config.GeDi) -> None:
-        self.decoding, self.settings = decoding, settings
+    def __init__(self, decoding: Decoding, rows: int, scale: float, settings: config.GeDi) -> None:
+        self.decoding, self.scale, self.settings = decoding, scale, settings
         self.so_far = decoding.hidden.new_zeros(2, rows, dtype=torch.float32)  # nats
         self.length = 0
         self.next = self.so_far[..., None]  # (2, rows, V), once `adjust` has formed it
@@ -49,7 +84,7 @@ class _Evidence:
     def adjust(self, logits: Tensor) -> Tensor:
         law = self.decoding.law().logits.log_softmax(-1, dtype=torch.float32)
         self.next = self.so_far[..., None] + law.view(2, -1, law.shape[-1])
-        wanted, other = self.next / (self.length + 1)
+        wanted, other = self.scale * self.next / (self.length + 1)
         log_wanted = functional.logsigmoid(wanted + self.settings.class_bias - other)
         guided = logits + self.settings.weight * log_wanted
         return _without_least_wanted(guided, log_wanted, self.settings)
@@ -85,31 +120,31 @@ class GeDi:
     """The guide.
 
     Args:
-        policy: the class-conditional language model.
-        codes: token ids that name the wanted and the unwanted class.
+        policy: the class-conditional language model; its reward tokens name the classes.
+        scale: s.
         settings: weight, filter and bias.
     """
 
     within_base = False
 
-    def __init__(self, policy: Policy, codes: tuple[int, int], settings: config.GeDi) -> None:
-        self.policy, self.codes, self.settings = policy, codes, settings
+    def __init__(self, policy: Policy, scale: float, settings: config.GeDi) -> None:
+        self.policy, self.scale, self.settings = policy, scale, settings
         self.models: Sequence[Policy] = [policy, policy]  # two caches
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
-        """Read the prompts under both codes."""
-        coded = [[code, *prompt] for code in self.codes for prompt in prompts]
-        return _Evidence(Plain(self.policy).read(coded), len(prompts), self.settings)
+        """Read the prompts under both classes."""
+        told = [self.policy.condition(prompt, k) for k in (0, 1) for prompt in prompts]
+        decoding = Plain(self.policy).read(told)
+        return _Evidence(decoding, len(prompts), self.scale, self.settings)
 
 
 def loss(
-    policy: Policy, codes: tuple[int, int], rows: Rows, generative: float, precision: Precision
+    classes: Classes, rows: Rows, generative: float, precision: Precision
 ) -> dict[str, Tensor]:
     """The training loss, summed over rows.
 
     Args:
-        policy: the class-conditional language model.
-        codes: token ids of the wanted and the unwanted class.
+        classes: the class-conditional language model.
         rows: texts; `label` 0 is the wanted class.
         generative: lambda.
         precision: of matrix products.
@@ -117,14 +152,17 @@ def loss(
     Returns:
         `loss`, `generative` and `discriminative` in nats, and how many rows were `right`.
     """
+    policy = classes.policy
     by_class = []
-    for code in codes:
-        prompts = [[code, *prompt] for prompt in rows.prompts]
+    for k in (0, 1):
+        prompts = [policy.condition(prompt, k) for prompt in rows.prompts]
         by_class.append(_mean_logprob(policy, prompts, rows.responses, precision))
     mean_logprob = torch.stack(by_class)  # (2, rows)
     label = torch.from_numpy(rows.label).long().to(mean_logprob.device)
     own = mean_logprob.gather(0, label[None]).sum()
-    discriminative = functional.cross_entropy(mean_logprob.T, label, reduction="sum")
+    discriminative = functional.cross_entropy(
+        (classes.scale * mean_logprob).T, label, reduction="sum"
+    )
     return {
         "loss": generative * -own + (1 - generative) * discriminative,
         "generative": -own.detach(),
@@ -165,6 +203,6 @@ def decoder(
     model: Path, parts: Sequence[Path], settings: config.GeDi, precision: Precision
 ) -> Decoder:
     """The base model under the class-conditional one whose checkpoint `parts` holds."""
-    codes = code_ids(model, settings.training.codes)
-    guide = GeDi(load_policy(model, parts[0], precision), codes, settings)
+    scale = read_about(parts[0])["scale"]
+    guide = GeDi(load_policy(model, parts[0], precision), scale, settings)
     return Guided(load_model(model, precision), guide)

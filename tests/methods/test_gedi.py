@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracle
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from quark.methods.gedi import GeDi
 from quark.sampling import sample
 from quark.training import Rows
 
-CODES = (11, 12)
+SCALE = 3.0
 CONFIG = Path(__file__).parents[2] / "config/config.yaml"
 PROMPTS = [[7], [1, 2, 3, 4, 5], [8, 8, 8]]
 NAMES = ["one", "long", "same"]
@@ -45,11 +46,11 @@ def plain_logits(
         return logits.log_softmax(-1).numpy()
 
     exponents = []
-    for code in CODES:
-        found = law(classes, [code, *prompt, *response])
-        start = len(prompt)  # position that predicts the response's first token
-        so_far = sum(found[start + t, token] for t, token in enumerate(response))
-        exponents.append((so_far + found[-1]) / (len(response) + 1))
+    for k in (0, 1):
+        told = oracle.plain_logits(classes, classes.condition(prompt, k), response)
+        found = told.double().log_softmax(-1).numpy()
+        so_far = sum(found[t, token] for t, token in enumerate(response))
+        exponents.append(SCALE * (so_far + found[-1]) / (len(response) + 1))
     exponents[0] = exponents[0] + how.class_bias
     log_wanted = exponents[0] - np.logaddexp(*exponents)
     guided = law(base, [*prompt, *response])[-1] + how.weight * log_wanted
@@ -65,9 +66,9 @@ def plain_logits(
 
 @pytest.mark.parametrize("changed", [{}, {"filter_p": 0.05}, {"target_p": 1.0}, {"weight": 30}])
 def test_the_law(make_policy: Make, changed: dict[str, Any]) -> None:
-    base, classes = make_policy(0, 0), make_policy(0, 1)
+    base, classes = make_policy(0, 0), make_policy(2, 1)
     how = settings(**changed)
-    decoding = Guided(base, GeDi(classes, CODES, how)).read(PROMPTS)
+    decoding = Guided(base, GeDi(classes, SCALE, how)).read(PROMPTS)
     decoding.select(torch.tensor([2, 0, 1, 1]))
     prompts = [PROMPTS[i] for i in (2, 0, 1, 1)]
     responses: list[list[int]] = [[], [], [], []]
@@ -90,22 +91,22 @@ def test_the_law(make_policy: Make, changed: dict[str, Any]) -> None:
 
 
 def test_weight_zero_is_the_base_model(make_policy: Make, sampling: Sampling) -> None:
-    base, classes = make_policy(0, 0), make_policy(0, 1)
-    off = GeDi(classes, CODES, settings(weight=0, filter_p=0))
+    base, classes = make_policy(0, 0), make_policy(2, 1)
+    off = GeDi(classes, SCALE, settings(weight=0, filter_p=0))
     assert run(Guided(base, off), sampling) == run(Plain(base), sampling)
-    on = GeDi(classes, CODES, settings())
+    on = GeDi(classes, SCALE, settings())
     assert run(Guided(base, on), sampling) != run(Plain(base), sampling)
 
 
 def test_batches_change_nothing(make_policy: Make, sampling: Sampling) -> None:
-    decoder = Guided(make_policy(0, 0), GeDi(make_policy(0, 1), CODES, settings(weight=2)))
+    decoder = Guided(make_policy(0, 0), GeDi(make_policy(2, 1), SCALE, settings(weight=2)))
     together = run(decoder, sampling)
     for place, (prompt, name) in enumerate(zip(PROMPTS, NAMES, strict=True)):
         assert run(decoder, sampling, prompts=[prompt], names=[name])[0] == together[place]
 
 
 def test_in_transformers_generate(make_policy: Make) -> None:
-    base, classes = make_policy(0, 0), make_policy(0, 1)
+    base, classes = make_policy(0, 0), make_policy(2, 1)
     base.lm.generation_config.eos_token_id = None
     how = settings(weight=2)
     prompts = [[5, 6], [9, 3]]
@@ -114,7 +115,7 @@ def test_in_transformers_generate(make_policy: Make) -> None:
         attention_mask=torch.ones(2, 2, dtype=torch.long),
         do_sample=False,
         max_new_tokens=3,
-        logits_processor=[GuideProcessor(GeDi(classes, CODES, how), prompts)],
+        logits_processor=[GuideProcessor(GeDi(classes, SCALE, how), prompts)],
         output_scores=True,
         return_dict_in_generate=True,
         pad_token_id=0,
@@ -128,26 +129,31 @@ def test_in_transformers_generate(make_policy: Make) -> None:
 
 def test_the_loss(make_policy: Make) -> None:
     """Value and gradient against full logits, one row at a time."""
-    policy, twin = make_policy(0, 1), make_policy(0, 1)
+    policy, twin = make_policy(2, 1), make_policy(2, 1)
     prompts, responses = [[5], [6, 7, 8], [9, 1]], [[1, 2, 3], [4], [5, 6]]
     rows = Rows(["a", "b", "c"], prompts, responses, np.array([0, 1, 1], dtype=np.int32))
-    found = method.loss(policy, CODES, rows, 0.6, "fp32")
+    classes = method.Classes(policy, SCALE)
+    found = method.loss(classes, rows, 0.6, "fp32")
     found["loss"].backward()
 
+    scale = torch.tensor(SCALE, requires_grad=True)
     total = torch.zeros(())
     right = 0
     for prompt, response, label in zip(prompts, responses, rows.label, strict=True):
         means = []
-        for code in CODES:
-            ids = torch.tensor([[code, *prompt, *response]])
-            law = twin.lm(ids).logits[0, len(prompt) : -1].log_softmax(-1)
+        for k in (0, 1):
+            ids = torch.tensor([[*twin.condition(prompt, k), *response]])
+            logits = twin.lm(inputs_embeds=twin.embed(ids)).logits
+            law = logits[0, len(prompt) : -1].log_softmax(-1)
             means.append(law[range(len(response)), response].mean())
         both = torch.stack(means)
-        total = total - 0.6 * both[label] - 0.4 * both.log_softmax(0)[label]
+        total = total - 0.6 * both[label] - 0.4 * (scale * both).log_softmax(0)[label]
         right += int(both.argmax()) == label
     total.backward()
     assert found["loss"].item() == pytest.approx(total.item(), rel=1e-5)  # float32 sums
     assert int(found["right"]) == right
+    assert classes.log_scale.grad is not None and scale.grad is not None
+    assert classes.log_scale.grad.item() == pytest.approx(SCALE * scale.grad.item(), rel=1e-4)
     for one, other in zip(policy.parameters(), twin.parameters(), strict=True):
         if other.grad is None:
             continue
