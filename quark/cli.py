@@ -94,6 +94,20 @@ def fetch_prompts(
     fetch(name, _settings(configuration.Prompts, settings), out)
 
 
+@app.command()
+def sort_prompts(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="directory of the fetched prompts")],
+    samples: Annotated[Path, typer.Option(help="Parquet file; of their candidates")],
+    scores: Annotated[Path, typer.Option(help="theirs")],
+    out: Folder,
+) -> None:
+    """Sort prompts into splits by what the base model makes of them."""
+    from quark.resources.sorting import sort_prompts as run
+
+    run(_settings(needs.SortSettings, settings), prompts, samples, scores, out)
+
+
 # ---------------------------------------------------------------------------------------- Quark
 @app.command()
 def sample(

@@ -28,6 +28,8 @@ from quark.config import (
     RewardTokens,
     Sampling,
     Section,
+    SortedSplit,
+    Sorting,
     TaskName,
     Training,
 )
@@ -54,6 +56,14 @@ class ScoreSettings(Section):
     """`quark score`."""
 
     scorer: Name
+
+
+class SortSettings(Section):
+    """`quark sort-prompts`."""
+
+    name: Name = Field(description="of the prompts in the configuration")
+    threshold: Probability
+    splits: dict[Name, SortedSplit]
 
 
 class QuantizeSettings(Section):
@@ -272,11 +282,34 @@ def generate(
     )
 
 
+def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
+    """The samples that sort prompts."""
+    return SampleSettings(
+        version=config.evaluation.version,
+        method="base",
+        stream=f"prompts/{name}/sample",
+        iteration=0,
+        prompts=None,
+        samples=sorting.samples,
+        sampling=sorting.sampling,
+        precision=config.precision,
+        memo=False,
+        steering=None,
+    )
+
+
+def sort(sorting: Sorting, name: str) -> SortSettings:
+    """How the candidates are sorted."""
+    return SortSettings(name=name, threshold=sorting.threshold, splits=sorting.splits)
+
+
 def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str) -> int | None:
     """How many of a split's prompts, the first ones; None: all. PPLM gets its share only."""
     if method != "pplm":
         return config.evaluation.prompts
-    size = config.prompts[config.tasks[task].prompts].splits[split].prompts
+    prompts = config.prompts[config.tasks[task].prompts]
+    splits = prompts.splits | (prompts.sorted.splits if prompts.sorted else {})
+    size = splits[split].prompts
     limit = min(size, config.evaluation.prompts or size)
     return max(1, round(config.baselines.pplm.share * limit))
 

@@ -169,7 +169,7 @@ def test_every_section_refuses_unknown_keys():
         ("{models: {smollm2-135m: {package: {sha256: abc}}}}", "package.sha256 = 'abc'"),
         (
             "{prompts: {p: {sources: [{name: a, local: b, format: jsonl, licence: c}]}}}",
-            "formats jsonl and parquet need `text`",
+            "formats jsonl, csv and parquet need `text`",
         ),
         (
             "{prompts: {rtp: {splits: {train: {prompts: 3}}}}}",

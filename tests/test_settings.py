@@ -181,4 +181,47 @@ def test_every_settings_model_is_tested_here():
     }
     tested = {type(wanted) for wanted in stages(CONFIG).values()}
     # the benchmark's hold all of `quark`, and no result depends on them
-    assert tested | {settings.SpeedSettings} == models
+    assert tested | {settings.SpeedSettings, settings.SortSettings} == models
+
+
+SORTED = {
+    "prompts": {
+        "handmade": {
+            "splits": {"candidates": {"prompts": 4}},
+            "sorted": {
+                "model": "tiny-gpt2",
+                "scorer": "vader",
+                "samples": 5,
+                "sampling": CONFIG.evaluation.sampling.model_dump(),
+                "threshold": 0.5,
+                "splits": {"low": {"prompts": 2, "above": [0, 1]}},
+            },
+        }
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("samples", 9, {"candidates"}),
+        ("sampling.top_p", 0.5, {"candidates"}),
+        ("threshold", 0.7, {"sort"}),
+        ("splits.low.prompts", 1, {"sort"}),
+        ("scorer", "diversity", set()),  # the rule that scores has it alone
+    ],
+)
+def test_what_sorting_depends_on(key, value, expected):
+    def made(config):
+        sorting = config.prompts["handmade"].sorted
+        return {
+            "candidates": settings.candidates(config, "handmade", sorting),
+            "sort": settings.sort(sorting, "handmade"),
+        }
+
+    config = changed(SORTED)
+    above = overlay(SORTED, nested(f"prompts.handmade.sorted.{key}", value))
+    before, after = made(config), made(changed(above))
+    assert {name for name in before if before[name] != after[name]} == expected
+    assert config.prompts["handmade"].tested >= {"low", "nontoxic"}
+    assert "candidates" not in config.prompts["handmade"].tested

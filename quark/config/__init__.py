@@ -31,6 +31,8 @@ from quark.config.resources import (
     Prompts,
     PromptSource,
     RandomModel,
+    SortedSplit,
+    Sorting,
     Source,
     Split,
 )
@@ -81,6 +83,8 @@ __all__ = [
     "RewardTokens",
     "Sampling",
     "Section",
+    "SortedSplit",
+    "Sorting",
     "Source",
     "Split",
     "Task",

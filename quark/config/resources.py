@@ -1,9 +1,11 @@
 """Models and prompts, and where they come from."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from quark.config.method import Sampling
 from quark.config.types import Count, Name, Probability, Section
 
 
@@ -95,6 +97,42 @@ class Split(Section):
     toxic: bool | None = Field(None, description="only toxic or only other prompts; null: both")
 
 
+class SortedSplit(Section):
+    """Candidates whose samples say the same of them."""
+
+    prompts: Count
+    above: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = Field(
+        description="so many of the samples score above the threshold, at least and at most"
+    )
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Self:
+        if self.above[0] > self.above[1]:
+            raise ValueError("above is [least, most]")
+        return self
+
+
+class Sorting(Section):
+    """Splits by what a model makes of the prompts (see `quark.resources.sorting`)."""
+
+    model: Name
+    scorer: Name
+    samples: Count = Field(description="of each prompt in the split `candidates`")
+    sampling: Sampling
+    threshold: Probability = Field(description="a sample counts strictly above this score")
+    splits: dict[Name, SortedSplit] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _apart_and_within_reach(self) -> Self:
+        ranges = sorted((split.above, name) for name, split in self.splits.items())
+        for (one, first), (other, second) in pairwise(ranges):
+            if other[0] <= one[1]:
+                raise ValueError(f"splits {first} and {second} share a number of samples")
+        if ranges[-1][0][1] > self.samples:
+            raise ValueError(f"split {ranges[-1][1]} asks for more samples than there are")
+        return self
+
+
 class Prompts(Section):
     """Prompts, or other texts, from several sources, without duplicates, in disjoint splits."""
 
@@ -103,6 +141,14 @@ class Prompts(Section):
     toxic_from: Probability = Field(description="a prompt is toxic from this toxicity on")
     seed: int
     splits: dict[Name, Split] = Field(description="drawn in this order; the rest is `train`")
+    sorted: Sorting | None = Field(None, description="sorts the split `candidates` into others")
+
+    @property
+    def tested(self) -> set[str]:
+        """The splits that prompts can be evaluated on."""
+        if self.sorted is None:
+            return set(self.splits)
+        return set(self.splits) - {"candidates"} | set(self.sorted.splits)
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:
@@ -111,4 +157,9 @@ class Prompts(Section):
             raise ValueError("two sources have the same name")
         if "train" in self.splits:
             raise ValueError("splits must not hold `train`, which is what they leave")
+        if self.sorted is not None:
+            if "candidates" not in self.splits:
+                raise ValueError("sorted needs a split `candidates`, whose prompts it sorts")
+            if both := set(self.splits) & set(self.sorted.splits):
+                raise ValueError(f"splits and sorted.splits both hold {min(both)}")
         return self

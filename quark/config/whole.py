@@ -104,11 +104,15 @@ class Config(Section):
             ]
         if self.baselines.corpus.texts is not None:
             used.append(("baselines.corpus.texts", self.baselines.corpus.texts, list(self.prompts)))
+        for resource, prompts in self.prompts.items():
+            if prompts.sorted is not None:
+                key = f"prompts.{resource}.sorted.model"
+                used.append((key, prompts.sorted.model, list(self.models)))
         for key, value, declared in used:
             if value not in declared:
                 raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")
         for name, task in self.tasks.items():
-            missing = {"validation", *task.splits} - set(self.prompts[task.prompts].splits)
+            missing = {"validation", *task.splits} - self.prompts[task.prompts].tested
             if missing:
                 raise ValueError(
                     f"tasks.{name}.splits: {', '.join(sorted(missing))} not among the splits of "

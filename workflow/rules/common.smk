@@ -30,9 +30,15 @@ try:
     CONFIG = configuration.check(config, [default, *laid_over])
     for part in [*CONFIG.tasks.values(), *CONFIG.prompts.values()]:
         check_scorer(part.scorer)
+    for part in CONFIG.prompts.values():
+        if part.sorted is not None:
+            check_scorer(part.sorted.scorer)
     CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
 except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
+
+
+SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not None]
 
 
 wildcard_constraints:
@@ -84,6 +90,7 @@ def prompts(wildcards):
     return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
+NOTHING = "(?!)"  # a pattern that no name fits
 ITERATED = ("quark", "ppo")  # methods that sample and train in rounds
 TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
 

@@ -32,6 +32,8 @@ rule fetch_prompts:
         "logs/fetch_prompts/{name}.log",
     benchmark:
         "results/benchmarks/jobs/fetch_prompts/{name}.tsv"
+    wildcard_constraints:
+        name="|".join(name for name in CONFIG.prompts if name not in SORTED) or NOTHING,
     conda:
         CONDA
     threads: 1
