@@ -11,16 +11,15 @@ from safetensors.torch import save_file
 
 from quark import files, schemas
 from quark.checkpoint import load_moments, load_policy, load_value, read_about, save
-from quark.config import ConfigError, Finetuning, GeDiTraining
+from quark.config import ConfigError, GeDiTraining
 from quark.lm import Policy, load_model
-from quark.memory import rows_for_training
 from quark.methods import dapt, gedi, pplm, ppo
 from quark.pool import check_failed
 from quark.reward_tokens import new_reward_tokens
 from quark.seeds import stream
 from quark.settings import FitSettings, PPOSettings
 from quark.tasks import TASKS
-from quark.training import Rows, Trainer, choose_parameters, epochs, steps_of
+from quark.training import Rows, Trainer, choose_parameters, epochs, sizes
 
 BATCH = 64
 """Texts that the classifier's features are read from together."""
@@ -55,34 +54,21 @@ def fit_stage(settings: FitSettings, corpus: Path, model: Path, out: Path, memor
         else:
             label = 0 if settings.part == "expert" else 1
             rows = rows.take(np.flatnonzero(rows.label == label).tolist())
-            facts["steps"] = _finetune(settings, settings.training, rows, model, out, memory_mb)
+            policy = load_model(model, "fp32")
+            facts["steps"] = dapt.finetune(
+                policy,
+                rows,
+                settings.training,
+                precision=settings.precision,
+                seed_name=settings.stream,
+                memory_mb=memory_mb,
+                what=settings.part,
+            )
+            steps = len(facts["steps"])
+            save(out, policy, {}, form=None, step=steps, iteration=0, model=model)
     tokens = passes * sum(map(len, rows.responses))
     cost = files.cost(begun, rows=passes * len(rows.ids), tokens=tokens)
     files.write_json(out.parent / "training.json", {**cost, **facts})
-
-
-def _finetune(
-    settings: FitSettings, how: Finetuning, rows: Rows, model: Path, out: Path, memory_mb: int
-) -> list[dict[str, float]]:
-    policy = load_model(model, "fp32")
-    choose_parameters(policy.lm, how.trained_layers, how.gradient_checkpointing)
-    trainer = Trainer(
-        policy,
-        how,
-        lambda _: how.learning_rate,
-        **_sizes(policy, how, rows, memory_mb),
-    )
-    curve = epochs(
-        trainer,
-        rows,
-        lambda part: dapt.loss(policy, part, settings.precision),
-        count=how.epochs,
-        weights=[len(response) for response in rows.responses],
-        rng=stream(settings.stream, "order"),
-        what=settings.part,
-    )
-    save(out, policy, {}, form=None, step=trainer.taken, iteration=0, model=model)
-    return curve
 
 
 def _fit_gedi(
@@ -104,7 +90,7 @@ def _fit_gedi(
         classes,
         how,
         lambda name: rates[name.removeprefix("policy.").split(".")[0]],
-        **_sizes(policy, how, rows, memory_mb, times=2),
+        **sizes(policy, rows, how, memory_mb, times=2),
     )
     curve = epochs(
         trainer,
@@ -118,21 +104,6 @@ def _fit_gedi(
     notes = {"scale": classes.scale.item()}
     save(out, policy, {}, form=form, step=trainer.taken, iteration=0, model=model, notes=notes)
     return curve
-
-
-def _sizes(
-    policy: Policy, how: Finetuning, rows: Rows, memory_mb: int, times: int = 1
-) -> dict[str, Any]:
-    """What a trainer must know of its rows, each of which is read `times` times in a step."""
-    lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
-    longest = times * (max(lengths) + 1)
-    return {
-        "total_steps": steps_of(len(rows.ids), how.batch, how.epochs),
-        "lengths": lengths,
-        "micro_batch": rows_for_training(
-            policy, policy, longest, memory_mb, how.gradient_checkpointing
-        ),
-    }
 
 
 def _fit_classifier(settings: FitSettings, rows: Rows, model: Path, out: Path) -> dict[str, Any]:

@@ -83,6 +83,22 @@ def fetch_model(
 
 
 @app.command()
+def finetune_model(
+    settings: Settings,
+    model: Annotated[Path, typer.Option(help="directory of the model it starts from")],
+    texts: Annotated[Path, typer.Option(help="Parquet file of plain texts")],
+    out: Folder,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Train a model further on plain texts and store it as another."""
+    from quark.finetuning import finetune_stage
+
+    _use(threads)
+    finetune_stage(_settings(needs.FinetuneSettings, settings), model, texts, out, memory_mb)
+
+
+@app.command()
 def fetch_prompts(
     name: Annotated[str, typer.Option(help="their name in the configuration")],
     settings: Settings,

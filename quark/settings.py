@@ -21,6 +21,7 @@ from quark.config import (
     GeDi,
     GeDiTraining,
     Method,
+    ModelSource,
     Name,
     Precision,
     Probability,
@@ -56,6 +57,14 @@ class ScoreSettings(Section):
     """`quark score`."""
 
     scorer: Name
+
+
+class FinetuneSettings(Section):
+    """`quark finetune-model`."""
+
+    name: Name = Field(description="of the new model in the configuration")
+    source: ModelSource
+    precision: Precision
 
 
 class SortSettings(Section):
@@ -296,6 +305,11 @@ def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
         memo=False,
         steering=None,
     )
+
+
+def finetune(config: Config, name: str) -> FinetuneSettings:
+    """How a model is trained further."""
+    return FinetuneSettings(name=name, source=config.models[name], precision=config.precision)
 
 
 def sort(sorting: Sorting, name: str) -> SortSettings:

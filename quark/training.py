@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quark.checkpoint import Moments, moments_of, restore_moments
-from quark.config import ConfigError, Optimisation, Precision
+from quark.config import ConfigError, Finetuning, Optimisation, Precision
 from quark.lm import Policy
+from quark.memory import rows_for_training
 from quark.progress import track
 
 log = logging.getLogger(__name__)
@@ -247,3 +248,18 @@ def epochs(
 def steps_of(rows: int, batch: int, count: int) -> int:
     """Optimiser steps in `count` passes over `rows`."""
     return count * -(-rows // batch)
+
+
+def sizes(
+    policy: Policy, rows: Rows, how: Finetuning, memory_mb: int, times: int = 1
+) -> dict[str, Any]:
+    """What a `Trainer` must know of the rows it goes over, each read `times` times in a step."""
+    lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
+    longest = times * (max(lengths) + 1)
+    return {
+        "total_steps": steps_of(len(rows.ids), how.batch, how.epochs),
+        "lengths": lengths,
+        "micro_batch": rows_for_training(
+            policy, policy, longest, memory_mb, how.gradient_checkpointing
+        ),
+    }

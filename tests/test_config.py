@@ -159,11 +159,11 @@ def test_every_section_refuses_unknown_keys():
         ),
         (
             "{models: {m: {licence: none}}}",
-            "models.m: give exactly one of package, hub, local, random; got none",
+            "models.m: give exactly one of package, hub, local, random, finetuned; got none",
         ),
         (
             "{models: {smollm2-135m: {local: here}}}",  # over the default's package
-            "give exactly one of package, hub, local, random; got package and local",
+            "give exactly one of package, hub, local, random, finetuned; got package and local",
         ),
         ("{models: {Big Model: {local: here, licence: none}}}", "models.Big Model"),
         ("{models: {smollm2-135m: {package: {sha256: abc}}}}", "package.sha256 = 'abc'"),

@@ -51,9 +51,10 @@ def test_every_key_has_a_row_and_every_row_a_key() -> None:
     random = "prompts.NAME.sources[].random"
     wanted = {key for key in keys(Config) if not key.startswith(f"{random}.")} | {random}
     optimised = re.compile(
-        rf"baselines\.(dapt|gedi\.training|ppo)\.({'|'.join(Finetuning.model_fields)})$"
+        r"(baselines\.(dapt|gedi\.training|ppo)|models\.NAME\.finetuned\.training)\."
+        rf"({'|'.join(Finetuning.model_fields)})$"
     )
-    wanted = {optimised.sub(r"baselines.M.\2", key) for key in wanted}  # one table for all
+    wanted = {optimised.sub(r"baselines.M.\3", key) for key in wanted}  # one table for all
     assert not wanted - set(ROWS), "config/README.md lacks a row for these keys"
     assert not set(ROWS) - wanted, "config/README.md has rows for keys that do not exist"
 

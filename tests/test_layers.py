@@ -29,7 +29,7 @@ LAYERS = {
     3: ["metrics", "scorers"],
     4: ["corpus", "evaluation", "resources", "scoring", "tables", "tasks"],
     5: ["methods"],
-    6: ["baselines", "benchmarks", "stages"],
+    6: ["baselines", "benchmarks", "finetuning", "stages"],
     7: ["cli"],
 }
 PEERS = {0, 2, 4}  # layers whose modules may import each other, without a cycle

@@ -181,7 +181,8 @@ def test_every_settings_model_is_tested_here():
     }
     tested = {type(wanted) for wanted in stages(CONFIG).values()}
     # the benchmark's hold all of `quark`, and no result depends on them
-    assert tested | {settings.SpeedSettings, settings.SortSettings} == models
+    resources = {settings.FinetuneSettings, settings.SortSettings}
+    assert tested | resources | {settings.SpeedSettings} == models
 
 
 SORTED = {

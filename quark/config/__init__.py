@@ -25,6 +25,7 @@ from quark.config.baselines import (
 from quark.config.method import Contrast, Optimisation, Quark, RewardTokens, Sampling, Training
 from quark.config.reading import ConfigError, check, for_task, load, overlay
 from quark.config.resources import (
+    Finetuned,
     Hub,
     ModelSource,
     Package,
@@ -63,6 +64,7 @@ __all__ = [
     "Decay",
     "Distinct",
     "Evaluation",
+    "Finetuned",
     "Finetuning",
     "GeDi",
     "GeDiTraining",

@@ -1,10 +1,11 @@
 """Models and prompts, and where they come from."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from quark.config.baselines import Finetuning
 from quark.config.method import Sampling
 from quark.config.types import Count, Name, Probability, Section
 
@@ -37,8 +38,20 @@ class RandomModel(Section):
     seed: int
 
 
+class Finetuned(Section):
+    """Another model of the configuration, trained further on plain texts."""
+
+    model: Name
+    texts: Name = Field(description="a name under `prompts`; the split `train` is learnt")
+    rows: Count | None = Field(description="the first n texts; null: all")
+    tokens: Count = Field(description="longer texts are cut")
+    training: Finetuning
+
+
 class Source(Section):
-    """Where a resource comes from: exactly one of `package`, `hub`, `local`, `random`."""
+    """Where a resource comes from: exactly one of its kinds."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("package", "hub", "local", "random")
 
     package: Package | None = None
     hub: Hub | None = None
@@ -48,10 +61,10 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [kind for kind in ("package", "hub", "local", "random") if getattr(self, kind)]
+        given = [kind for kind in self.kinds if getattr(self, kind)]
         if len(given) != 1:
             raise ValueError(
-                "give exactly one of package, hub, local, random; got "
+                f"give exactly one of {', '.join(self.kinds)}; got "
                 + (" and ".join(given) or "none")
             )
         return self
@@ -60,6 +73,9 @@ class Source(Section):
 class ModelSource(Source):
     """A causal language model; it becomes a safetensors directory once."""
 
+    kinds: ClassVar[tuple[str, ...]] = (*Source.kinds, "finetuned")
+
+    finetuned: Finetuned | None = None
     end_ids: tuple[int, ...] | None = Field(
         None, min_length=1, description="token ids that end a text; default: the model's own"
     )

@@ -104,6 +104,12 @@ class Config(Section):
             ]
         if self.baselines.corpus.texts is not None:
             used.append(("baselines.corpus.texts", self.baselines.corpus.texts, list(self.prompts)))
+        for resource, model in self.models.items():
+            if model.finetuned is not None:
+                key = f"models.{resource}.finetuned"
+                others = [name for name in self.models if name != resource]
+                used.append((f"{key}.model", model.finetuned.model, others))
+                used.append((f"{key}.texts", model.finetuned.texts, list(self.prompts)))
         for resource, prompts in self.prompts.items():
             if prompts.sorted is not None:
                 key = f"prompts.{resource}.sorted.model"

@@ -7,11 +7,12 @@ its expert, and on unwanted text for its anti-expert (Liu et al. 2021; protocol 
 import torch
 from torch import Tensor
 
-from quark.config import Precision
+from quark.config import Finetuning, Precision
 from quark.lm import DTYPES, Policy
 from quark.objective import token_logprobs
 from quark.reading import response_hidden
-from quark.training import Rows, autocast
+from quark.seeds import stream
+from quark.training import Rows, Trainer, autocast, choose_parameters, epochs, sizes
 
 
 def loss(policy: Policy, rows: Rows, precision: Precision) -> dict[str, Tensor]:
@@ -20,3 +21,45 @@ def loss(policy: Policy, rows: Rows, precision: Precision) -> dict[str, Tensor]:
         hidden = response_hidden(policy, rows.prompts, rows.responses)
     targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
     return {"loss": -token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets).sum()}
+
+
+def finetune(
+    policy: Policy,
+    rows: Rows,
+    how: Finetuning,
+    *,
+    precision: Precision,
+    seed_name: str,
+    memory_mb: int,
+    what: str,
+) -> list[dict[str, float]]:
+    """Train a policy in place on all rows.
+
+    Args:
+        policy: in float32.
+        rows: texts.
+        how: sizes and rates.
+        precision: of matrix products.
+        seed_name: of the order.
+        memory_mb: bounds the rows of a micro-batch.
+        what: for the progress bar.
+
+    Returns:
+        Each step's loss in nats per token.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    choose_parameters(policy.lm, how.trained_layers, how.gradient_checkpointing)
+    trainer = Trainer(
+        policy, how, lambda _: how.learning_rate, **sizes(policy, rows, how, memory_mb)
+    )
+    return epochs(
+        trainer,
+        rows,
+        lambda part: loss(policy, part, precision),
+        count=how.epochs,
+        weights=[len(response) for response in rows.responses],
+        rng=stream(seed_name, "order"),
+        what=what,
+    )

@@ -35,9 +35,7 @@ def fetch_model(name: str, source: ModelSource, out: Path) -> None:
         else:
             model, tokenizer = _pretrained(resource, _path(resource, source, Path(scratch)))
         end_ids = _end_ids(resource, source, model, tokenizer)
-        with whole(out) as made:
-            _save(model, tokenizer, end_ids, made)
-            write_json(made / "manifest.json", _manifest(name, source, model, end_ids, made))
+        save_model(name, source, model, tokenizer, end_ids, out)
 
 
 def _path(resource: str, source: ModelSource, scratch: Path) -> Path:
@@ -165,6 +163,20 @@ def _end_ids(
     if wrong := [token for token in end_ids if not 0 <= token < vocabulary]:
         raise ResourceError(f"{resource}.end_ids: {wrong} outside the {vocabulary} token ids")
     return end_ids
+
+
+def save_model(
+    name: str,
+    source: ModelSource,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    end_ids: Sequence[int],
+    out: Path,
+) -> None:
+    """Write the directory `out`: model.safetensors, configuration, tokenizer, manifest.json."""
+    with whole(out) as made:
+        _save(model, tokenizer, end_ids, made)
+        write_json(made / "manifest.json", _manifest(name, source, model, list(end_ids), made))
 
 
 def _save(

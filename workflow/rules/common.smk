@@ -38,6 +38,7 @@ except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
 
 
+FINETUNED = [name for name, part in CONFIG.models.items() if part.finetuned is not None]
 SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not None]
 
 

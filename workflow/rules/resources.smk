@@ -10,6 +10,9 @@ rule fetch_model:
         "logs/fetch_model/{name}.log",
     benchmark:
         "results/benchmarks/jobs/fetch_model/{name}.tsv"
+    wildcard_constraints:
+        name="|".join(name for name in CONFIG.models if name not in FINETUNED)
+        or NOTHING,
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -21,6 +24,32 @@ rule fetch_model:
     shell:
         "quark fetch-model --name {wildcards.name} --settings {params.settings:q}"
         " --threads {threads} --out {output.model} 2> {log}"
+
+
+rule finetune_model:
+    input:
+        model=lambda w: f"resources/models/{CONFIG.models[w.name].finetuned.model}",
+        texts=lambda w: f"resources/prompts/{CONFIG.models[w.name].finetuned.texts}",
+    output:
+        model=directory("resources/models/{name}"),
+    log:
+        "logs/finetune_model/{name}.log",
+    benchmark:
+        "results/benchmarks/jobs/finetune_model/{name}.tsv"
+    wildcard_constraints:
+        name="|".join(FINETUNED) or NOTHING,
+    conda:
+        CONDA
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=12000,
+        runtime=720,
+    params:
+        settings=lambda w: as_json(settings.finetune(CONFIG, w.name)),
+    shell:
+        "quark finetune-model --settings {params.settings:q} --model {input.model}"
+        " --texts {input.texts}/train.parquet --threads {threads}"
+        " --memory-mb {resources.mem_mb} --out {output.model} 2> {log}"
 
 
 rule fetch_prompts:
