@@ -39,7 +39,8 @@ from quark.lm import DTYPES, Policy
 from quark.memory import rows_for_training
 from quark.objective import token_logprobs
 from quark.progress import track
-from quark.reading import check_lengths, response_hidden
+from quark.reading import check_lengths, response_hidden, with_base
+from quark.reward_tokens import SinkTokens
 from quark.seeds import stream
 from quark.training import Rows, Trainer, autocast, choose_parameters, epochs, steps_of
 
@@ -69,9 +70,18 @@ class Actor(nn.Module):
         """Log p (nats) and value of each response token, both (tokens,), row after row."""
         with autocast(self.policy, how):
             hidden = response_hidden(self.policy, prompts, responses)
-        targets = torch.tensor([i for r in responses for i in r], device=hidden.device)
-        logprob = token_logprobs(hidden.to(DTYPES[how]), self.policy.head, targets)
-        return logprob, self.value(hidden.detach().float()).squeeze(-1)
+        logprob = token_logprobs(hidden.to(DTYPES[how]), self.policy.head, _flat(responses, hidden))
+        return logprob, self.worth(hidden)
+
+    def worth(self, hidden: Tensor) -> Tensor:
+        """Values (tokens,) of last hidden states (tokens, d), which they do not shape."""
+        value: Tensor = self.value(hidden.detach().float())
+        return value.squeeze(-1)
+
+
+def _flat(responses: Sequence[Sequence[int]], like: Tensor) -> Tensor:
+    """All response tokens, row after row."""
+    return torch.tensor([i for r in responses for i in r], device=like.device)
 
 
 def token_rewards(
@@ -224,11 +234,18 @@ def _roll_out(
         places = order[start : start + batch]
         responses = [told.responses[i] for i in places]
         own = real[places]
-        found, worth = actor([told.prompts[i] for i in places], responses, precision)
-        hidden = response_hidden(base, [plain[i] for i in places], responses)
-        targets = torch.tensor([i for r in responses for i in r], device=hidden.device)
-        under_base = token_logprobs(hidden, base.head, targets)
-        for full, flat in ((logprob, found), (ref, under_base), (value, worth)):
+        hidden, base_hidden = _of_both(
+            actor.policy,
+            base,
+            [told.prompts[i] for i in places],
+            [plain[i] for i in places],
+            responses,
+            precision,
+        )
+        targets = _flat(responses, hidden)
+        found = token_logprobs(hidden.to(DTYPES[precision]), actor.policy.head, targets)
+        under_base = token_logprobs(base_hidden, base.head, targets)
+        for full, flat in ((logprob, found), (ref, under_base), (value, actor.worth(hidden))):
             rows = torch.zeros(len(places), time)
             rows[own] = flat.float().cpu()
             full[places] = rows
@@ -246,3 +263,19 @@ def _roll_out(
     device = actor.policy.head.device
     parts = (logprob[real], value[real], whitened, returns[real])
     return Rollout(*(part.to(device) for part in parts)), summary
+
+
+def _of_both(
+    policy: Policy,
+    base: Policy,
+    told: list[list[int]],
+    plain: list[list[int]],
+    responses: list[list[int]],
+    precision: Precision,
+) -> tuple[Tensor, Tensor]:
+    """Last hidden states (tokens, d) of policy and base; a prompt both read alike is read once."""
+    with autocast(policy, precision):
+        if base.lm is policy.lm and isinstance(policy.reward_tokens, SinkTokens):
+            return with_base(policy, told, responses, range(len(told)))
+        hidden = response_hidden(policy, told, responses)
+    return hidden, response_hidden(base, plain, responses)
