@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from quark.config.baselines import Finetuning
 from quark.config.method import Sampling
-from quark.config.types import Count, Name, Probability, Section
+from quark.config.types import Count, Name, Probability, Section, WithoutNull
 
 
 class Package(Section):
@@ -136,7 +136,9 @@ class Sorting(Section):
     samples: Count = Field(description="of each prompt in the split `candidates`")
     sampling: Sampling
     threshold: Probability = Field(description="a sample counts strictly above this score")
-    splits: dict[Name, SortedSplit] = Field(min_length=1)
+    splits: Annotated[dict[Name, SortedSplit], WithoutNull] = Field(
+        min_length=1, description="a split that is null is none"
+    )
 
     @model_validator(mode="after")
     def _apart_and_within_reach(self) -> Self:

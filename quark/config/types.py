@@ -1,8 +1,8 @@
 """What every part of the configuration is made of."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -21,6 +21,14 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def _without_null(sections: Any) -> Any:
+    """What another file laid over as null is gone."""
+    if not isinstance(sections, dict):
+        return sections
+    return {name: section for name, section in sections.items() if section is not None}
+
+
+WithoutNull = BeforeValidator(_without_null)
 Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 
 

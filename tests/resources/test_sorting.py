@@ -3,7 +3,7 @@
 import pytest
 
 from quark import schemas
-from quark.config import Prompts
+from quark.config import Prompts, Sorting
 from quark.files import read_json
 from quark.resources import ResourceError, fetch_prompts
 from quark.resources.sorting import sort_prompts
@@ -78,6 +78,14 @@ def test_samples_and_scores_must_fit(fetched):
     schemas.write(folder / "scores.parquet", schemas.SCORES, turned)
     with pytest.raises(TableError, match="its rows are not those of"):
         run(folder)
+
+
+def test_a_split_laid_over_with_null_is_gone():
+    how = {"model": "m", "scorer": "vader", "samples": 3, "sampling": SAMPLING, "threshold": 0.5}
+    sorting = Sorting.model_validate(how | {"splits": SPLITS | {"high": None}})
+    assert set(sorting.splits) == {"low"}
+    with pytest.raises(ValueError, match="at least 1 item"):
+        Sorting.model_validate(how | {"splits": {"high": None}})
 
 
 @pytest.mark.parametrize(

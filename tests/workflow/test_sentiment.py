@@ -5,39 +5,6 @@ import csv
 import pytest
 
 pytestmark = pytest.mark.slow
-SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "min_new_tokens": 3, "max_new_tokens": 5}
-PROMPTS = {
-    "sources": [
-        {
-            "name": "handmade",
-            "local": "tests/data/prompts.txt",
-            "format": "lines",
-            "licence": "Apache-2.0",
-            "halves": [1, 9],
-        }
-    ],
-    "scorer": "profanity-check",
-    "toxic_from": 0.5,
-    "seed": 0,
-    "splits": {"candidates": {"prompts": 8}, "validation": {"prompts": 2}},
-    "sorted": {
-        "model": "tiny-gpt2",
-        "scorer": "vader",
-        "samples": 4,
-        "sampling": SAMPLING,
-        "threshold": 0.5,
-        "splits": {"neutral": {"prompts": 3, "above": [0, 4]}},
-    },
-}
-TASK = {
-    "model": "tiny-gpt2",
-    "judge": "tiny-gpt2",
-    "prompts": "feelings",
-    "scorer": "vader",
-    "splits": ["neutral"],
-    "methods": ["base", "quark"],
-    "override": {"evaluation": {"samples": 3}, "quark": {"iterations": 1}},
-}
 TASKS = ("sentiment_positive", "sentiment_negative")
 TABLES = tuple(f"results/tables/{task}.csv" for task in TASKS)
 
@@ -46,10 +13,8 @@ TABLES = tuple(f"results/tables/{task}.csv" for task in TASKS)
 def both(finished, tmp_path_factory):
     """The finished run, gone on with both tasks."""
     workspace = finished.copy(tmp_path_factory.mktemp("sentiment") / "run")
-    over = {"prompts": {"feelings": PROMPTS}, "tasks": dict.fromkeys(TASKS, TASK)}
-    workspace.configure("sentiment.yaml", over)
     (workspace.folder / "results/mlflow.db").unlink()  # it stays with the directory of its run
-    workspace.run(config=("sentiment.yaml",), targets=TABLES)
+    workspace.run(targets=TABLES)
     return workspace
 
 
@@ -63,7 +28,7 @@ def test_tables(both):
             assert 0 <= float(row["pct_positive_low"]) <= float(row["pct_positive"]) <= 100
             assert "avg_max_toxicity" not in row
             assert row["published_method"] in ("GPT2", "Quark")
-    assert not both.planned(config=("sentiment.yaml",), targets=TABLES)
+    assert not both.planned(targets=TABLES)
 
 
 def test_the_directions_share_prompts_and_base_models_are_their_own(both):
@@ -75,8 +40,8 @@ def test_the_directions_share_prompts_and_base_models_are_their_own(both):
 
 
 def test_what_sorting_reruns(both):
-    changed = {"prompts": {"feelings": {"sorted": {"samples": 5}}}}
+    changed = {"prompts": {"sentences": {"sorted": {"samples": 5}}}}
     both.configure("more.yaml", changed)
-    found = both.planned(config=("sentiment.yaml", "more.yaml"), targets=TABLES[:1])
+    found = both.planned(config=("more.yaml",), targets=TABLES[:1])
     assert found["sample_candidates"] == found["score_candidates"] == found["sort_prompts"] == 1
     assert found["fetch_candidates"] == 0 and found["train"] == 1
