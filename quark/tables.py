@@ -291,7 +291,7 @@ def _short(value: Any) -> Any:
 
 
 def _markdown(rows: Sequence[Row], task: Task) -> str:
-    parts = [f"# {rows[0]['task'].capitalize()}"]
+    parts = [f"# {rows[0]['task'].capitalize().replace('_', ', ')}"]
     for title, (header, *lines) in _rounded(rows, task):
         grid = [header, ["---"] * len(header), *lines]
         table = "\n".join(f"| {' | '.join(line)} |" for line in grid)

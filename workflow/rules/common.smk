@@ -61,6 +61,11 @@ def local_files(*sources):
     return [source.local for source in sources if source.local]
 
 
+def unsorted(name):
+    """Prompts as they are fetched, whatever they are sorted by afterwards."""
+    return CONFIG.prompts[name].model_copy(update={"sorted": None})
+
+
 def tables():
     """What a whole run makes: the table of each task, and with it costs and tracking."""
     return [f"results/tables/{task}.csv" for task in CONFIG.tasks]

@@ -70,7 +70,7 @@ rule fetch_prompts:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: as_json(CONFIG.prompts[w.name]),
+        settings=lambda w: as_json(unsorted(w.name)),
     shell:
         "quark fetch-prompts --name {wildcards.name} --settings {params.settings:q}"
         " --out {output.prompts} 2> {log}"
