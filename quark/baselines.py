@@ -190,11 +190,9 @@ def ppo_stage(
 
 def _scored(settings: PPOSettings, samples: Path, scores: Path) -> tuple[Rows, NDArray[np.float64]]:
     """The samples that have a score and a token, and their rewards."""
-    table, scored = schemas.read(samples, schemas.SAMPLES), schemas.read(scores, schemas.SCORES)
-    check_failed(scored, scores, settings.max_failed_scores)
-    if table["row_id"] != scored["row_id"]:
-        raise schemas.TableError(f"{scores}: its rows are not those of {samples}; score again")
-    reward = TASKS[settings.task].reward(scored["score"].to_numpy(zero_copy_only=False))
+    table = schemas.read_scored(samples, scores, ["row_id", "prompt_ids", "response_ids"])
+    check_failed(table, scores, settings.max_failed_scores)
+    reward = TASKS[settings.task].reward(table["score"].to_numpy(zero_copy_only=False))
     kept: Sequence[int] = np.flatnonzero(~np.isnan(reward)).tolist()
     rows = Rows(
         table["row_id"].to_pylist(),

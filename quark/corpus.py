@@ -114,14 +114,10 @@ def _labels(rewards: NDArray[np.float64], how: Corpus) -> list[int]:
 def _samples(
     samples: Path, scores: Path, label: Callable[[NDArray[np.float64]], list[int]]
 ) -> list[Text]:
-    table = schemas.read(samples, schemas.SAMPLES).to_pydict()
-    scored = schemas.read(scores, schemas.SCORES)
-    if table["row_id"] != scored["row_id"].to_pylist():
-        raise schemas.TableError(f"{scores}: its rows are not those of {samples}; score again")
-    given = scored["score"].to_numpy(zero_copy_only=False)
-    rows = zip(
-        table["row_id"], table["prompt_ids"], table["response_ids"], label(given), strict=True
-    )
+    names = ["row_id", "prompt_ids", "response_ids"]
+    table = schemas.read_scored(samples, scores, names)
+    given = table["score"].to_numpy(zero_copy_only=False)
+    rows = zip(*(table[name].to_pylist() for name in names), label(given), strict=True)
     return [
         Text(f"samples/{row}", "samples", kind, prompt, response)
         for row, prompt, response, kind in rows

@@ -84,12 +84,6 @@ def check_failed(scored: pa.Table, file: Path, max_failed: float) -> None:
 def _round(iteration: int, samples: Path, scores: Path) -> pa.Table:
     """One iteration's samples with their score; null where the scorer failed."""
     wanted = ["row_id", "prompt_id", "prompt_ids", "response_ids"]
-    rows = schemas.read(samples, schemas.SAMPLES, wanted)
-    scored = schemas.read(scores, schemas.SCORES)
-    if rows["row_id"] != scored["row_id"]:
-        raise schemas.TableError(f"{scores}: its rows are not those of {samples}; score again")
-    if pc.any(pc.is_nan(scored["score"])).as_py():
-        row = scored["row_id"][pc.index(pc.is_nan(scored["score"]), True).as_py()]
-        raise schemas.TableError(f"{scores}: row {row}: score is NaN; a failed score is null")
+    rows = schemas.read_scored(samples, scores, wanted)
     index = pa.array(np.full(rows.num_rows, iteration, dtype=np.int32))
-    return rows.append_column("iteration", index).append_column("score", scored["score"])
+    return rows.append_column("iteration", index)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from quark.files import whole
@@ -139,3 +140,23 @@ def _refuse_nulls(table: pa.Table, schema: pa.Schema, file: str) -> None:
         if not schema.field(name).nullable and table[name].null_count:
             row = table[name].is_null().index(True).as_py()
             raise TableError(f"{file}: row {row}: column {name} is null")
+
+
+def read_scored(samples: Path, scores: Path, columns: Sequence[str]) -> pa.Table:
+    """Columns of a table of samples, and `score` after them; null where the scorer failed.
+
+    Args:
+        samples: schema SAMPLES.
+        scores: theirs; schema SCORES.
+        columns: of the samples, `row_id` among them.
+
+    Raises:
+        TableError: a table is broken, the two hold different rows, or a score is NaN.
+    """
+    rows, scored = read(samples, SAMPLES, columns), read(scores, SCORES)
+    if rows["row_id"] != scored["row_id"]:
+        raise TableError(f"{scores}: its rows are not those of {samples}; score again")
+    if pc.any(pc.is_nan(scored["score"])).as_py():
+        row = scored["row_id"][pc.index(pc.is_nan(scored["score"]), True).as_py()]
+        raise TableError(f"{scores}: row {row}: score is NaN; a failed score is null")
+    return rows.append_column("score", scored["score"])

@@ -71,13 +71,10 @@ def sort_prompts(
 
 def _above(samples: Path, scores: Path, threshold: float) -> dict[str, int]:
     """How many samples of each prompt score above the threshold."""
-    rows = schemas.read(samples, schemas.SAMPLES, ["row_id", "prompt_id"])
-    scored = schemas.read(scores, schemas.SCORES)
-    if rows["row_id"] != scored["row_id"]:
-        raise schemas.TableError(f"{scores}: its rows are not those of {samples}; score again")
-    if missing := scored["score"].null_count:
+    table = schemas.read_scored(samples, scores, ["row_id", "prompt_id"])
+    if missing := table["score"].null_count:
         raise ResourceError(f"{scores}: {missing} samples have no score; score again")
     above: dict[str, int] = {}
-    for name, score in zip(rows["prompt_id"].to_pylist(), scored["score"].to_pylist(), strict=True):
+    for name, score in zip(table["prompt_id"].to_pylist(), table["score"].to_pylist(), strict=True):
         above[name] = above.get(name, 0) + (score > threshold)
     return above
