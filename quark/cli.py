@@ -88,6 +88,7 @@ def finetune_model(
     model: Annotated[Path, typer.Option(help="directory of the model it starts from")],
     texts: Annotated[Path, typer.Option(help="Parquet file of plain texts")],
     out: Folder,
+    summary: Annotated[Path, typer.Option(help="JSON of costs and steps")],
     memory_mb: Memory,
     threads: Threads = 1,
 ) -> None:
@@ -95,7 +96,8 @@ def finetune_model(
     from quark.finetuning import finetune_stage
 
     _use(threads)
-    finetune_stage(_settings(needs.FinetuneSettings, settings), model, texts, out, memory_mb)
+    wanted = _settings(needs.FinetuneSettings, settings)
+    finetune_stage(wanted, model, texts, out, summary, memory_mb)
 
 
 @app.command()
@@ -263,6 +265,27 @@ def train_ppo(
 
 # ----------------------------------------------------------------------------------- evaluation
 @app.command()
+def predict(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="Parquet file of whole texts")],
+    model: Model,
+    out: Out,
+    memory_mb: Memory,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="of the policy, or of a baseline's parts; without it, the base model"),
+    ] = None,
+    threads: Threads = 1,
+) -> None:
+    """Predict how texts really go on, token by token."""
+    from quark.stages import predict_stage
+
+    _use(threads)
+    wanted = _settings(needs.PredictSettings, settings)
+    predict_stage(wanted, prompts, model, checkpoint or [], out, memory_mb)
+
+
+@app.command()
 def judge(
     settings: Settings,
     samples: Annotated[Path, typer.Option(help="Parquet file of generations")],
@@ -286,6 +309,9 @@ def evaluate(
     scores: Annotated[Path, typer.Option(help="Parquet file")],
     likelihoods: Annotated[Path, typer.Option(help="Parquet file")],
     out: Annotated[Path, typer.Option(help="metrics.json; prompts.parquet and settings.json too")],
+    predictions: Annotated[
+        Path | None, typer.Option(help="Parquet file; of the prompts' real continuations")
+    ] = None,
     costs: Annotated[
         list[Path] | None, typer.Option(help="JSON files of the stages that led here")
     ] = None,
@@ -303,6 +329,7 @@ def evaluate(
         out,
         task=TASKS[wanted.task],
         threshold=wanted.threshold,
+        predictions=predictions,
     )
     files.write_json(out.with_name("settings.json"), evaluation.facts(wanted, scores, costs or []))
 

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from quark import files, schemas
 from quark.metrics import perplexity
 from quark.metrics.distinct import distinct_n
-from quark.metrics.scored import mean_over_scored
 from quark.schemas import TableError
 from quark.settings import EvaluateSettings
-from quark.tasks import Task
+from quark.tasks import Generations, Task
 
 MEASURED = pa.schema(
     [
@@ -53,6 +52,7 @@ def evaluate(
     *,
     task: Task,
     threshold: float,
+    predictions: Path | None = None,
 ) -> None:
     """Write the metrics of each prompt (Parquet) and the point values over them (JSON).
 
@@ -64,6 +64,7 @@ def evaluate(
         out_metrics: what `summary` returns, and counts.
         task: what is measured of the scores.
         threshold: a score counts strictly above it.
+        predictions: of the same prompts' real continuations, `schemas.PREDICTIONS`.
 
     Raises:
         TableError: the tables do not hold the same rows, a value is impossible, or no generation
@@ -72,7 +73,8 @@ def evaluate(
     table = _join(generations, scores, likelihoods)
     if table["score"].isna().all():
         raise TableError(f"{scores}: every score is null: the scorer failed on all generations")
-    columns = per_prompt(table, task, threshold)
+    predicted = None if predictions is None else _predicted(predictions, generations, table)
+    columns = per_prompt(table, task, threshold, predicted)
     schemas.write(out_prompts, prompt_schema(task), columns, {"threshold": threshold})
     frame = read_prompts(out_prompts, task)
     files.write_json(out_metrics, summary(frame, task) | count(frame, task))
@@ -103,13 +105,19 @@ def facts(settings: EvaluateSettings, scores: Path, costs: Sequence[Path]) -> di
     }
 
 
-def per_prompt(table: pd.DataFrame, task: Task, threshold: float) -> dict[str, Any]:
-    """Return the columns of `prompt_schema` from one row for each generation."""
+def per_prompt(
+    table: pd.DataFrame, task: Task, threshold: float, predictions: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """Return the columns of `prompt_schema` from one row for each generation.
+
+    `predictions` has a row for each prompt, in the order in which they first appear.
+    """
     prompt, ids = pd.factorize(table["prompt_id"])
     scores, nll, tokens = (table[name].to_numpy() for name in ("score", "nll", "tokens"))
     ppl = perplexity.per_generation(nll, tokens)
     counted, empty = perplexity.counted(ppl), tokens == 0
-    of_task = task.by_prompt(scores, prompt, threshold)
+    made = Generations(prompt, scores, table["response"].tolist(), threshold, predictions)
+    of_task = task.by_prompt(made)
     texts = table["response"].groupby(prompt).agg(list)
     return {
         "prompt_id": list(ids),
@@ -154,7 +162,7 @@ def summary(prompts: pd.DataFrame, task: Task) -> dict[str, float | None]:
     """
     of = {name: prompts[name].to_numpy() for name in prompts}
     return {
-        **{name: mean_over_scored(of[metric.column]) for name, metric in task.metrics.items()},
+        **{name: metric.over(prompts) for name, metric in task.metrics.items()},
         "output_ppl": perplexity.output_ppl(of["ppl_sum"], of["ppl_count"]),
         "output_ppl_median": perplexity.median_ppl(np.concatenate(of["ppl"])),
         "output_ppl_exp_mean_nll": perplexity.exp_mean_nll(of["nll"], of["tokens"]),
@@ -199,6 +207,16 @@ def _join(generations: Path, scores: Path, likelihoods: Path) -> pd.DataFrame:
     _refuse(likelihoods, ~np.isfinite(table["nll"]), "an nll that is not finite")
     _refuse(likelihoods, table["tokens"] < 0, "a negative number of tokens")
     return table
+
+
+def _predicted(file: Path, generations: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The predictions of the prompts of `table`, in the order in which they first appear."""
+    found: pd.DataFrame = schemas.read(file, schemas.PREDICTIONS).to_pandas()
+    found = found.set_index("prompt_id")
+    names = table["prompt_id"].unique()
+    if found.index.has_duplicates or set(names) != set(found.index):
+        raise TableError(f"{file}: its prompts are not those of {generations}; predict again")
+    return found.loc[names]
 
 
 def _read(file: Path, schema: pa.Schema, columns: list[str]) -> pd.DataFrame:

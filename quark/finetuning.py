@@ -1,4 +1,8 @@
-"""Models that are another model trained further on plain texts, such as the repetition task's."""
+"""Models that are another model trained further on plain texts, such as the repetition task's.
+
+What is minimised: the texts' negative log-likelihood alone, or with SimCTG's contrastive term, or
+by unlikelihood training.
+"""
 
 import time
 from pathlib import Path
@@ -8,14 +12,15 @@ import numpy as np
 from quark import files, schemas
 from quark.config import ConfigError
 from quark.lm import encode, load_model, load_tokenizer
-from quark.methods import dapt
+from quark.methods import dapt, simctg, unlikelihood
 from quark.resources.models import save_model
+from quark.seeds import stream
 from quark.settings import FinetuneSettings
 from quark.training import Rows
 
 
 def finetune_stage(
-    settings: FinetuneSettings, model: Path, texts: Path, out: Path, memory_mb: int
+    settings: FinetuneSettings, model: Path, texts: Path, out: Path, summary: Path, memory_mb: int
 ) -> None:
     """Train all of a model's parameters, or its top layers, on texts, and save it as a new one.
 
@@ -25,7 +30,8 @@ def finetune_stage(
         settings: name, source and precision; the source is a fine-tuned model.
         model: directory of the model it starts from.
         texts: schema PROMPTS.
-        out: directory of the new model, like every model's; `training.json` stands in it.
+        out: directory of the new model, like every model's.
+        summary: JSON of what the training cost, and of its steps.
         memory_mb: bounds the rows of a micro-batch.
 
     Raises:
@@ -45,14 +51,21 @@ def finetune_stage(
     end_ids = files.read_json(model / "manifest.json")["end_ids"]
     rows = Rows(names, [end_ids[:1]] * len(ids), ids, np.zeros(len(ids), dtype=np.int32))
     policy = load_model(model, "fp32")
+    seed_name = f"models/{settings.name}"
+    loss: dapt.Loss = dapt.loss
+    if how.margin is not None:
+        loss = simctg.Loss(how.margin)
+    if how.unlikelihood is not None:
+        loss = unlikelihood.Loss(how.unlikelihood, stream(seed_name, "levels"))
     curve = dapt.finetune(
         policy,
         rows,
         how.training,
         precision=settings.precision,
-        seed_name=f"models/{settings.name}",
+        seed_name=seed_name,
         memory_mb=memory_mb,
         what=f"finetune {settings.name}",
+        loss=loss,
     )
     facts = files.cost(
         begun,
@@ -60,4 +73,4 @@ def finetune_stage(
         tokens=how.training.epochs * sum(map(len, ids)),
     )
     save_model(settings.name, settings.source, policy.lm, tokenizer, end_ids, out)
-    files.write_json(out / "training.json", {**facts, "steps": curve})
+    files.write_json(summary, {**facts, "steps": curve})

@@ -65,13 +65,7 @@ def sample(
         PromptLengthError: a prompt is too short, or leaves too little room.
     """
     policy = decoder.policy
-    check_lengths(policy, prompts, names, sampling.max_new_tokens)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    longest = len(prompts[order[-1]]) + sampling.max_new_tokens
-    batch = max(1, rows_for_sampling(decoder.models, longest, memory_mb) // samples)
-    batch = min(batch, max(1, MAX_ROWS // samples))
-    for start in range(0, len(order), batch):
-        places = order[start : start + batch]
+    for places in batches(decoder, prompts, names, samples, sampling.max_new_tokens, memory_mb):
         rows = [f"{names[i]}/{sample}" for i in places for sample in range(samples)]
         ids, hidden = _continue(
             decoder,
@@ -85,6 +79,28 @@ def sample(
             own = range(n * samples, (n + 1) * samples)
             predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
             yield Continued(place, [ended[row] for row in own], predicting)
+
+
+def batches(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    names: Sequence[str],
+    samples: int,
+    new_tokens: int,
+    memory_mb: int,
+) -> Iterator[list[int]]:
+    """The places of prompts of like length that are continued together, `samples` rows each.
+
+    Raises:
+        PromptLengthError: a prompt is too short, or leaves too little room for `new_tokens`.
+    """
+    check_lengths(decoder.policy, prompts, names, new_tokens)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    longest = len(prompts[order[-1]]) + new_tokens
+    batch = max(1, rows_for_sampling(decoder.models, longest, memory_mb) // samples)
+    batch = min(batch, max(1, MAX_ROWS // samples))
+    for start in range(0, len(order), batch):
+        yield order[start : start + batch]
 
 
 def _uniforms(seed_name: str, rows: Sequence[str], time: int) -> Tensor:

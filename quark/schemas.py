@@ -70,6 +70,15 @@ LIKELIHOODS = pa.schema(
         pa.field("tokens", pa.int32(), False),  # judged tokens; 0: empty response
     ]
 )
+PREDICTIONS = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), False),
+        pa.field("prompt_ids", pa.list_(pa.int32()), False),  # read, not predicted
+        pa.field("text_ids", pa.list_(pa.int32()), False),  # how the text really goes on
+        pa.field("predicted", pa.list_(pa.int32()), False),  # the likeliest token in each place
+        pa.field("nll", pa.float64(), False),  # nats, summed over the text's tokens
+    ]
+)
 
 
 class TableError(ValueError):

@@ -46,11 +46,24 @@ class SampleSettings(Section):
     stream: str = Field(description="name of the random stream, the seed first")
     iteration: Annotated[int, Field(ge=0)]
     prompts: Count | None
+    prefix: Count | None = Field(description="the first tokens of a text, its prompt; null: all")
     samples: Count
     sampling: Sampling
     precision: Precision
     memo: bool = Field(description="keep the hidden states that predicted the samples")
     steering: Steering | None = Field(description="of a method that decodes")
+
+
+class PredictSettings(Section):
+    """`quark predict`."""
+
+    version: int = Field(description="of the evaluation")
+    method: Name
+    prompts: Count | None
+    prefix: Count = Field(description="tokens of a text that are its prompt")
+    tokens: Count = Field(description="that are predicted after it, at most")
+    precision: Precision
+    steering: Steering | None
 
 
 class ScoreSettings(Section):
@@ -160,6 +173,7 @@ class EvaluateSettings(Section):
     task: TaskName
     method: str
     split: Name
+    decoding: Name
     seed: int
     model: Name
     judge: Name
@@ -178,12 +192,21 @@ class SpeedSettings(Section):
     quark: Quark
 
 
+QUARKS = ("quark", "quark_unlikelihood")
+"""Methods that are Quark, on one model or another."""
+
+
+def model(config: Config, task: TaskName, method: Method) -> str:
+    """The model that a method is, or starts from and is kept near to."""
+    return config.tasks[task].models.get(method, config.tasks[task].model)
+
+
 def explore(
     config: Config, task: TaskName, method: Method, seed: int, iteration: int
 ) -> SampleSettings:
     """What Quark, or PPO, samples in one iteration."""
     quark, ppo = config.quark, config.baselines.ppo
-    by_quark = method == "quark"
+    by_quark = method in QUARKS
     samples = quark.samples if iteration else quark.first_samples
     return SampleSettings(
         version=quark.version if by_quark else config.baselines.version,
@@ -191,6 +214,7 @@ def explore(
         stream=f"{seed}/{task}/{method}/iteration-{iteration}/sample",
         iteration=iteration,
         prompts=quark.prompts,
+        prefix=config.tasks[task].prefix,
         samples=samples if by_quark else ppo.samples,
         sampling=quark.sampling,
         precision=config.precision,
@@ -239,23 +263,27 @@ def ppo(config: Config, task: TaskName, seed: int, iteration: int) -> PPOSetting
     )
 
 
-def quantize(config: Config, task: TaskName, seed: int, iteration: int) -> QuantizeSettings:
+def quantize(
+    config: Config, task: TaskName, method: Method, seed: int, iteration: int
+) -> QuantizeSettings:
     """The pool of one iteration."""
     return QuantizeSettings(
         version=config.quark.version,
         task=task,
-        stream=f"{seed}/{task}/quark/iteration-{iteration}/quantize",
+        stream=f"{seed}/{task}/{method}/iteration-{iteration}/quantize",
         quantiles=config.quark.quantiles,
         max_failed_scores=config.quark.max_failed_scores,
     )
 
 
-def train(config: Config, task: TaskName, seed: int, iteration: int) -> TrainSettings:
+def train(
+    config: Config, task: TaskName, method: Method, seed: int, iteration: int
+) -> TrainSettings:
     """The learning step of one iteration."""
     quark = config.quark
     return TrainSettings(
         version=quark.version,
-        stream=f"{seed}/{task}/quark/iteration-{iteration}/train",
+        stream=f"{seed}/{task}/{method}/iteration-{iteration}/train",
         seed=seed,
         iteration=iteration,
         iterations=quark.iterations,
@@ -266,29 +294,63 @@ def train(config: Config, task: TaskName, seed: int, iteration: int) -> TrainSet
     )
 
 
+SEARCHED = ("base", "dapt", "unlikelihood", "simctg")
+"""Methods that contrastive search can decode: plain models, without reward token or guide."""
+
+
+def decodings(config: Config, method: str) -> list[str]:
+    """How a method's generations are decoded: every way that it can be."""
+    return [
+        name
+        for name, sampling in config.evaluation.decoding.items()
+        if method in SEARCHED or not sampling.penalty_alpha
+    ]
+
+
 def generate(
-    config: Config, task: TaskName, method: Method, seed: int, split: str
+    config: Config, task: TaskName, method: Method, seed: int, split: str, decoding: str
 ) -> SampleSettings:
-    """The generations that a method is evaluated on."""
-    baselines = config.baselines
-    steering: dict[str, Steering] = {
-        "dexperts": baselines.dexperts,
-        "gedi": baselines.gedi,
-        "pplm": baselines.pplm,
-        "quark_guided": config.quark_guided,
-    }
+    """The generations that a method is evaluated on; all decodings share a random stream."""
     return SampleSettings(
         version=config.evaluation.version,
         method=method,
         stream=f"{seed}/{task}/{method}/evaluation/{split}/sample",
         iteration=0,
         prompts=evaluated_prompts(config, task, method, split),
+        prefix=config.tasks[task].prefix,
         samples=config.evaluation.samples,
-        sampling=config.evaluation.sampling,
+        sampling=config.evaluation.decoding[decoding],
         precision=config.precision,
         memo=False,
-        steering=steering.get(method),
+        steering=_steering(config, method),
     )
+
+
+def predict(config: Config, task: TaskName, method: Method, split: str) -> PredictSettings | None:
+    """What a method predicts of a split's real continuations; None: its prompts have none."""
+    prefix = config.tasks[task].prefix
+    if prefix is None:
+        return None
+    return PredictSettings(
+        version=config.evaluation.version,
+        method=method,
+        prompts=evaluated_prompts(config, task, method, split),
+        prefix=prefix,
+        tokens=max(how.max_new_tokens for how in config.evaluation.decoding.values()),
+        precision=config.precision,
+        steering=_steering(config, method),
+    )
+
+
+def _steering(config: Config, method: Method) -> Steering | None:
+    """The settings of a method that decodes."""
+    steering: dict[str, Steering] = {
+        "dexperts": config.baselines.dexperts,
+        "gedi": config.baselines.gedi,
+        "pplm": config.baselines.pplm,
+        "quark_guided": config.quark_guided,
+    }
+    return steering.get(method)
 
 
 def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
@@ -299,6 +361,7 @@ def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
         stream=f"prompts/{name}/sample",
         iteration=0,
         prompts=None,
+        prefix=None,
         samples=sorting.samples,
         sampling=sorting.sampling,
         precision=config.precision,
@@ -339,20 +402,21 @@ def judge(config: Config) -> JudgeSettings:
 
 
 def evaluate(
-    config: Config, task: TaskName, method: Method, seed: int, split: str
+    config: Config, task: TaskName, method: Method, seed: int, split: str, decoding: str
 ) -> EvaluateSettings:
-    """The metrics of one split."""
+    """The metrics of one split under one decoding."""
     return EvaluateSettings(
         version=config.evaluation.version,
         task=task,
         method=method,
         split=split,
+        decoding=decoding,
         seed=seed,
-        model=config.tasks[task].model,
+        model=model(config, task, method),
         judge=config.tasks[task].judge,
         prompts=evaluated_prompts(config, task, method, split),
         samples=config.evaluation.samples,
-        sampling=config.evaluation.sampling,
+        sampling=config.evaluation.decoding[decoding],
         precision=config.precision,
         threshold=config.evaluation.threshold,
         bootstrap=config.evaluation.bootstrap,

@@ -22,10 +22,13 @@ from quark.logprobs import response_logprobs
 from quark.memo import Memo
 from quark.methods import DECODERS
 from quark.methods import quark as method
+from quark.methods.simctg import ContrastiveSearch
+from quark.predicting import predict
 from quark.progress import track
+from quark.reading import PromptLengthError
 from quark.reward_tokens import new_reward_tokens
 from quark.sampling import sample
-from quark.settings import JudgeSettings, SampleSettings, TrainSettings
+from quark.settings import JudgeSettings, PredictSettings, SampleSettings, TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +54,11 @@ def sample_stage(
         memo: where the hidden states that predicted the samples go, if the settings want them kept.
     """
     begun = time.monotonic()
-    table = schemas.read(prompts, schemas.PROMPTS, ["prompt_id", "text"]).slice(0, settings.prompts)
-    if settings.prompts and table.num_rows < settings.prompts:
-        log.warning("%s: %d prompts, not %d", prompts, table.num_rows, settings.prompts)
-    names, texts = table["prompt_id"].to_pylist(), table["text"].to_pylist()
     tokenizer = load_tokenizer(model)
-    prompt_ids = encode(tokenizer, texts)
+    names, texts, prompt_ids = _read_prompts(prompts, settings.prompts, tokenizer)
+    if settings.prefix:
+        prompt_ids = [ids[: settings.prefix] for ids in prompt_ids]
+        texts = decode(tokenizer, prompt_ids)
     decoder = _decoder(settings, model, checkpoints)
     policy = decoder.policy
     token = None if policy.reward_tokens is None else 0
@@ -98,13 +100,78 @@ def sample_stage(
     files.report(out, begun, rows=len(rows), tokens=sum(map(len, response_ids)))
 
 
-def _decoder(settings: SampleSettings, model: Path, checkpoints: Sequence[Path]) -> Decoder:
+def _read_prompts(
+    prompts: Path, first: int | None, tokenizer: Any
+) -> tuple[list[str], list[str], list[list[int]]]:
+    """Ids of the first prompts, their texts, and the texts' token ids."""
+    table = schemas.read(prompts, schemas.PROMPTS, ["prompt_id", "text"]).slice(0, first)
+    if first and table.num_rows < first:
+        log.warning("%s: %d prompts, not %d", prompts, table.num_rows, first)
+    texts = table["text"].to_pylist()
+    return table["prompt_id"].to_pylist(), texts, encode(tokenizer, texts)
+
+
+def predict_stage(
+    settings: PredictSettings,
+    prompts: Path,
+    model: Path,
+    checkpoints: Sequence[Path],
+    out: Path,
+    memory_mb: int,
+) -> None:
+    """Predict how texts really go on after their first tokens, under the best reward token.
+
+    Args:
+        settings: how many texts, and how much of each is read and predicted.
+        prompts: schema PROMPTS; whole texts.
+        model: directory of the base model.
+        checkpoints: of the policy, or the parts of a baseline; none: the base model itself.
+        out: schema PREDICTIONS, in the order of the texts.
+        memory_mb: bounds the rows read together.
+
+    Raises:
+        PromptLengthError: a text ends within its prompt.
+    """
+    begun = time.monotonic()
+    names, _, whole = _read_prompts(prompts, settings.prompts, load_tokenizer(model))
+    cut = settings.prefix
+    before, after = (
+        [ids[:cut] for ids in whole],
+        [ids[cut : cut + settings.tokens] for ids in whole],
+    )
+    for name, ids in zip(names, after, strict=True):
+        if not ids:
+            raise PromptLengthError(
+                f"{prompts}: {name} has no more than {cut} tokens, so nothing of it is left to "
+                "predict; raise `fewest_words` of its source"
+            )
+    decoder = _decoder(settings, model, checkpoints)
+    token = None if decoder.policy.reward_tokens is None else 0
+    told = [decoder.policy.condition(ids, token) for ids in before]
+    found = predict(decoder, told, after, names, memory_mb=memory_mb)
+    predicted = sorted(track(found, f"predict {out.parent.name}", total=len(names)))
+    columns: dict[str, Any] = {
+        "prompt_id": names,
+        "prompt_ids": before,
+        "text_ids": after,
+        "predicted": [each.ids for each in predicted],
+        "nll": [each.nll for each in predicted],
+    }
+    schemas.write(out, schemas.PREDICTIONS, columns, about=settings.model_dump())
+    files.report(out, begun, rows=len(names), tokens=sum(map(len, after)))
+
+
+def _decoder(
+    settings: SampleSettings | PredictSettings, model: Path, checkpoints: Sequence[Path]
+) -> Decoder:
     """Who writes: a policy, the base model itself, or a baseline that steers it."""
     make = DECODERS.get(settings.method)
     if make is not None:
         return make(model, checkpoints, settings.steering, settings.precision)
-    checkpoint = checkpoints[0] if checkpoints else None
-    return Plain(load_policy(model, checkpoint, settings.precision))
+    policy = load_policy(model, checkpoints[0] if checkpoints else None, settings.precision)
+    if isinstance(settings, SampleSettings) and settings.sampling.penalty_alpha:
+        return ContrastiveSearch(policy, settings.sampling.top_k, settings.sampling.penalty_alpha)
+    return Plain(policy)
 
 
 def train_stage(

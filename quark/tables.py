@@ -14,28 +14,29 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from quark import files
 from quark.evaluation import count, over_seeds, read_prompts, summary
 from quark.metrics.bootstrap import interval
 from quark.metrics.perplexity import CEILING
-from quark.metrics.scored import mean_over_scored
 from quark.schemas import TableError
 from quark.seeds import stream
-from quark.tasks import TASKS, Published, Task
+from quark.tasks import TASKS, Metric, Published, Task
 
-# Metrics with an interval, beside the task's own: the per-prompt column, and the one that counts
-# what it sums.
-INTERVALS: dict[str, tuple[str, str | None]] = {
-    "output_ppl": ("ppl_sum", "ppl_count"),
-    "dist2": ("dist2", None),
+# What all tasks measure with an interval; the rounded tables take header and digits from COMMON.
+INTERVALS = {
+    "output_ppl": Metric(("ppl_sum", "ppl_count"), "", 0, "", np.divide),
+    "dist2": Metric(("dist2",), "", 0, ""),
 }
 SETTINGS = (
     *("model", "judge", "scorer", "scorer_version", "temperature", "top_k", "top_p"),
-    *("min_new_tokens", "max_new_tokens", "samples", "precision"),
+    *("penalty_alpha", "min_new_tokens", "max_new_tokens", "samples", "precision"),
     *("threshold", "bootstrap"),
 )
+PLACE = ("split", "decoding", "method")
+"""What a row is of, beside its task."""
 COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
 
 Row = dict[str, Any]
@@ -43,7 +44,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """The evaluation of one split by one method and seed."""
+    """The evaluation of one method and seed on one split, under one decoding."""
 
     folder: Path
     settings: Mapping[str, Any]
@@ -58,12 +59,12 @@ class Run:
 def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
 
-    One row for each split and method: metrics over prompts after averaging over seeds, with 95 %
-    bootstrap intervals over prompts; costs as the mean of a seed.
+    One row for each split, decoding and method: metrics over prompts after averaging over seeds,
+    with 95 % bootstrap intervals over prompts; costs as the mean of a seed.
 
     Args:
         evaluations: folders with `prompts.parquet` and `settings.json`. Rows follow the order in
-            which splits, and within them methods, appear here first.
+            which splits, within them decodings, and within those methods appear here first.
         published: numbers of the paper, a row for each cell, with source and confidence.
         out: the CSV file.
 
@@ -75,9 +76,7 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     _check(runs)
     task = runs[0].task
     cells = _read_published(published, task.published)
-    rank = {
-        key: list(dict.fromkeys(run.settings[key] for run in runs)) for key in ("split", "method")
-    }
+    rank = {key: list(dict.fromkeys(run.settings[key] for run in runs)) for key in PLACE}
     groups: dict[tuple[int, ...], list[Run]] = defaultdict(list)
     for run in runs:
         groups[tuple(order.index(run.settings[key]) for key, order in rank.items())].append(run)
@@ -98,7 +97,7 @@ def _load(folder: Path) -> Run:
         settings = files.read_json(file)
     except FileNotFoundError:
         raise TableError(f"{file}: no such file") from None
-    missing = {"task", "split", "method", "seed", "prompts", *SETTINGS, *COSTS} - set(settings)
+    missing = {"task", *PLACE, "seed", "prompts", *SETTINGS, *COSTS} - set(settings)
     if missing:
         raise TableError(f"{file}: no key {', '.join(sorted(missing))}")
     if settings["task"] not in TASKS:
@@ -120,7 +119,7 @@ def _check(runs: Sequence[Run]) -> None:
         fullest[run.settings["split"]] = run
     seen: dict[tuple[Any, ...], Run] = {}
     for run in runs:
-        name = tuple(run.settings[key] for key in ("task", "split", "method", "seed"))
+        name = tuple(run.settings[key] for key in ("task", *PLACE, "seed"))
         if name in seen:
             raise TableError(f"{run.folder}: the same evaluation as {seen[name].folder}: {name}")
         seen[name] = run
@@ -140,16 +139,16 @@ def _measure(group: Sequence[Run], task: Task) -> Row:
     settings = _agreed(group)
     prompts = over_seeds([run.prompts for run in group], task)
     first, main = next(iter(task.metrics.items()))
-    seeds = [mean_over_scored(run.prompts[main.column].to_numpy()) for run in group]
-    intervals = {name: (metric.column, None) for name, metric in task.metrics.items()} | INTERVALS
-    row: Row = {key: settings[key] for key in ("task", "split", "method")}
+    seeds = [main.over(run.prompts) for run in group]
+    intervals = {**task.metrics, **INTERVALS}
+    row: Row = {key: settings[key] for key in ("task", *PLACE)}
     row["n_seeds"] = len(group)
-    for metric, value in summary(prompts, task).items():
-        row[metric] = value
-        if metric in intervals:
-            of, per = intervals[metric]
-            low, high = _interval(prompts, of, per, settings)
-            row[f"{metric}_low"], row[f"{metric}_high"] = low, high
+    for name, value in summary(prompts, task).items():
+        row[name] = value
+        if name in intervals:
+            has = prompts[prompts["ppl_count"] > 0] if name == "output_ppl" else prompts
+            low, high = _interval(has, intervals[name], settings)
+            row[f"{name}_low"], row[f"{name}_high"] = low, high
     row[f"{first}_seed_std"] = stdev(seeds) if len(seeds) > 1 else None
     row |= count(prompts, task)
     row |= {key: settings[key] for key in SETTINGS}
@@ -171,16 +170,14 @@ def _agreed(group: Sequence[Run]) -> Mapping[str, Any]:
 
 
 def _interval(
-    prompts: pd.DataFrame, of: str, per: str | None, settings: Mapping[str, Any]
+    prompts: pd.DataFrame, metric: Metric, settings: Mapping[str, Any]
 ) -> tuple[float | None, float | None]:
     """Return the interval over the prompts that have a value, the same draw for all methods."""
-    has = prompts[per] > 0 if per else prompts[of].notna()
-    if not has.any():
+    columns = metric.present(prompts)
+    if not columns[0].size:
         return None, None
-    values = prompts.loc[has, of].to_numpy()
-    counts = prompts.loc[has, per].to_numpy(float) if per else None
     rng = stream("bootstrap", settings["task"], settings["split"])
-    return interval(values, settings["bootstrap"], rng, counts=counts)
+    return interval(columns, metric.value, settings["bootstrap"], rng)
 
 
 # ------------------------------------------------------------------------------------ published
@@ -207,7 +204,7 @@ def _published(
     """Return the published columns of one row, values as published; None without counterpart."""
     split, method = which.splits.get(settings["split"]), which.methods.get(settings["method"])
     names = [f"published_{name}" for name in ("method", *which.metrics, "source", "confidence")]
-    if not split or not method:
+    if not split or not method or settings["decoding"] != which.decoding:
         return dict.fromkeys(names)
     try:
         found = {m: cells[split, method, m] for m in which.metrics}
@@ -252,7 +249,8 @@ def _shown(task: Task) -> dict[str, tuple[str, int]]:
 
 def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
     """Return the tables for people: measured, published, counts and costs."""
-    head = ["split", "method"]
+    several = len({row["decoding"] for row in rows}) > 1
+    head = [key for key in PLACE if several or key != "decoding"]
     shown = _shown(task)
     known = [row for row in rows if row["published_method"]]
     published = [f"published_{name}" for name in ("method", *task.published.metrics)]
@@ -261,7 +259,7 @@ def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
             "Measured, with 95 % bootstrap intervals over prompts",
             [[*head, *(header for header, _ in shown.values())]]
             + [
-                [row["split"], row["method"], *(_cell(row, m, d) for m, (_, d) in shown.items())]
+                [*(row[key] for key in head), *(_cell(row, m, d) for m, (_, d) in shown.items())]
                 for row in rows
             ],
         ),
@@ -336,8 +334,9 @@ def cost_table(costs: Sequence[Path], out: Path) -> None:
     """Write what each stage cost, in the order given, and the total, as CSV.
 
     Args:
-        costs: files TASK/METHOD/seed-S/STAGE.json (STAGE may hold folders) with any of the keys
-            rows, tokens, seconds; others are not looked at.
+        costs: files TASK/METHOD/seed-S/STAGE.json (STAGE may hold folders), or of a model that has
+            no seed models/NAME/STAGE.json, with any of the keys rows, tokens, seconds; others are
+            not looked at.
         out: the CSV file; tokens_per_second is tokens / seconds of its line.
 
     Raises:
@@ -354,9 +353,10 @@ def cost_table(costs: Sequence[Path], out: Path) -> None:
 
 
 def _stage(file: Path) -> Row:
-    at = max((i for i, part in enumerate(file.parts) if part.startswith("seed-")), default=0)
-    if at < 2 or at == len(file.parts) - 1:
-        raise TableError(f"{file}: not of the form TASK/METHOD/seed-S/STAGE.json")
+    if file.parts[-3:-2] == ("models",):
+        task, method, seed, stage = *file.parts[-3:-1], None, file.stem
+    else:
+        task, method, seed, stage = _place(file)
     try:
         found = files.read_json(file)
     except FileNotFoundError:
@@ -365,6 +365,13 @@ def _stage(file: Path) -> Row:
     given = [value for value in cost.values() if value is not None]
     if not given or not all(isinstance(value, int | float) for value in given):
         raise TableError(f"{file}: {cost}: needs a number for rows, tokens or seconds")
+    return {"task": task, "method": method, "seed": seed, "stage": stage, **cost}
+
+
+def _place(file: Path) -> tuple[str, str, str, str]:
+    """Task, method, seed and stage of a file."""
+    at = max((i for i, part in enumerate(file.parts) if part.startswith("seed-")), default=0)
+    if at < 2 or at == len(file.parts) - 1:
+        raise TableError(f"{file}: not of the form TASK/METHOD/seed-S/STAGE.json")
     task, method, seed = file.parts[at - 2 : at + 1]
-    stage = "/".join(file.with_suffix("").parts[at + 1 :])
-    return {"task": task, "method": method, "seed": seed[len("seed-") :], "stage": stage, **cost}
+    return task, method, seed[len("seed-") :], "/".join(file.with_suffix("").parts[at + 1 :])

@@ -19,21 +19,22 @@ from typing import TYPE_CHECKING, Any
 from quark.config import check
 from quark.files import read_json
 from quark.schemas import PROMPTS, read
-from quark.settings import PARTS
+from quark.settings import PARTS, QUARKS, decodings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-STAGES = {  # one JSON file each in an iteration's folder
-    "quark": ("samples", "scores", "pool", "training"),
+STAGES: dict[str, tuple[str, ...]] = {  # one JSON file each in an iteration's folder
+    **dict.fromkeys(QUARKS, ("samples", "scores", "pool", "training")),
     "ppo": ("samples", "scores", "training"),
 }
+OF_QUARK: dict[str, tuple[str, ...]] = {
+    "pool": ("mean_reward", "pool_mean_reward"),
+    "training": ("lm_loss", "kl", "entropy"),
+}
 SUMMARY: dict[str, dict[str, tuple[str, ...]]] = {  # what is compared across iterations, by stage
-    "quark": {
-        "pool": ("mean_reward", "pool_mean_reward"),
-        "training": ("lm_loss", "kl", "entropy"),
-    },
+    **dict.fromkeys(QUARKS, OF_QUARK),
     "ppo": {"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
 }
 Point = tuple[str, float, int]  # metric, value, step
@@ -66,7 +67,7 @@ def track(
     """Log one method and seed to MLflow, in place of its earlier run; return the run's id.
 
     The experiment is the task. The run holds the settings, the metrics of the task's test splits
-    (`SPLIT/NAME`), a summary of each iteration (step = iteration), prompt files, table and
+    (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
     configuration; each iteration is a run nested in it. Everything is read before the store is
     touched, so an error leaves the store as it was. Earlier runs are marked as deleted;
     `mlflow gc` frees their space.
@@ -93,8 +94,9 @@ def track(
         for i in range(count)
     ]
     artifacts = {
-        folder / "evaluation" / split / "metrics.json": f"evaluation/{split}"
+        folder / "evaluation" / place / "metrics.json": f"evaluation/{place}"
         for split in settings["tasks"][task]["splits"]
+        for place in (f"{split}/{name}" for name in decodings(check(settings), method))
     }
     points = [point for file in artifacts for point in _evaluated(file)]
     points += [
@@ -141,6 +143,8 @@ class _Stage(dict[str, Any]):
 
 def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
     """A method's own settings; empty for the base model."""
+    if method in QUARKS:
+        method = "quark"
     found: dict[str, Any] = settings.get(method) or settings["baselines"].get(method, {})
     return found
 
@@ -196,7 +200,8 @@ def _points(values: Mapping[str, Any], source: Path, step: int = 0) -> Iterator[
 
 
 def _evaluated(file: Path) -> Iterator[Point]:
-    return _points({f"{file.parent.name}/{name}": v for name, v in _Stage(file).items()}, file)
+    place = f"{file.parents[1].name}/{file.parent.name}"
+    return _points({f"{place}/{name}": v for name, v in _Stage(file).items()}, file)
 
 
 def _params(settings: Mapping[str, Any], task: str, method: str, seed: int) -> dict[str, str]:
@@ -219,7 +224,7 @@ def _summary(method: str, number: int, stages: Mapping[str, _Stage]) -> Iterator
     samples, scores, training = (stages[name] for name in ("samples", "scores", "training"))
     tokens = samples["tokens"] + training["tokens"]
     seconds = samples["seconds"] + scores["seconds"] + training["seconds"]
-    gauge = (training["gauge"] or {}) if method == "quark" else {}
+    gauge = (training["gauge"] or {}) if method in QUARKS else {}
     values = {
         **{name: stages[stage][name] for stage, names in SUMMARY[method].items() for name in names},
         **{f"gauge_{name}": gauge.get(name) for name in ("best", "worst")},

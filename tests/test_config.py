@@ -67,10 +67,10 @@ def test_the_schema_is_up_to_date():
             "quark.training.learning_rate",
         ),
         (
-            "{evaluation: {sampling: {topp: 0.3}}}",
-            "evaluation.sampling.topp",
+            "{evaluation: {decoding: {nucleus: {topp: 0.3}}}}",
+            "evaluation.decoding.nucleus.topp",
             "0.3",
-            "evaluation.sampling.top_p",
+            "evaluation.decoding.nucleus.top_p",
         ),
         (  # below a name that the user chose
             "{tasks: {toxicity: {juge: x}}}",
@@ -142,12 +142,23 @@ def test_every_section_refuses_unknown_keys():
         ("{quark: {training: {kl_coef: .nan}}}", "quark.training.kl_coef = nan"),
         ("{quark: {training: {kl_coef: -0.1}}}", "quark.training.kl_coef = -0.1"),
         ("{quark: {training: {kl_direction: both}}}", "quark.training.kl_direction = 'both'"),
-        ("{evaluation: {sampling: {temperature: 0}}}", "evaluation.sampling.temperature = 0"),
-        ("{evaluation: {sampling: {top_p: 0}}}", "evaluation.sampling.top_p = 0"),
+        ("{quark: {sampling: {temperature: 0}}}", "quark.sampling.temperature = 0"),
+        (
+            "{evaluation: {decoding: {nucleus: {top_p: 0}}}}",
+            "evaluation.decoding.nucleus.top_p = 0",
+        ),
         ("{evaluation: {samples: null}}", "evaluation.samples = None"),
         (
-            "{evaluation: {sampling: {min_new_tokens: 21}}}",
-            "evaluation.sampling: min_new_tokens exceeds max_new_tokens",
+            "{evaluation: {decoding: {nucleus: {min_new_tokens: 21}}}}",
+            "evaluation.decoding.nucleus: min_new_tokens exceeds max_new_tokens",
+        ),
+        (
+            "{evaluation: {decoding: {nucleus: {penalty_alpha: 0.6}}}}",
+            "evaluation.decoding.nucleus: penalty_alpha needs top_k above 0, temperature 1",
+        ),
+        (
+            "{quark: {sampling: {top_k: 8, penalty_alpha: 0.6}}}",
+            "quark: sampling.penalty_alpha must be 0: exploring draws its samples",
         ),
         (
             "{quark: {training: {quantile_shares: [0.5, 0.5]}}}",
@@ -274,12 +285,13 @@ def raw(above):
 
 
 def test_a_task_may_have_settings_of_its_own():
-    config = check(raw(over(quark={"samples": 9}, evaluation={"sampling": {"top_p": 0.5}})))
+    evaluation = {"decoding": {"nucleus": {"top_p": 0.5}}}
+    config = check(raw(over(quark={"samples": 9}, evaluation=evaluation)))
     own = for_task(config, "toxicity")
-    changes = {"quark": {"samples": 9}, "evaluation": {"sampling": {"top_p": 0.5}}}
-    assert own == check(raw(changes))
+    changed = check(raw({"quark": {"samples": 9}, "evaluation": evaluation}))
+    assert own == changed.model_copy(update={"tasks": {"toxicity": changed.tasks["toxicity"]}})
     assert config.quark == load([DEFAULT]).quark
-    assert for_task(own, "toxicity") is own
+    assert for_task(own, "toxicity") == own
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_every_key_has_a_row_and_every_row_a_key() -> None:
 def test_the_defaults_are_those_of_config_yaml() -> None:
     default = load([CONFIG / "config.yaml"]).model_dump(mode="json")
     for key, cells in ROWS.items():
-        if key.split(".")[0] not in ("seeds", "precision", "quark", "evaluation"):
+        if key.split(".")[0] not in ("seeds", "precision", "quark", "evaluation") or "NAME" in key:
             continue  # these stand under names that a user chooses
         value: Any = default
         for part in key.split("."):

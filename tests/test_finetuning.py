@@ -56,7 +56,7 @@ def test_it_learns_the_texts_and_is_a_model_like_any(
     model: Path, texts: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new"
-    finetune_stage(settings(), model, texts, out, memory_mb=4000)
+    finetune_stage(settings(), model, texts, out, tmp_path / "training.json", memory_mb=4000)
     before, after = load_model(model, "fp32"), load_model(out, "fp32")
     assert after.end_ids == before.end_ids
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
@@ -69,7 +69,7 @@ def test_it_learns_the_texts_and_is_a_model_like_any(
     assert loss(after) < 0.5 * loss(before)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["name"] == "new" and manifest["sha256"] != "abc"
-    training = json.loads((out / "training.json").read_text())
+    training = json.loads((tmp_path / "training.json").read_text())
     assert training["rows"] == 6 * 24 and training["tokens"] == 6 * 8 * (5 + 3 + 5)  # cut at 5
     assert len(training["steps"]) == 6 * 3
 
@@ -78,7 +78,14 @@ def test_only_the_top_layer_where_that_is_asked(model: Path, texts: Path, tmp_pa
     how = settings().source.finetuned
     assert how is not None
     training = how.training.model_dump() | {"trained_layers": 1, "epochs": 1}
-    finetune_stage(settings(training=training), model, texts, tmp_path / "new", memory_mb=4000)
+    finetune_stage(
+        settings(training=training),
+        model,
+        texts,
+        tmp_path / "new",
+        tmp_path / "training.json",
+        memory_mb=4000,
+    )
     same = [
         torch.equal(one, other)
         for one, other in zip(
@@ -95,8 +102,43 @@ def test_what_cannot_be_trained(model: Path, texts: Path, tmp_path: Path) -> Non
     local = ModelSource.model_validate({"local": "x", "licence": "none"})
     fetched = FinetuneSettings(name="new", source=local, precision="fp32")
     with pytest.raises(ConfigError, match=r"models\.new is not fine-tuned"):
-        finetune_stage(fetched, model, texts, tmp_path / "new", memory_mb=4000)
+        finetune_stage(
+            fetched, model, texts, tmp_path / "new", tmp_path / "training.json", memory_mb=4000
+        )
     empty = schemas.read(texts, schemas.PROMPTS).to_pydict() | {"text": [""] * len(TEXTS)}
     schemas.write(texts, schemas.PROMPTS, empty)
     with pytest.raises(ConfigError, match=r"models\.new\.finetuned: .* holds no text"):
-        finetune_stage(settings(), model, texts, tmp_path / "new", memory_mb=4000)
+        finetune_stage(
+            settings(), model, texts, tmp_path / "new", tmp_path / "training.json", memory_mb=4000
+        )
+
+
+@pytest.mark.parametrize(
+    ("changed", "terms"),
+    [
+        ({"margin": 0.5}, {"lm_loss", "contrast"}),
+        (
+            {
+                "unlikelihood": {
+                    "alpha": 1.0,
+                    "sequence_share": 0.5,
+                    "ngram": 2,
+                    "prefix": 2,
+                    "continuation": 4,
+                }
+            },
+            {"lm_loss", "token_loss", "sequence_loss"},
+        ),
+    ],
+)
+def test_other_objectives(
+    model: Path, texts: Path, tmp_path: Path, changed: dict[str, Any], terms: set[str]
+) -> None:
+    summary = tmp_path / "training.json"
+    finetune_stage(settings(**changed), model, texts, tmp_path / "new", summary, memory_mb=4000)
+    steps = json.loads(summary.read_text())["steps"]
+    assert terms <= set(steps[0]) and all(np.isfinite(step["loss"]) for step in steps)
+    for step in steps:
+        assert step["loss"] == pytest.approx(sum(step[term] for term in terms), rel=1e-5)
+    likely = [step["lm_loss"] for step in steps if step["lm_loss"]]
+    assert likely[-1] < likely[0]

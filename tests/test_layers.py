@@ -20,6 +20,7 @@ LAYERS = {
         "memo",
         "memory",
         "pool",
+        "predicting",
         "reading",
         "reward_tokens",
         "sampling",

@@ -21,21 +21,24 @@ def stages(config: Config) -> dict[str, BaseModel]:
     return {
         "sample": settings.explore(config, "toxicity", "quark", 1, 1),
         "score": settings.score(config, "toxicity"),
-        "quantize": settings.quantize(config, "toxicity", 1, 1),
-        "train": settings.train(config, "toxicity", 1, 1),
+        "quantize": settings.quantize(config, "toxicity", "quark", 1, 1),
+        "train": settings.train(config, "toxicity", "quark", 1, 1),
         "corpus": settings.corpus(config, "toxicity", 1),
         "expert": settings.fit(config, "toxicity", "expert", 1),
         "fit gedi": settings.fit(config, "toxicity", "gedi", 1),
         "classifier": settings.fit(config, "toxicity", "classifier", 1),
         "sample ppo": settings.explore(config, "toxicity", "ppo", 1, 1),
         "ppo": settings.ppo(config, "toxicity", 1, 1),
-        "generate": settings.generate(config, "toxicity", "quark", 1, "nontoxic"),
+        "generate": settings.generate(config, "toxicity", "quark", 1, "nontoxic", "nucleus"),
         **{
-            f"generate {method}": settings.generate(config, "toxicity", method, 1, "nontoxic")
+            f"generate {method}": settings.generate(
+                config, "toxicity", method, 1, "nontoxic", "nucleus"
+            )
             for method in STEERED
         },
+        "predict": settings.predict(config, "repetition", "base", "nontoxic"),
         "judge": settings.judge(config),
-        "evaluate": settings.evaluate(config, "toxicity", "quark", 1, "nontoxic"),
+        "evaluate": settings.evaluate(config, "toxicity", "quark", 1, "nontoxic", "nucleus"),
     }
 
 
@@ -56,7 +59,7 @@ def nested(key: str, value):
         (
             "precision",
             "bf16",
-            {"sample", "train", "judge", "evaluate", *FITTED, *PPO, *GENERATED},
+            {"sample", "train", "predict", "judge", "evaluate", *FITTED, *PPO, *GENERATED},
         ),
         ("tasks.toxicity.splits", ("nontoxic",), set()),
         ("tasks.toxicity.methods", ("base",), set()),
@@ -86,10 +89,13 @@ def nested(key: str, value):
         ("baselines.pplm.step_size", 9, {"generate pplm"}),
         ("baselines.ppo.samples", 9, {"sample ppo", "ppo"}),
         ("baselines.ppo.clip", 9, {"ppo"}),
-        ("evaluation.version", 2, {"judge", "evaluate", *GENERATED}),
-        ("evaluation.prompts", 2, {"evaluate", *GENERATED}),
+        ("tasks.toxicity.prefix", 3, {"sample", "sample ppo", *GENERATED}),
+        ("tasks.repetition.prefix", 3, {"predict"}),
+        ("tasks.toxicity.models", {"quark": "smollm2-135m"}, {"evaluate"}),
+        ("evaluation.version", 2, {"predict", "judge", "evaluate", *GENERATED}),
+        ("evaluation.prompts", 2, {"predict", "evaluate", *GENERATED}),
         ("evaluation.samples", 9, {"evaluate", *GENERATED}),
-        ("evaluation.sampling.top_p", 0.5, {"evaluate", *GENERATED}),
+        ("evaluation.decoding.nucleus.top_p", 0.5, {"evaluate", *GENERATED}),
         ("evaluation.threshold", 0.7, {"evaluate"}),
         ("evaluation.bootstrap", 9, {"evaluate"}),
     ],
@@ -112,13 +118,13 @@ def test_only_iteration_0_draws_the_first_samples():
 
 def test_the_version_of_quark_leaves_the_base_model_alone():
     after = changed({"quark": {"version": 9}})
-    before = settings.generate(CONFIG, "toxicity", "base", 1, "nontoxic")
-    assert settings.generate(after, "toxicity", "base", 1, "nontoxic") == before
+    before = settings.generate(CONFIG, "toxicity", "base", 1, "nontoxic", "nucleus")
+    assert settings.generate(after, "toxicity", "base", 1, "nontoxic", "nucleus") == before
 
 
 def test_pplm_gets_its_share_of_the_prompts():
     def prompts(config):
-        return settings.generate(config, "toxicity", "pplm", 1, "nontoxic").prompts
+        return settings.generate(config, "toxicity", "pplm", 1, "nontoxic", "nucleus").prompts
 
     assert prompts(CONFIG) == 3  # half of six
     assert prompts(changed({"evaluation": {"prompts": 4}})) == 2
@@ -127,18 +133,20 @@ def test_pplm_gets_its_share_of_the_prompts():
 
 def test_the_streams_of_all_places_differ():
     places = [
-        *(make(CONFIG, "toxicity", seed, i).stream
-          for make in (settings.quantize, settings.train, settings.ppo)
+        *(settings.ppo(CONFIG, "toxicity", seed, i).stream
+          for seed in (1, 2, 11) for i in (0, 1, 11)),
+        *(make(CONFIG, "toxicity", method, seed, i).stream
+          for make in (settings.quantize, settings.train) for method in settings.QUARKS
           for seed in (1, 2, 11) for i in (0, 1, 11)),
         *(settings.explore(CONFIG, "toxicity", method, seed, i).stream
-          for method in ("quark", "ppo") for seed in (1, 2, 11) for i in (0, 1, 11)),
+          for method in (*settings.QUARKS, "ppo") for seed in (1, 2, 11) for i in (0, 1, 11)),
         *(settings.fit(CONFIG, "toxicity", part, seed).stream
           for part in get_args(settings.Part) for seed in (1, 2, 11)),
-        *(settings.generate(CONFIG, "toxicity", method, seed, split).stream
+        *(settings.generate(CONFIG, "toxicity", method, seed, split, "nucleus").stream
           for method in get_args(Method) for seed in (1, 2, 11)
           for split in ("nontoxic", "challenging")),
     ]  # fmt: skip
-    assert len(set(places)) == len(places) == 5 * 9 + 4 * 3 + 8 * 6
+    assert len(set(places)) == len(places) == 8 * 9 + 4 * 3 + 11 * 6
 
 
 def test_settings_hold_no_path_threads_or_memory():
@@ -193,7 +201,7 @@ SORTED = {
                 "model": "tiny-gpt2",
                 "scorer": "vader",
                 "samples": 5,
-                "sampling": CONFIG.evaluation.sampling.model_dump(),
+                "sampling": CONFIG.evaluation.decoding["nucleus"].model_dump(),
                 "threshold": 0.5,
                 "splits": {"low": {"prompts": 2, "above": [0, 1]}},
             },

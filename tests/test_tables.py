@@ -27,7 +27,7 @@ def _evaluation(
     ppl: tuple[list[float], list[float]] = ([2.0, 4.0], [8.0]),
     **settings: Any,
 ) -> Path:
-    folder = root / f"toxicity/{method}/seed-{seed}/evaluation/{split}"
+    folder = root / f"toxicity/{method}/seed-{seed}/evaluation/{split}/nucleus"
     columns = {
         "prompt_id": settings.pop("ids", ["p", "q"]),
         "n_generations": [2, 2],
@@ -47,6 +47,7 @@ def _evaluation(
     }
     schemas.write(folder / "prompts.parquet", SCHEMA, columns)
     about = {"task": "toxicity", "split": split, "method": method, "seed": seed}
+    about["decoding"] = "nucleus"
     about |= SETTING | dict.fromkeys(COSTS, 10 * seed) | settings
     (folder / "settings.json").write_text(json.dumps(about))
     return folder
@@ -215,7 +216,7 @@ def test_refuses_runs_that_do_not_fit(tmp_path: Path, other: dict[str, Any], mes
 def test_a_method_may_be_limited_to_some_prompts(tmp_path: Path) -> None:
     few = _evaluation(tmp_path, "nontoxic", "pplm", 1, (0.25, 0.5), prompts=2)
     more = {"ids": ["p", "q", "r"]}
-    folder = tmp_path / "toxicity/base/seed-1/evaluation/nontoxic"
+    folder = tmp_path / "toxicity/base/seed-1/evaluation/nontoxic/nucleus"
     base = _evaluation(tmp_path, "nontoxic", "base", 1, (0.25, 0.5), prompts=None)
     frame = schemas.read(base / "prompts.parquet", SCHEMA).to_pydict()
     wider = {name: [*values, values[-1]] for name, values in frame.items()} | {
@@ -270,13 +271,17 @@ def test_costs(tmp_path: Path) -> None:
         _cost(tmp_path, "quark/seed-1/iteration-0/score.json", rows=4, seconds=1.5, note="x"),
         _cost(tmp_path, "base/seed-2/evaluation/nontoxic/judge.json", tokens=20, seconds=0),
     ]
+    files.append(tmp_path / "models/mle/training.json")  # of no task and no seed
+    files[-1].parent.mkdir(parents=True)
+    files[-1].write_text(json.dumps({"rows": 1, "tokens": 10, "seconds": 2}))
     cost_table(files, tmp_path / "cost.csv")
     assert (tmp_path / "cost.csv").read_text() == (
         "task,method,seed,stage,rows,tokens,seconds,tokens_per_second\n"
         "toxicity,quark,1,iteration-0/sample,4,80,2.5,32.0\n"
         "toxicity,quark,1,iteration-0/score,4,,1.5,\n"
         "toxicity,base,2,evaluation/nontoxic/judge,,20,0,\n"
-        "total,,,,8,100,4.0,25.0\n"
+        "models,mle,,training,1,10,2,5.0\n"
+        "total,,,,9,110,6.0,18.333333333333332\n"
     )
 
 

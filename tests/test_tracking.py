@@ -85,7 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         folder = root / f"results/toxicity/{method}/seed-1"
         for split in ("nontoxic", "challenging"):
             metrics = {"max_toxicity": 0.4, "prompts": 6, "perplexity": None}
-            files.write_json(folder / f"evaluation/{split}/metrics.json", metrics)
+            files.write_json(folder / f"evaluation/{split}/nucleus/metrics.json", metrics)
     for i in range(settings["quark"]["iterations"]):
         _write_iteration(root / f"results/toxicity/quark/seed-1/iteration-{i}", i)
     return Project(root, settings, prompts)
@@ -127,9 +127,9 @@ def test_one_run_for_each_method_seed_and_iteration_even_when_logged_twice(logge
 
 def test_parent_holds_evaluation_and_a_summary_by_iteration(logged: Logged) -> None:
     run = logged.runs["quark/seed-1"]
-    assert run.data.metrics["nontoxic/max_toxicity"] == 0.4
-    assert run.data.metrics["challenging/prompts"] == 6
-    assert "nontoxic/perplexity" not in run.data.metrics  # null
+    assert run.data.metrics["nontoxic/nucleus/max_toxicity"] == 0.4
+    assert run.data.metrics["challenging/nucleus/prompts"] == 6
+    assert "nontoxic/nucleus/perplexity" not in run.data.metrics  # null
 
     def history(name: str) -> list[tuple[int, float]]:
         return [(m.step, m.value) for m in logged.client.get_metric_history(run.info.run_id, name)]
@@ -181,7 +181,7 @@ def test_inputs_name_the_prompt_files(project: Project, logged: Logged) -> None:
 def test_artifacts_lie_beside_the_store(project: Project, logged: Logged) -> None:
     folder = project.root / "results/mlartifacts" / logged.ids[-1] / "artifacts"
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    metrics = {f"evaluation/{split}/metrics.json" for split in ("nontoxic", "challenging")}
+    metrics = {f"evaluation/{split}/nucleus/metrics.json" for split in ("nontoxic", "challenging")}
     assert found == {"config.json", "table/toxicity.csv", "table/toxicity.md"} | metrics
     assert files.read_json(folder / "config.json") == project.config
 
@@ -196,7 +196,7 @@ def test_configuration_as_text_and_no_table(project: Project, logged: Logged) ->
     "name",
     [
         "tables/toxicity.md",
-        "toxicity/quark/seed-1/evaluation/challenging/metrics.json",
+        "toxicity/quark/seed-1/evaluation/challenging/nucleus/metrics.json",
         "toxicity/quark/seed-1/iteration-1/pool.json",
     ],
 )
@@ -215,13 +215,16 @@ def test_missing_file_is_named_and_leaves_the_store_alone(project: Project, name
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"toxicity": "low"}', r"metrics\.json: nontoxic/toxicity = 'low': expected a number"),
+        (
+            '{"toxicity": "low"}',
+            r"metrics\.json: nontoxic/nucleus/toxicity = 'low': expected a number",
+        ),
         ("[1, 2]", r"metrics\.json: not a JSON mapping"),
         ('{"toxicity": ', r"metrics\.json: not a JSON mapping"),
     ],
 )
 def test_bad_metrics_are_named(project: Project, content: str, message: str) -> None:
-    file = project.root / "results/toxicity/base/seed-1/evaluation/nontoxic/metrics.json"
+    file = project.root / "results/toxicity/base/seed-1/evaluation/nontoxic/nucleus/metrics.json"
     good = file.read_text()
     file.write_text(content)
     try:

@@ -36,6 +36,7 @@ from quark.config.resources import (
     Sorting,
     Source,
     Split,
+    Unlikelihood,
 )
 from quark.config.types import (
     Count,
@@ -92,6 +93,7 @@ __all__ = [
     "Task",
     "TaskName",
     "Training",
+    "Unlikelihood",
     "check",
     "for_task",
     "load",

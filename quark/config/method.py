@@ -13,6 +13,9 @@ class Sampling(Section):
     temperature: Positive
     top_k: Annotated[int, Field(ge=0)] = Field(description="0: off")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="1: off")
+    penalty_alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="above 0: contrastive search among the top_k, which draws nothing"
+    )
     min_new_tokens: Annotated[int, Field(ge=0)]
     max_new_tokens: Count
 
@@ -20,6 +23,12 @@ class Sampling(Section):
     def _min_below_max(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError("min_new_tokens exceeds max_new_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _a_search_draws_nothing(self) -> Self:
+        if self.penalty_alpha and not (self.top_k and self.temperature == self.top_p == 1):
+            raise ValueError("penalty_alpha needs top_k above 0, temperature 1 and top_p 1")
         return self
 
 
@@ -84,6 +93,12 @@ class Quark(Section):
     sampling: Sampling
     max_failed_scores: Probability = Field(description="a larger share stops the iteration")
     training: Training
+
+    @model_validator(mode="after")
+    def _it_explores_by_chance(self) -> Self:
+        if self.sampling.penalty_alpha:
+            raise ValueError("sampling.penalty_alpha must be 0: exploring draws its samples")
+        return self
 
     @model_validator(mode="after")
     def _one_share_for_each_quantile(self) -> Self:

@@ -49,13 +49,11 @@ def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> Config:
 
 
 def for_task(config: Config, task: TaskName) -> Config:
-    """The configuration of one task: its `override` laid over the rest, and gone from itself."""
-    own = config.tasks[task]
-    if not own.override:
-        return config
+    """The configuration of one task alone: its `override` laid over the rest, and gone."""
     raw = config.model_dump(exclude_unset=True)
-    del raw["tasks"][task]["override"]
-    laid_over = {str(section): changes for section, changes in own.override.items()}
+    own = raw["tasks"][task]
+    raw["tasks"] = {task: own}
+    laid_over = {str(section): changes for section, changes in own.pop("override", {}).items()}
     return Config.model_validate(overlay(raw, laid_over))
 
 

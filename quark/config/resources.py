@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from quark.config.baselines import Finetuning
 from quark.config.method import Sampling
-from quark.config.types import Count, Name, Probability, Section, WithoutNull
+from quark.config.types import Count, Name, NonNegative, Probability, Section, WithoutNull
 
 
 class Package(Section):
@@ -38,6 +38,16 @@ class RandomModel(Section):
     seed: int
 
 
+class Unlikelihood(Section):
+    """Unlikelihood training (Welleck et al. 2020)."""
+
+    alpha: NonNegative = Field(description="weight of the token-level term")
+    sequence_share: Probability = Field(description="of the steps that are of the sequence level")
+    ngram: Count = Field(description="whose repetition becomes unlikely")
+    prefix: Count = Field(description="tokens of a text that are continued")
+    continuation: Count = Field(description="tokens that continue them, greedily")
+
+
 class Finetuned(Section):
     """Another model of the configuration, trained further on plain texts."""
 
@@ -46,6 +56,18 @@ class Finetuned(Section):
     rows: Count | None = Field(description="the first n texts; null: all")
     tokens: Count = Field(description="longer texts are cut")
     training: Finetuning
+    unlikelihood: Unlikelihood | None = Field(None, description="null: plain likelihood")
+    margin: NonNegative | None = Field(
+        None, description="rho of SimCTG's contrastive term; null: none"
+    )
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> Self:
+        if self.unlikelihood is not None and self.margin is not None:
+            raise ValueError("give unlikelihood or margin, not both")
+        if self.unlikelihood is not None and self.unlikelihood.prefix >= self.tokens:
+            raise ValueError("unlikelihood.prefix must be below tokens")
+        return self
 
 
 class Source(Section):
@@ -89,6 +111,7 @@ class PromptSource(Source):
     text: str | None = Field(None, description="the field or column that holds the prompt")
     toxicity: str | None = Field(None, description="that of the published score")
     exclude: tuple[str, ...] = Field((), description="texts that are no prompts, as a heading")
+    fewest_words: Count | None = Field(None, description="shorter texts are left out")
     halves: tuple[Count, Count] | None = Field(
         None, description="take first halves of sentences, of so many words at least and at most"
     )

@@ -9,8 +9,24 @@ from quark.config.method import Contrast, Quark, Sampling
 from quark.config.resources import ModelSource, Prompts
 from quark.config.types import Count, Distinct, Name, Precision, Probability, Section
 
-TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative"]
-Method = Literal["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark", "quark_guided"]
+TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repetition"]
+Method = Literal[
+    "base",
+    "dapt",
+    "pplm",
+    "gedi",
+    "dexperts",
+    "ppo",
+    "unlikelihood",
+    "simctg",
+    "quark",
+    "quark_guided",
+    "quark_unlikelihood",
+]
+
+
+OF_MODELS: tuple[Method, ...] = ("unlikelihood", "simctg", "quark_unlikelihood")
+"""Methods that are, or start from, a model of their own."""
 
 
 class Evaluation(Section):
@@ -19,7 +35,9 @@ class Evaluation(Section):
     version: int = Field(description="raised when the code changes meaning; forces a rerun")
     prompts: Count | None = Field(description="the first n prompts of a split; null: all")
     samples: Count
-    sampling: Sampling
+    decoding: dict[Name, Sampling] = Field(
+        min_length=1, description="how they are drawn; each has rows of its own in the table"
+    )
     threshold: Probability = Field(description="toxic when strictly above")
     bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
 
@@ -43,9 +61,13 @@ class Task(Section):
     """What is unlearned: the model, its prompts, its scorer and its judge."""
 
     model: Name
+    models: dict[Method, Name] = Field({}, description="of methods that start from another model")
     judge: Name = Field(description="the model whose perplexity measures fluency")
     prompts: Name
     scorer: Name
+    prefix: Count | None = Field(
+        None, description="the first n tokens of a text are its prompt; null: the whole"
+    )
     splits: Distinct[Name] = Field(min_length=1, description="test splits in the table")
     methods: Distinct[Method] = Field(min_length=1)
     override: Override = Field({}, description="what this task has otherwise; see `for_task`")
@@ -89,8 +111,24 @@ class Config(Section):
     def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
         methods = {method for task in self.tasks.values() for method in task.methods}
         for method in sorted(methods & {"dexperts", "quark_guided"}):
-            if self.evaluation.sampling.top_k:
-                raise ValueError(f"evaluation.sampling.top_k must be 0 for {method}: use top_p")
+            for name, sampling in self.evaluation.decoding.items():
+                if sampling.top_k and not sampling.penalty_alpha:
+                    raise ValueError(
+                        f"evaluation.decoding.{name}.top_k must be 0 for {method}: use top_p"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _methods_have_what_they_need(self) -> Self:
+        for name, task in self.tasks.items():
+            for method in task.methods:
+                if method in OF_MODELS and method not in task.models:
+                    raise ValueError(
+                        f"tasks.{name}.models.{method} is missing: the model that the method "
+                        "is, or starts from"
+                    )
+            if name == "repetition" and task.prefix is None:
+                raise ValueError("tasks.repetition.prefix is missing: texts are cut into two")
         return self
 
     @model_validator(mode="after")
@@ -99,6 +137,10 @@ class Config(Section):
         for name, task in self.tasks.items():
             used += [
                 (f"tasks.{name}.model", task.model, list(self.models)),
+                *(
+                    (f"tasks.{name}.models.{k}", v, list(self.models))
+                    for k, v in task.models.items()
+                ),
                 (f"tasks.{name}.judge", task.judge, list(self.models)),
                 (f"tasks.{name}.prompts", task.prompts, list(self.prompts)),
             ]
@@ -117,6 +159,15 @@ class Config(Section):
         for key, value, declared in used:
             if value not in declared:
                 raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")
+        for resource in self.models:
+            line = [resource]
+            while (source := self.models[line[-1]].finetuned) and source.model not in line:
+                line.append(source.model)
+            if source:
+                raise ValueError(
+                    f"models.{resource}.finetuned.model: {' from '.join([*line, source.model])}: "
+                    "one of them must come from elsewhere"
+                )
         for name, task in self.tasks.items():
             missing = {"validation", *task.splits} - self.prompts[task.prompts].tested
             if missing:

@@ -4,6 +4,8 @@ Plain language modelling on wanted text is the baseline itself; DExperts takes t
 its expert, and on unwanted text for its anti-expert (Liu et al. 2021; protocol 6).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,11 @@ from quark.reading import response_hidden
 from quark.seeds import stream
 from quark.training import Rows, Trainer, autocast, choose_parameters, epochs, sizes
 
+Loss = Callable[[Policy, Rows, Precision, int], dict[str, Tensor]]
+"""Of a policy, rows, the precision of matrix products and the step's number: sums over the rows."""
 
-def loss(policy: Policy, rows: Rows, precision: Precision) -> dict[str, Tensor]:
+
+def loss(policy: Policy, rows: Rows, precision: Precision, step: int = 0) -> dict[str, Tensor]:
     """-log p(response | prompt) in nats, summed over the tokens of some rows."""
     with autocast(policy, precision):
         hidden = response_hidden(policy, rows.prompts, rows.responses)
@@ -32,6 +37,7 @@ def finetune(
     seed_name: str,
     memory_mb: int,
     what: str,
+    loss: Loss = loss,
 ) -> list[dict[str, float]]:
     """Train a policy in place on all rows.
 
@@ -43,6 +49,7 @@ def finetune(
         seed_name: of the order.
         memory_mb: bounds the rows of a micro-batch.
         what: for the progress bar.
+        loss: what is minimised; divided by the responses' tokens.
 
     Returns:
         Each step's loss in nats per token.
@@ -57,7 +64,7 @@ def finetune(
     return epochs(
         trainer,
         rows,
-        lambda part: loss(policy, part, precision),
+        lambda part: loss(policy, part, precision, trainer.taken),
         count=how.epochs,
         weights=[len(response) for response in rows.responses],
         rng=stream(seed_name, "order"),

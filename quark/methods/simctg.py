@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from quark.config import Precision
 from quark.decoding import Decoding, Law
-from quark.lm import Policy, pad
-from quark.reading import Reading, read_padded
+from quark.lm import DTYPES, Policy, pad
+from quark.objective import token_logprobs
+from quark.reading import Reading, read_padded, response_hidden
+from quark.training import Rows, autocast
 
 
 def contrast(hidden: Tensor, margin: float) -> Tensor:
@@ -36,6 +39,32 @@ def contrast(hidden: Tensor, margin: float) -> Tensor:
     unit = functional.normalize(hidden.float(), dim=-1)
     close = (margin - 1 + unit @ unit.T).clamp(min=0)
     return (close.sum() - close.diagonal().sum()) / (time * (time - 1))
+
+
+class Loss:
+    """The loss above, each text's T times over, so that long texts weigh more.
+
+    The hidden states are those that predict the text's tokens: of what stands before it, and of all
+    its tokens but the last.
+
+    Args:
+        margin: rho.
+    """
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+
+    def __call__(
+        self, policy: Policy, rows: Rows, precision: Precision, step: int
+    ) -> dict[str, Tensor]:
+        """Sums over the tokens of some rows: `loss`, and its terms `lm_loss` and `contrast`."""
+        with autocast(policy, precision):
+            hidden = response_hidden(policy, rows.prompts, rows.responses)
+        targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
+        likely = -token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets).sum()
+        texts = hidden.split(list(map(len, rows.responses)))
+        apart = torch.stack([len(text) * contrast(text, self.margin) for text in texts]).sum()
+        return {"loss": likely + apart, "lm_loss": likely, "contrast": apart}
 
 
 class ContrastiveSearch:

@@ -18,10 +18,18 @@ batch and lets a row see those of the rows before it; the last n-gram of a conti
 where the official loop ends one step before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from quark.config import Precision, Unlikelihood
+from quark.decoding import Plain
+from quark.lm import DTYPES, Policy
+from quark.reading import response_hidden
+from quark.training import Rows, autocast
 
 SMALLEST = 1e-5
 """The least 1 - p whose logarithm is taken."""
@@ -84,6 +92,108 @@ def sequence_loss(logits: Tensor, ids: Tensor, n: int) -> Tensor:
     marked = torch.tensor(repeated(ids.tolist(), n), device=ids.device)
     log_p = logits.float().log_softmax(-1).gather(-1, ids[:, None]).squeeze(-1)
     return -_log_not(log_p)[marked].sum()
+
+
+class Loss:
+    """Steps of both levels, which of them by chance.
+
+    Args:
+        how: weights and lengths.
+        rng: of the levels.
+    """
+
+    def __init__(self, how: Unlikelihood, rng: np.random.Generator) -> None:
+        self.how, self.rng = how, rng
+        self._of_sequences: list[bool] = []
+
+    def __call__(
+        self, policy: Policy, rows: Rows, precision: Precision, step: int
+    ) -> dict[str, Tensor]:
+        """Sums over some rows, to be divided by their tokens: `loss`, and the terms it is made of.
+
+        The sequence-level term is a mean over the continuation's tokens, as in the official code,
+        times the text's tokens.
+        """
+        while step >= len(self._of_sequences):
+            self._of_sequences.append(bool(self.rng.random() < self.how.sequence_share))
+        if self._of_sequences[step]:
+            return self._sequences(policy, rows, precision)
+        alpha = self.how.alpha
+        found = self._each(
+            policy,
+            rows.prompts,
+            rows.responses,
+            precision,
+            lambda logits, ids: torch.stack(token_loss(logits, ids, alpha)),
+        )
+        likely, unlikely = torch.stack(found).sum(0)
+        nothing = torch.zeros_like(likely)
+        return {
+            "loss": likely + unlikely,
+            "lm_loss": likely,
+            "token_loss": unlikely,
+            "sequence_loss": nothing,
+        }
+
+    def _sequences(self, policy: Policy, rows: Rows, precision: Precision) -> dict[str, Tensor]:
+        prompts = [
+            [*prompt, *text[: self.how.prefix]]
+            for prompt, text in zip(rows.prompts, rows.responses, strict=True)
+        ]
+        written = greedy(policy, prompts, self.how.continuation, precision)
+        found = self._each(
+            policy,
+            prompts,
+            written,
+            precision,
+            lambda logits, ids: sequence_loss(logits, ids, self.how.ngram),
+        )
+        tokens = torch.tensor(
+            [len(text) / len(w) for text, w in zip(rows.responses, written, strict=True)]
+        )
+        total = (torch.stack(found) * tokens.to(found[0].device)).sum()
+        nothing = torch.zeros_like(total)
+        return {"loss": total, "lm_loss": nothing, "token_loss": nothing, "sequence_loss": total}
+
+    def _each(
+        self,
+        policy: Policy,
+        prompts: Sequence[list[int]],
+        texts: Sequence[list[int]],
+        precision: Precision,
+        loss: Callable[[Tensor, Tensor], Tensor],
+    ) -> list[Tensor]:
+        """The loss of each text; its logits are formed again in backward, and so one by one."""
+        with autocast(policy, precision):
+            hidden = response_hidden(policy, prompts, texts)
+        dtype = DTYPES[precision]
+
+        def of(states: Tensor, ids: Tensor) -> Tensor:
+            return loss(states.to(dtype) @ policy.head.to(dtype).T, ids)
+
+        found = []
+        for states, text in zip(hidden.split(list(map(len, texts))), texts, strict=True):
+            ids = torch.tensor(text, device=hidden.device)
+            found.append(checkpoint(of, states, ids, use_reentrant=False))
+        return found
+
+
+@torch.no_grad()
+def greedy(
+    policy: Policy, prompts: Sequence[Sequence[int]], tokens: int, precision: Precision
+) -> list[list[int]]:
+    """The likeliest token again and again, after each prompt; (prompts, tokens) ids.
+
+    No text ends early: what would end it is passed over, so that all rows count alike.
+    """
+    with autocast(policy, precision):
+        decoding = Plain(policy).read(prompts)
+        written = []
+        for _ in range(tokens):
+            written.append(decoding.law(policy.end_ids).logits.argmax(-1))
+            decoding.feed(written[-1])
+    ids: list[list[int]] = torch.stack(written, dim=1).tolist()
+    return ids
 
 
 def _log_not(log_p: Tensor) -> Tensor:

@@ -4,9 +4,9 @@
     rep     share where the likeliest token stands among the last `window` tokens before it
     wrep    share where it does, and is not the text's own
 
-Layer 3. Positions are those whose token is predicted; the first token of a text has nothing before
-it and is none. Welleck's code averages `rep` and `wrep` over windows of 16, 32, 128 and 512 tokens;
-`window=None` takes all that came before, as Click does.
+Layer 3. A text is predicted after its prompt, whose tokens count among those before a place.
+Welleck's code averages `rep` and `wrep` over windows of 16, 32, 128 and 512 tokens; `window=None`
+takes all that came before, as Click does.
 """
 
 from collections.abc import Sequence
@@ -17,49 +17,43 @@ from numpy.typing import NDArray
 WINDOWS = (16, 32, 128, 512)
 
 
-def accuracy(predicted: NDArray[np.integer], text: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Whether each prediction is right, shape (T - 1,).
+def repeats(
+    predicted: Sequence[int], prompt: Sequence[int], text: Sequence[int], window: int | None
+) -> NDArray[np.bool_]:
+    """Whether each prediction stands among the `window` tokens before its place; (T,).
 
     Args:
-        predicted: (T - 1,) the likeliest token at places 1 .. T - 1.
-        text: (T,) the tokens.
+        predicted: (T,) the likeliest token in each place of the text.
+        prompt: the tokens before the text.
+        text: (T,) the real tokens.
+        window: None: all tokens before the place.
     """
-    right: NDArray[np.bool_] = predicted == text[1:]
-    return right
-
-
-def repeats(
-    predicted: NDArray[np.integer], text: NDArray[np.integer], window: int | None
-) -> NDArray[np.bool_]:
-    """Whether each prediction stands among the `window` tokens before its place, shape (T - 1,)."""
-    last: dict[int, int] = {}
-    found = np.zeros(len(predicted), dtype=bool)
-    for place, token in enumerate(predicted.tolist(), 1):
-        last[int(text[place - 1])] = place - 1
-        seen = last.get(token)
-        found[place - 1] = seen is not None and (window is None or seen >= place - window)
+    last = {token: place for place, token in enumerate(prompt)}
+    found = np.zeros(len(text), dtype=bool)
+    for at, (guess, real) in enumerate(zip(predicted, text, strict=True)):
+        place = len(prompt) + at
+        seen = last.get(guess)
+        found[at] = seen is not None and (window is None or seen >= place - window)
+        last[real] = place
     return found
 
 
-def rates(
-    predicted: Sequence[NDArray[np.integer]],
-    texts: Sequence[NDArray[np.integer]],
+def sums(
+    predicted: Sequence[int],
+    prompt: Sequence[int],
+    text: Sequence[int],
     windows: Sequence[int | None] = WINDOWS,
 ) -> dict[str, float]:
-    """`acc`, and `rep` and `wrep` averaged over `windows`, each over all positions of all texts.
+    """What one text adds to the three shares, counted over its places.
 
-    Raises:
-        ValueError: no text has a second token.
+    Returns:
+        `right`; `again` and `wrong_again`, averaged over the windows; `places` to divide by.
     """
-    right = np.concatenate([accuracy(p, t) for p, t in zip(predicted, texts, strict=True)])
-    if not right.size:
-        raise ValueError("no text has a second token to predict")
-    again = [
-        np.concatenate([repeats(p, t, w) for p, t in zip(predicted, texts, strict=True)])
-        for w in windows
-    ]
+    right = np.array(predicted, dtype=np.int64) == np.array(text, dtype=np.int64)
+    again = [repeats(predicted, prompt, text, window) for window in windows]
     return {
-        "acc": float(right.mean()),
-        "rep": float(np.mean([found.mean() for found in again])),
-        "wrep": float(np.mean([(found & ~right).mean() for found in again])),
+        "right": float(right.sum()),
+        "again": float(np.mean([found.sum() for found in again])),
+        "wrong_again": float(np.mean([(found & ~right).sum() for found in again])),
+        "places": float(len(text)),
     }

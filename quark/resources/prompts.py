@@ -214,6 +214,8 @@ def _read(resource: str, source: PromptSource, file: Path) -> list[Prompt]:
             raise ResourceError(
                 f"{resource}: {file.name}, {kind} {number}: {fault}; correct or remove the {kind}"
             ) from None
+    if source.fewest_words:
+        prompts = [p for p in prompts if len(p.text.split()) >= source.fewest_words]
     if source.halves:
         prompts = [
             Prompt(half, source.name) for p in prompts for half in halves(p.text, *source.halves)

@@ -3,13 +3,14 @@
 Layer 4: imports no torch.
 """
 
-from quark.tasks import sentiment, toxicity
-from quark.tasks.task import Metric, Published, Task
+from quark.tasks import repetition, sentiment, toxicity
+from quark.tasks.task import Generations, Metric, Published, Task
 
 TASKS: dict[str, Task] = {
     "toxicity": toxicity.TASK,
     "sentiment_positive": sentiment.POSITIVE,
     "sentiment_negative": sentiment.NEGATIVE,
+    "repetition": repetition.TASK,
 }
 
-__all__ = ["TASKS", "Metric", "Published", "Task"]
+__all__ = ["TASKS", "Generations", "Metric", "Published", "Task"]

@@ -7,18 +7,13 @@ way the text is steered.
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from quark.metrics.scored import share_above
-from quark.tasks.task import Metric, Published, Task, Values
+from quark.tasks.task import Generations, Metric, Published, Task, Values
 
 
-def by_prompt(
-    positivity: Values, prompt: NDArray[np.integer], threshold: float
-) -> dict[str, Values]:
+def by_prompt(made: Generations) -> dict[str, Values]:
     """Percent of each prompt's generations with a score above the threshold; (prompts,)."""
-    return {"pct_positive": 100 * share_above(positivity, prompt, threshold)}
+    return {"pct_positive": 100 * share_above(made.scores, made.prompt, made.threshold)}
 
 
 POSITIVE = Task(
@@ -26,7 +21,7 @@ POSITIVE = Task(
     by_prompt,
     metrics={
         "pct_positive": Metric(
-            "pct_positive",
+            ("pct_positive",),
             "% positive",
             2,
             "percent of a prompt's generations strictly above the threshold, averaged over prompts",

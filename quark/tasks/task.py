@@ -1,29 +1,68 @@
 """What makes a task: its reward, what is measured of its scores, and the paper's numbers for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from quark.metrics.scored import mean_over_scored
 
 Values = NDArray[np.float64]
 
-ByPrompt = Callable[[Values, NDArray[np.integer], float], dict[str, Values]]
-"""Scores (n,) in [0, 1] or NaN, prompt codes (n,) from 0 on, threshold: columns (prompts,)."""
+
+@dataclass(frozen=True)
+class Generations:
+    """What a method wrote, and what it makes of real text.
+
+    `prompt`: (n,) the prompt of each generation as a code from 0 on.
+    `scores`: (n,) in [0, 1]; NaN where the scorer failed.
+    `texts`: (n,) without their prompts.
+    `threshold`: of the scores that count.
+    `predictions`: (prompts,) rows of `schemas.PREDICTIONS`; None: no prompt really goes on.
+    """
+
+    prompt: NDArray[np.integer]
+    scores: Values
+    texts: Sequence[str]
+    threshold: float
+    predictions: pd.DataFrame | None = None
+
+
+def mean(value: Values) -> Values:
+    """Of a metric that is a column's mean."""
+    return value
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A column's mean over the prompts that have a value.
+    """A function of columns' means over the prompts that have a value in all of them.
 
-    `column`: of those that `Task.by_prompt` makes.
+    `columns`: of those that `Task.by_prompt` makes.
     `header`, `digits`, `note`: in the rounded tables.
+    `value`: of the means, one or many of each; a ratio of sums is the ratio of the means.
     """
 
-    column: str
+    columns: tuple[str, ...]
     header: str
     digits: int
     note: str
+    value: Callable[..., Any] = mean
+
+    def present(self, prompts: pd.DataFrame) -> list[Values]:
+        """The columns of the prompts that have a value."""
+        found = prompts[list(self.columns)].dropna()
+        return [found[name].to_numpy(float) for name in self.columns]
+
+    def over(self, prompts: pd.DataFrame) -> float:
+        """The metric over a table of prompts.
+
+        Raises:
+            UnscoredError: no prompt has a value.
+        """
+        return float(self.value(*map(mean_over_scored, self.present(prompts))))
 
 
 @dataclass(frozen=True)
@@ -32,6 +71,7 @@ class Published:
 
     `table`: the name of the table there. `splits`, `methods`: what it calls ours; those without a
     counterpart are left out. `metrics`: its columns, by our names. `note`: how they were measured.
+    `decoding`: the one of ours that they were made with.
     """
 
     table: str
@@ -39,6 +79,7 @@ class Published:
     methods: Mapping[str, str]
     metrics: tuple[str, ...]
     note: str
+    decoding: str = "nucleus"
 
 
 @dataclass(frozen=True)
@@ -46,17 +87,17 @@ class Task:
     """A task.
 
     `reward`: (n,) scores to rewards in [0, 1], higher is better.
-    `by_prompt`: what is measured of each prompt's scores; NaN: none of them has one.
-    `metrics`: the means of those columns by name, the one that matters most first.
+    `by_prompt`: what is measured of each prompt, columns (prompts,); NaN: it has no value.
+    `metrics`: made of those columns, the one that matters most first.
     `published`: the paper's numbers.
     """
 
     reward: Callable[[Values], Values]
-    by_prompt: ByPrompt
+    by_prompt: Callable[[Generations], dict[str, Values]]
     metrics: Mapping[str, Metric]
     published: Published = field(repr=False)
 
     @property
     def columns(self) -> list[str]:
         """The columns of `by_prompt` that stand in the table of prompts."""
-        return [metric.column for metric in self.metrics.values()]
+        return list(dict.fromkeys(c for m in self.metrics.values() for c in m.columns))

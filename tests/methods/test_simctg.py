@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
@@ -10,8 +11,9 @@ from torch.nn.functional import cosine_similarity
 from quark.config import Sampling
 from quark.decoding import Decoder, Plain
 from quark.lm import Policy
-from quark.methods.simctg import ContrastiveSearch, contrast
+from quark.methods.simctg import ContrastiveSearch, Loss, contrast
 from quark.sampling import sample
+from quark.training import Rows
 
 Make = Callable[..., Policy]
 PROMPTS = [[7], [1, 2, 3, 4, 5], [8, 8, 8]]
@@ -89,3 +91,22 @@ def test_the_loss() -> None:
     (grad,) = torch.autograd.grad(found, hidden)
     (wanted,) = torch.autograd.grad(total / 20, hidden)
     torch.testing.assert_close(grad, wanted, atol=1e-6, rtol=1e-4)
+
+
+def test_the_loss_of_texts(make_policy: Make) -> None:
+    policy = make_policy(0)
+    prompts, texts = [[100], [100, 7]], [[3, 4, 5, 6], [9, 8]]
+    rows = Rows(["a", "b"], prompts, texts, np.zeros(2, dtype=np.int32))
+    found = Loss(1.5)(policy, rows, "fp32", 0)  # a margin that every pair is within
+    likely = apart = 0.0
+    for prompt, text in zip(prompts, texts, strict=True):
+        ids = torch.tensor([[*prompt, *text[:-1]]])
+        states = policy.lm.base_model(ids).last_hidden_state[0, len(prompt) - 1 :]
+        log_p = (states @ policy.head.T).log_softmax(-1)
+        likely -= log_p[range(len(text)), text].sum().item()
+        apart += len(text) * contrast(states, 1.5).item()
+    assert found["lm_loss"].item() == pytest.approx(likely, rel=1e-4)
+    assert found["contrast"].item() == pytest.approx(apart, rel=1e-4)
+    assert found["loss"].item() == pytest.approx(likely + apart, rel=1e-4)
+    found["loss"].backward()
+    assert policy.head.grad is not None

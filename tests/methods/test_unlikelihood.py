@@ -1,13 +1,26 @@
-"""Both losses against loops over sets, in float64."""
+"""Both losses against loops over sets, in float64, and training with them."""
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import plain_logits
 
-from quark.methods.unlikelihood import SMALLEST, repeated, sequence_loss, token_loss
+from quark.config import Unlikelihood
+from quark.lm import Policy
+from quark.methods.unlikelihood import (
+    SMALLEST,
+    Loss,
+    greedy,
+    repeated,
+    sequence_loss,
+    token_loss,
+)
+from quark.training import Rows
 
 V = 5
 IDS = st.lists(st.integers(0, V - 1), min_size=1, max_size=9)
@@ -64,3 +77,66 @@ def test_no_infinite_loss_where_the_model_is_sure() -> None:
     assert isinstance(loss, torch.Tensor)
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
+
+
+# ------------------------------------------------------------------------------------ training
+HOW = Unlikelihood(alpha=0.5, sequence_share=0.0, ngram=2, prefix=2, continuation=6)
+ROWS = Rows(["a", "b"], [[100], [100]], [[3, 4, 3, 4, 5], [9, 9, 8]], np.zeros(2, dtype=np.int32))
+
+
+@torch.no_grad()
+def written(policy: Policy, prompt: list[int], tokens: int) -> list[int]:
+    """Greedy search, the whole text read again for each token."""
+    text = list(prompt)
+    for _ in range(tokens):
+        logits = policy.lm(torch.tensor([text])).logits[0, -1]
+        logits[list(policy.end_ids)] = -torch.inf
+        text.append(int(logits.argmax()))
+    return text[len(prompt) :]
+
+
+def test_a_step_of_the_token_level(make_policy: Callable[..., Policy]) -> None:
+    policy = make_policy(0)
+    found = Loss(HOW, np.random.default_rng(0))(policy, ROWS, "fp32", 0)
+    wanted = torch.zeros(2)
+    for prompt, text in zip(ROWS.prompts, ROWS.responses, strict=True):
+        logits = plain_logits(policy, prompt, text)[:-1]
+        wanted += torch.stack(token_loss(logits, torch.tensor(text), HOW.alpha))
+    assert found["lm_loss"].item() == pytest.approx(float(wanted[0]), rel=1e-4)
+    assert found["token_loss"].item() == pytest.approx(float(wanted[1]), rel=1e-3)
+    assert found["loss"].item() == pytest.approx(float(wanted.sum()), rel=1e-4)
+    assert found["sequence_loss"].item() == 0
+
+
+def test_a_step_of_the_sequence_level(make_policy: Callable[..., Policy]) -> None:
+    policy = make_policy(0)
+    how = HOW.model_copy(update={"sequence_share": 1.0})
+    found = Loss(how, np.random.default_rng(0))(policy, ROWS, "fp32", 0)
+    wanted = 0.0
+    for prompt, text in zip(ROWS.prompts, ROWS.responses, strict=True):
+        read = [*prompt, *text[: how.prefix]]
+        new = written(policy, read, how.continuation)
+        logits = plain_logits(policy, read, new)[:-1]
+        mean = float(sequence_loss(logits, torch.tensor(new), how.ngram)) / how.continuation
+        wanted += len(text) * mean
+    assert found["loss"].item() == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert found["lm_loss"].item() == 0
+    if wanted:  # the tiny model repeats itself under one architecture at least
+        found["loss"].backward()
+        assert any(p.grad is not None and p.grad.any() for p in policy.parameters())
+
+
+def test_greedy_writes_the_likeliest_token(make_policy: Callable[..., Policy]) -> None:
+    policy = make_policy(0)
+    prompts = [[7], [1, 2, 3], [8, 8]]
+    found = greedy(policy, prompts, 6, "fp32")
+    assert found == [written(policy, prompt, 6) for prompt in prompts]
+
+
+def test_the_level_is_that_of_the_step(make_policy: Callable[..., Policy]) -> None:
+    """Micro-batches of one step are of one level; about half of the steps are of each."""
+    policy = make_policy(0)
+    loss = Loss(HOW.model_copy(update={"sequence_share": 0.5}), np.random.default_rng(1))
+    levels = [bool(loss(policy, ROWS, "fp32", step)["lm_loss"] == 0) for step in range(12)]
+    again = [bool(loss(policy, ROWS, "fp32", step)["lm_loss"] == 0) for step in range(12)]
+    assert levels == again and 2 <= sum(levels) <= 10

@@ -5,6 +5,10 @@ from quark.metrics import bootstrap
 from quark.metrics.bootstrap import interval
 
 
+def mean(value: np.ndarray) -> np.ndarray:
+    return value
+
+
 def _rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
@@ -20,10 +24,10 @@ def test_against_slow_loop_on_the_same_draw(level: float) -> None:
     ends = [50 * (1 - level), 50 * (1 + level)]
     # both add the same 13 numbers, in another order: a few ulp
     np.testing.assert_allclose(
-        interval(values, 400, _rng(), level=level), np.percentile(means, ends), rtol=1e-13
+        interval([values], mean, 400, _rng(), level=level), np.percentile(means, ends), rtol=1e-13
     )
     np.testing.assert_allclose(
-        interval(values, 400, _rng(), counts=counts, level=level),
+        interval([values, counts], np.divide, 400, _rng(), level=level),
         np.percentile(ratios, ends),
         rtol=1e-13,
     )
@@ -33,10 +37,10 @@ def test_against_slow_loop_on_the_same_draw(level: float) -> None:
 def test_chunks_do_not_change_the_draw(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
     values = _rng(3).random(7)
     for make in (_rng, lambda: np.random.Generator(np.random.Philox(key=5))):
-        whole = interval(values, 101, make())
+        whole = interval([values], mean, 101, make())
         with monkeypatch.context() as patch:
             patch.setattr(bootstrap, "CELLS", cells)
-            assert interval(values, 101, make()) == whole
+            assert interval([values], mean, 101, make()) == whole
 
 
 def test_coverage() -> None:
@@ -49,32 +53,29 @@ def test_coverage() -> None:
     rng = _rng(4)
     hits = 0
     for _ in range(400):
-        low, high = interval(rng.normal(2.0, 1.0, 60), 300, rng)
+        low, high = interval([rng.normal(2.0, 1.0, 60)], mean, 300, rng)
         hits += low <= 2.0 <= high
     assert 0.89 <= hits / 400 <= 0.985
 
 
 def test_degenerate_samples() -> None:
-    assert interval(np.array([0.25]), 10, _rng()) == (0.25, 0.25)
-    assert interval(np.full(5, 0.5), 10, _rng()) == (0.5, 0.5)
+    assert interval([np.array([0.25])], mean, 10, _rng()) == (0.25, 0.25)
+    assert interval([np.full(5, 0.5)], mean, 10, _rng()) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(
     ("values", "counts", "resamples", "message"),
     [
-        ([0.1, float("nan")], None, 10, "value 1 is nan: leave out prompts without a value"),
-        ([float("inf")], None, 10, "value 0 is inf"),
-        ([], None, 10, "need"),
-        ([0.1, 0.2], [1.0], 10, r"counts \(1,\)"),
-        ([0.1, 0.2], [1.0, 0.0], 10, "count 1 is 0.0"),
-        ([0.1], None, 0, "resamples = 0"),
+        ([0.1, float("nan")], [1, 1], 10, "value 1 is nan: leave out prompts without a value"),
+        ([float("inf")], [1], 10, "value 0 is inf"),
+        ([], [], 10, "need"),
+        ([0.1, 0.2], [1], 10, r"columns \[\(1,\), \(2,\)\]"),
+        ([0.0, 0.2], [0, 0], 10, "a statistic is not finite"),
+        ([0.1], [1], 0, "resamples = 0"),
     ],
 )
-def test_refuses(
-    values: list[float], counts: list[float] | None, resamples: int, message: str
-) -> None:
-    given = None if counts is None else np.array(counts)
+def test_refuses(values: list[float], counts: list[float], resamples: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        interval(np.array(values), resamples, _rng(), counts=given)
+        interval([np.array(values), np.array(counts)], np.divide, resamples, _rng())
     with pytest.raises(ValueError, match="level = 1"):
-        interval(np.array([0.1]), 10, _rng(), level=1)
+        interval([np.array([0.1])], mean, 10, _rng(), level=1)

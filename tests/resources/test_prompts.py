@@ -261,6 +261,17 @@ def test_half_sentences_of_a_csv_file(tmp_path):
         fetch_prompts("x", prompts, tmp_path / "out2")
 
 
+def test_short_texts_are_left_out(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("one two\none two three\n\nfour  words  are here\n")
+    source = {"name": "t", "local": str(file), "format": "lines", "licence": "none"}
+    settings = {"scorer": "profanity-check", "toxic_from": 0.5, "seed": 0, "splits": {}}
+    prompts = Prompts.model_validate({"sources": [{**source, "fewest_words": 3}], **settings})
+    fetch_prompts("x", prompts, tmp_path / "out")
+    texts = {row["text"] for row in read(tmp_path / "out")["train"]}
+    assert texts == {"one two three", "four  words  are here"}
+
+
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from quark.tasks import TASKS
+from quark.tasks import TASKS, Generations
 
 NAN = float("nan")
 
@@ -10,7 +10,8 @@ NAN = float("nan")
 def test_both_directions_measure_the_same(name):
     scores = np.array([0.9, 0.5, 0.2, NAN, 0.6, NAN])
     prompt = np.array([0, 0, 0, 0, 1, 2])
-    found = TASKS[name].by_prompt(scores, prompt, 0.5)["pct_positive"]
+    made = Generations(prompt, scores, [""] * len(scores), threshold=0.5)
+    found = TASKS[name].by_prompt(made)["pct_positive"]
     np.testing.assert_allclose(found, [100 / 3, 100, NAN])  # 0.5 is not above 0.5
 
 

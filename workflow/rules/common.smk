@@ -17,7 +17,8 @@ QUARK = ITERATION.replace("{method}", "quark")
 PPO = ITERATION.replace("{method}", "ppo")
 PART = "results/{task}/part-{part}/seed-{seed}"
 CORPUS = "results/{task}/corpus/seed-{seed}"
-EVALUATION = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
+PREDICTED = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
+EVALUATION = f"{PREDICTED}/{{decoding}}"
 
 # The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
 shell.prefix(
@@ -49,6 +50,9 @@ wildcard_constraints:
     seed=r"\d+",
     iteration=r"\d+",
     split="|".join({split for task in CONFIG.tasks.values() for split in task.splits}),
+    decoding="|".join(
+        {n for part in CONFIGS.values() for n in part.evaluation.decoding}
+    ),
 
 
 def as_json(section):
@@ -82,8 +86,9 @@ def tracked(task):
 
 
 def model(wildcards):
-    """The base model of a task."""
-    return f"resources/models/{CONFIG.tasks[wildcards.task].model}"
+    """The model that a method, or the whole task, starts from."""
+    method = getattr(wildcards, "method", "base")
+    return f"resources/models/{settings.model(CONFIG, wildcards.task, method)}"
 
 
 def judge(wildcards):
@@ -97,7 +102,7 @@ def prompts(wildcards):
 
 
 NOTHING = "(?!)"  # a pattern that no name fits
-ITERATED = ("quark", "ppo")  # methods that sample and train in rounds
+ITERATED = (*settings.QUARKS, "ppo")  # methods that sample and train in rounds
 TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
 
 
@@ -106,7 +111,7 @@ def iterations(task, method):
     chosen = CONFIGS[task]
     return (
         chosen.quark.iterations
-        if method == "quark"
+        if method in settings.QUARKS
         else chosen.baselines.ppo.iterations
     )
 
@@ -150,24 +155,33 @@ def checkpoints_of(wildcards):
 
 
 def so_far(name):
-    """A function that gives file `name` of Quark's iterations 0 to the rule's own."""
+    """A function that gives file `name` of a method's iterations 0 to the rule's own."""
     return lambda wildcards: [
-        of_iteration(wildcards, "quark", i, name)
+        of_iteration(wildcards, wildcards.method, i, name)
         for i in range(int(wildcards.iteration) + 1)
     ]
 
 
 def memo_so_far(wildcards):
     """What the base model made of the pool: of its own samples, and in training before."""
-    before = range(int(wildcards.iteration))
-    return [of_iteration(wildcards, "quark", 0, "samples.memo.safetensors")] + [
-        of_iteration(wildcards, "quark", i, "training.memo.safetensors") for i in before
+    method, before = wildcards.method, range(int(wildcards.iteration))
+    return [of_iteration(wildcards, method, 0, "samples.memo.safetensors")] + [
+        of_iteration(wildcards, method, i, "training.memo.safetensors") for i in before
     ]
 
 
 def training_costs(task, method, seed):
     """What a method cost before it was evaluated, as the stages wrote it down."""
     method = TRAINED_AS.get(method, method)
+    name, own = settings.model(CONFIG, task, method), []
+    while name in FINETUNED:
+        own.append(f"results/models/{name}/training.json")
+        name = CONFIG.models[name].finetuned.model
+    return own + method_costs(task, method, seed)
+
+
+def method_costs(task, method, seed):
+    """What it cost beside the model that it starts from."""
     if method in ITERATED:
         return expand(
             f"{ITERATION}/{{stage}}.json",
@@ -193,13 +207,28 @@ def training_costs(task, method, seed):
 
 
 def evaluated(task, name):
-    """File `name` of all evaluations: split by split, method by method, seed by seed."""
+    """File `name` of all evaluations: by split, decoding, method and seed."""
     chosen = CONFIG.tasks[task]
     return [
-        f"{EVALUATION}/{name}".format(task=task, method=method, seed=seed, split=split)
+        f"{EVALUATION}/{name}".format(
+            task=task, method=method, seed=seed, split=split, decoding=decoding
+        )
         for split in chosen.splits
+        for decoding in CONFIGS[task].evaluation.decoding
         for method in chosen.methods
         for seed in CONFIG.seeds
+        if decoding in settings.decodings(CONFIGS[task], method)
+    ]
+
+
+def predictions(task, method, seed, split):
+    """What a method predicts of a split's real continuations, if its prompts have any."""
+    if CONFIG.tasks[task].prefix is None:
+        return []
+    return [
+        f"{PREDICTED}/predictions.parquet".format(
+            task=task, method=method, seed=seed, split=split
+        )
     ]
 
 
@@ -207,15 +236,24 @@ def all_costs(task):
     """What all stages of a task cost."""
     stages = ("generations.json", "scores.json", "likelihoods.json")
     chosen = CONFIG.tasks[task].methods
-    iterated = [
+    trained = [
         cost
         for method in chosen
         for seed in CONFIG.seeds
         for cost in training_costs(task, method, seed)
     ]
-    return list(dict.fromkeys(iterated)) + [
-        cost for stage in stages for cost in evaluated(task, stage)
+    predicted = [
+        cost.replace("predictions.parquet", "predictions.json")
+        for method in chosen
+        for seed in CONFIG.seeds
+        for split in CONFIG.tasks[task].splits
+        for cost in predictions(task, method, seed, split)
     ]
+    return (
+        list(dict.fromkeys(trained))
+        + predicted
+        + [cost for stage in stages for cost in evaluated(task, stage)]
+    )
 
 
 def option(name, value):

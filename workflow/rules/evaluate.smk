@@ -10,9 +10,9 @@ rule generate:
         generations=f"{EVALUATION}/generations.parquet",
         cost=f"{EVALUATION}/generations.json",
     log:
-        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/generate.log",
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/generate.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/generate.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/generate.tsv"
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -21,7 +21,9 @@ rule generate:
         runtime=240,
     params:
         settings=lambda w: as_json(
-            settings.generate(CONFIGS[w.task], w.task, w.method, int(w.seed), w.split)
+            settings.generate(
+                CONFIGS[w.task], w.task, w.method, int(w.seed), w.split, w.decoding
+            )
         ),
         checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
     shell:
@@ -37,9 +39,9 @@ use rule score as score_generations with:
         scores=f"{EVALUATION}/scores.parquet",
         cost=f"{EVALUATION}/scores.json",
     log:
-        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/score.log",
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/score.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score.tsv"
 
 
 rule judge:
@@ -51,9 +53,9 @@ rule judge:
         likelihoods=f"{EVALUATION}/likelihoods.parquet",
         cost=f"{EVALUATION}/likelihoods.json",
     log:
-        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/judge.log",
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/judge.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/judge.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/judge.tsv"
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -68,11 +70,41 @@ rule judge:
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.likelihoods} 2> {log}"
 
 
+rule predict:
+    input:
+        prompts=prompts,
+        model=model,
+        checkpoints=checkpoints_of,
+    output:
+        predictions=f"{PREDICTED}/predictions.parquet",
+        cost=f"{PREDICTED}/predictions.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/predict.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/predict.tsv"
+    conda:
+        CONDA
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=lambda w: as_json(
+            settings.predict(CONFIGS[w.task], w.task, w.method, w.split)
+        ),
+        checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
+    shell:
+        "quark predict --settings {params.settings:q} --prompts {input.prompts}/{wildcards.split}.parquet"
+        " --model {input.model} {params.checkpoints}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.predictions} 2> {log}"
+
+
 rule evaluate:
     input:
         generations=rules.generate.output.generations,
         scores=rules.score_generations.output.scores,
         likelihoods=rules.judge.output.likelihoods,
+        predictions=lambda w: predictions(w.task, w.method, w.seed, w.split),
         costs=lambda w: [
             *training_costs(w.task, w.method, w.seed),
             f"{EVALUATION.format(**dict(w))}/generations.json",
@@ -83,9 +115,9 @@ rule evaluate:
         prompts=f"{EVALUATION}/prompts.parquet",
         settings=f"{EVALUATION}/settings.json",
     log:
-        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/evaluate.log",
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/evaluate.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/evaluate.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/evaluate.tsv"
     conda:
         CONDA
     threads: 1
@@ -94,10 +126,13 @@ rule evaluate:
         runtime=30,
     params:
         settings=lambda w: as_json(
-            settings.evaluate(CONFIGS[w.task], w.task, w.method, int(w.seed), w.split)
+            settings.evaluate(
+                CONFIGS[w.task], w.task, w.method, int(w.seed), w.split, w.decoding
+            )
         ),
         costs=lambda w, input: repeated("costs", input.costs),
+        predictions=lambda w, input: option("predictions", input.predictions),
     shell:
         "quark evaluate --settings {params.settings:q} --generations {input.generations}"
-        " --scores {input.scores} --likelihoods {input.likelihoods} {params.costs}"
+        " --scores {input.scores} --likelihoods {input.likelihoods} {params.costs} {params.predictions}"
         " --out {output.metrics} 2> {log}"

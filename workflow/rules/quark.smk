@@ -67,12 +67,14 @@ rule quantize:
         samples=so_far("samples.parquet"),
         scores=so_far("scores.parquet"),
     output:
-        pool=f"{QUARK}/pool.parquet",
-        summary=f"{QUARK}/pool.json",
+        pool=f"{ITERATION}/pool.parquet",
+        summary=f"{ITERATION}/pool.json",
     log:
-        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/quantize.log",
+        "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/quantize.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/quantize.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/quantize.tsv"
+    wildcard_constraints:
+        method="|".join(settings.QUARKS),
     conda:
         CONDA
     threads: 1
@@ -81,7 +83,9 @@ rule quantize:
         runtime=30,
     params:
         settings=lambda w: as_json(
-            settings.quantize(CONFIGS[w.task], w.task, int(w.seed), int(w.iteration))
+            settings.quantize(
+                CONFIGS[w.task], w.task, w.method, int(w.seed), int(w.iteration)
+            )
         ),
         samples=lambda w, input: repeated("samples", input.samples),
         scores=lambda w, input: repeated("scores", input.scores),
@@ -94,16 +98,18 @@ rule train:
     input:
         pool=rules.quantize.output.pool,
         model=model,
-        checkpoint=checkpoint_before("quark"),
+        checkpoint=checkpoint_before(),
         memo=memo_so_far,
     output:
-        checkpoint=directory(f"{QUARK}/checkpoint"),
-        memo=f"{QUARK}/training.memo.safetensors",
-        summary=f"{QUARK}/training.json",
+        checkpoint=directory(f"{ITERATION}/checkpoint"),
+        memo=f"{ITERATION}/training.memo.safetensors",
+        summary=f"{ITERATION}/training.json",
     log:
-        "logs/{task}/quark/seed-{seed}/iteration-{iteration}/train.log",
+        "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/quark/seed-{seed}/iteration-{iteration}/train.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.tsv"
+    wildcard_constraints:
+        method="|".join(settings.QUARKS),
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -112,7 +118,9 @@ rule train:
         runtime=720,
     params:
         settings=lambda w: as_json(
-            settings.train(CONFIGS[w.task], w.task, int(w.seed), int(w.iteration))
+            settings.train(
+                CONFIGS[w.task], w.task, w.method, int(w.seed), int(w.iteration)
+            )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
         memo=lambda w, input: repeated("memo", input.memo),

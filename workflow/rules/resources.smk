@@ -32,6 +32,7 @@ rule finetune_model:
         texts=lambda w: f"resources/prompts/{CONFIG.models[w.name].finetuned.texts}",
     output:
         model=directory("resources/models/{name}"),
+        summary="results/models/{name}/training.json",
     log:
         "logs/finetune_model/{name}.log",
     benchmark:
@@ -49,7 +50,7 @@ rule finetune_model:
     shell:
         "quark finetune-model --settings {params.settings:q} --model {input.model}"
         " --texts {input.texts}/train.parquet --threads {threads}"
-        " --memory-mb {resources.mem_mb} --out {output.model} 2> {log}"
+        " --memory-mb {resources.mem_mb} --summary {output.summary} --out {output.model} 2> {log}"
 
 
 rule fetch_prompts:

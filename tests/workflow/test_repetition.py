@@ -1,0 +1,55 @@
+"""The repetition task: models trained further, several decodings, predictions of real text."""
+
+import csv
+
+import pytest
+
+pytestmark = pytest.mark.slow
+TABLE = "results/tables/repetition.csv"
+METHODS = ["base", "unlikelihood", "simctg", "quark", "quark_unlikelihood"]
+
+
+@pytest.fixture(scope="module")
+def made(finished, tmp_path_factory):
+    """The finished run, gone on with the task."""
+    workspace = finished.copy(tmp_path_factory.mktemp("repetition") / "run")
+    (workspace.folder / "results/mlflow.db").unlink()  # it stays with the directory of its run
+    workspace.run(targets=(TABLE,))
+    return workspace
+
+
+def test_a_row_for_each_method_and_decoding(made):
+    with (made.folder / TABLE).open(newline="") as file:
+        rows = {(row["decoding"], row["method"]): row for row in csv.DictReader(file)}
+    plain = METHODS[:3]  # contrastive search is of models without reward tokens
+    expected = [(d, m) for d in ("nucleus", "greedy") for m in METHODS]
+    assert list(rows) == expected + [("contrastive", m) for m in plain]
+    for (decoding, method), row in rows.items():
+        assert 0 <= float(row["diversity"]) <= 1 and 0 <= float(row["wrep"]) <= float(row["rep"])
+        assert float(row["ppl_low"]) <= float(row["ppl"]) <= float(row["ppl_high"])
+        assert bool(row["published_method"]) == (decoding == "greedy"), method
+    for method in METHODS:  # what real text is predicted to be is none of a decoding's business
+        assert len({rows[d, method]["ppl"] for d in ("nucleus", "greedy")}) == 1
+    trained = {m: float(rows["greedy", m]["training_sequences_per_seed"]) for m in METHODS}
+    assert 0 < trained["base"] == trained["simctg"] < trained["unlikelihood"]
+    assert trained["quark_unlikelihood"] - trained["unlikelihood"] == (
+        trained["quark"] - trained["base"]
+    )
+    assert not made.planned(targets=(TABLE,))
+
+
+def test_another_decoding_trains_nothing(made):
+    how = {"temperature": 1.0, "top_k": 5, "top_p": 1.0, "min_new_tokens": 2, "max_new_tokens": 3}
+    change = {"tasks": {"repetition": {"override": {"evaluation": {"decoding": {"few": how}}}}}}
+    over = made.configure("few.yaml", change)
+    evaluated = dict.fromkeys(("generate", "score_generations", "judge", "evaluate"), 5)
+    following = {"table": 1, "costs": 1, "track": 5, "publish": 1}
+    assert made.planned(targets=(TABLE,), config=(over,)) == evaluated | following
+
+
+def test_another_model_of_a_method_reruns_what_starts_from_it(made):
+    change = {"models": {"simctg": {"finetuned": {"margin": 0.1}}}}
+    over = made.configure("margin.yaml", change)
+    one = dict.fromkeys(("generate", "score_generations", "judge", "evaluate"), 3)
+    expected = {"finetune_model": 1, "predict": 1, "table": 1, "costs": 1, "track": 5, "publish": 1}
+    assert made.planned(targets=(TABLE,), config=(over,)) == expected | one
