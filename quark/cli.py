@@ -183,6 +183,7 @@ def quantize(
         k=wanted.quantiles,
         max_failed=wanted.max_failed_scores,
         seed_name=wanted.stream,
+        shuffle=wanted.shuffle,
     )
 
 
@@ -344,6 +345,28 @@ def table(
     from quark.tables import make_table
 
     make_table([file.parent for file in evaluations], published, out)
+
+
+@app.command()
+def ablations(
+    tables: Annotated[list[Path], typer.Option(help="CSV files, each named after its ablation")],
+    out: Out,
+) -> None:
+    """Gather the tables of all ablations into one."""
+    from quark.tables import gather
+
+    gather(tables, out)
+
+
+@app.command()
+def figure(
+    table: Annotated[Path, typer.Option(help="CSV of an ablation")],
+    out: Annotated[Path, typer.Option(help="the SVG; a PNG appears beside it")],
+) -> None:
+    """Draw an ablation's main metric and fluency."""
+    from quark.figures import draw_sweep
+
+    draw_sweep(table, out)
 
 
 @app.command()

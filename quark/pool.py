@@ -27,6 +27,7 @@ def quantize(
     k: int,
     max_failed: float,
     seed_name: str,
+    shuffle: bool = False,
 ) -> None:
     """Write `out` (schema POOL) and beside it a JSON summary of this iteration.
 
@@ -38,6 +39,7 @@ def quantize(
         k: number of quantiles.
         max_failed: largest share of this iteration's rows that may have no score.
         seed_name: orders rows of equal reward.
+        shuffle: cut rows into quantiles by chance, always the same for a row, whatever its reward.
 
     Raises:
         TableError: a table is broken, samples and scores hold different rows, or a score is NaN.
@@ -47,8 +49,9 @@ def quantize(
     check_failed(rounds[-1], scores[-1], max_failed)
     pool = pa.concat_tables(rounds)
     pool = pool.filter(pc.is_valid(pool["score"]))
-    rewards = reward(pool["score"].to_numpy())
-    quantile = quantiles(rewards, ranks(seed_name, pool["row_id"].to_pylist()), k)
+    rewards, names = reward(pool["score"].to_numpy()), pool["row_id"].to_pylist()
+    by = ranks("chance", names).astype(np.float64) if shuffle else rewards
+    quantile = quantiles(by, ranks(seed_name, names), k)
     columns: dict[str, Any] = {
         name: pool[name]
         for name in ("row_id", "prompt_id", "iteration", "prompt_ids", "response_ids")

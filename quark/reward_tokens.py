@@ -100,8 +100,8 @@ def _shift_first(states: Tensor, shift: Tensor) -> Tensor:
 
 def new_reward_tokens(
     lm: PreTrainedModel, count: int, how: RewardTokens, seed: int
-) -> EmbeddingTokens | SinkTokens:
-    """Reward tokens for `lm` before any training.
+) -> EmbeddingTokens | SinkTokens | None:
+    """Reward tokens for `lm` before any training; None if their form is none.
 
     Args:
         lm: the language model they belong to.
@@ -112,6 +112,8 @@ def new_reward_tokens(
     Raises:
         ConfigError: the model has no layer `how.first_layer`.
     """
+    if how.form == "none":
+        return None
     if how.form == "embedding":
         embeddings = cast(nn.Embedding, lm.get_input_embeddings()).weight
         tokens = EmbeddingTokens(count, embeddings)

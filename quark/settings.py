@@ -95,6 +95,7 @@ class QuantizeSettings(Section):
     task: TaskName
     stream: str
     quantiles: Count
+    shuffle: bool
     max_failed_scores: Probability
 
 
@@ -272,6 +273,7 @@ def quantize(
         task=task,
         stream=f"{seed}/{task}/{method}/iteration-{iteration}/quantize",
         quantiles=config.quark.quantiles,
+        shuffle=config.quark.shuffle,
         max_failed_scores=config.quark.max_failed_scores,
     )
 

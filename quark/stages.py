@@ -261,7 +261,7 @@ def _check_resumed(checkpoint: Path, about: dict[str, Any], settings: TrainSetti
     """Refuse a checkpoint of other settings than these, or of another iteration than the last."""
     wanted = {
         "iteration": settings.iteration - 1,
-        "quantiles": settings.quantiles,
+        "quantiles": 0 if settings.reward_tokens.form == "none" else settings.quantiles,
         "reward_tokens": settings.reward_tokens.model_dump(),
     }
     for key, value in wanted.items():

@@ -90,6 +90,25 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     files.write_text(out, _csv(rows))
 
 
+def gather(tables: Sequence[Path], out: Path) -> None:
+    """Write the rows of several tables as one, after a column `ablation` with the table's name.
+
+    Raises:
+        TableError: a table is missing or empty.
+    """
+    rows: list[Row] = []
+    for table in tables:
+        if not table.is_file():
+            raise TableError(f"{table}: no such file")
+        with table.open(encoding="utf-8", newline="") as source:
+            found = list(csv.DictReader(source))
+        if not found:
+            raise TableError(f"{table}: has no rows")
+        rows += [{"ablation": table.stem, **row} for row in found]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    files.write_text(out, _csv([dict.fromkeys(columns, "") | row for row in rows]))
+
+
 # ------------------------------------------------------------------------------------- measured
 def _load(folder: Path) -> Run:
     file = folder / "settings.json"

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from quark import config as configuration
-from quark.config import Config, ConfigError, check, for_task, load, overlay
+from quark.config import Config, ConfigError, check, for_task, for_variant, load, overlay
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "config/config.yaml"
@@ -289,7 +289,8 @@ def test_a_task_may_have_settings_of_its_own():
     config = check(raw(over(quark={"samples": 9}, evaluation=evaluation)))
     own = for_task(config, "toxicity")
     changed = check(raw({"quark": {"samples": 9}, "evaluation": evaluation}))
-    assert own == changed.model_copy(update={"tasks": {"toxicity": changed.tasks["toxicity"]}})
+    alone = {"tasks": {"toxicity": changed.tasks["toxicity"]}, "ablations": {}}
+    assert own == changed.model_copy(update=alone)
     assert config.quark == load([DEFAULT]).quark
     assert for_task(own, "toxicity") == own
 
@@ -314,3 +315,62 @@ def test_a_bad_override_is_named_where_it_stands(sections, fault, tmp_path):
         load([DEFAULT, file])
     (line,) = str(error.value).splitlines()[1:]
     assert line.startswith(f"  {file}: {fault}")
+
+
+# ------------------------------------------------------------------------------------ ablations
+def sweep(**variants):
+    return {"ablations": {"mine": {"task": "toxicity", "variants": variants}}}
+
+
+def test_a_variant_has_settings_of_its_own():
+    changes = {"quark": {"samples": 9}, "evaluation": {"prompts": 5}}
+    config = check(raw(sweep(more=changes, none=None)))
+    own = for_variant(config, "mine", "more")
+    assert (own.quark.samples, own.evaluation.prompts) == (9, 5)
+    assert own.tasks["toxicity"].methods == ("quark",) and list(own.tasks) == ["toxicity"]
+    assert list(config.ablations["mine"].variants) == ["more"]
+    assert own.baselines == config.baselines
+
+
+@pytest.mark.parametrize(
+    ("above", "fault"),
+    [
+        (
+            sweep(x={"quark": {"quantile": 3}}),
+            "ablations.mine.variants.x.quark.quantile = 3: no such key; "
+            "did you mean ablations.mine.variants.x.quark.quantiles?",
+        ),
+        (sweep(x={"quark": {"samples": 0}}), "ablations.mine.variants.x.quark.samples = 0"),
+        (
+            sweep(x={"quark": {"reward_tokens": {"form": "none"}}}),
+            "training.trained_layers = 0 leaves nothing to learn: reward_tokens.form is none",
+        ),
+        (sweep(), "ablations.mine.variants"),
+        ({"ablations": {"mine": {"task": "poetry"}}}, "ablations.mine.task = 'poetry'"),
+    ],
+)
+def test_an_impossible_variant_is_named(above, fault):
+    with pytest.raises(ConfigError) as caught:
+        check(raw(above))
+    assert fault in str(caught.value)
+
+
+def test_tokens_that_a_method_needs():
+    none = {"reward_tokens": {"form": "none"}, "training": {"trained_layers": 1}}
+    with pytest.raises(ConfigError, match=r"reward_tokens\.form is none, but gedi needs the tokens"):
+        check(raw({"quark": none, "baselines": {"ppo": {"trained_layers": 1}}}))
+
+
+def test_models_that_come_from_each_other():
+    circle = {"models": {"mle": {"finetuned": {"model": "unlikelihood"}}}}
+    with pytest.raises(ConfigError, match="mle from unlikelihood from mle: one of them must come"):
+        check(raw(circle))
+
+
+def test_a_model_that_a_method_needs():
+    missing = {"tasks": {"toxicity": {"methods": ["base", "simctg"]}}}
+    with pytest.raises(ConfigError, match=r"tasks\.toxicity\.models\.simctg is missing"):
+        check(raw(missing))
+    whole = {"tasks": {"repetition": {"prefix": None}}}
+    with pytest.raises(ConfigError, match=r"tasks\.repetition\.prefix is missing"):
+        check(raw(whole))

@@ -28,7 +28,7 @@ LAYERS = {
         "training",
     ],
     3: ["metrics", "scorers"],
-    4: ["corpus", "evaluation", "resources", "scoring", "tables", "tasks"],
+    4: ["corpus", "evaluation", "figures", "resources", "scoring", "tables", "tasks"],
     5: ["methods"],
     6: ["baselines", "benchmarks", "finetuning", "stages"],
     7: ["cli"],

@@ -76,6 +76,7 @@ def nested(key: str, value):
         ("quark.samples", 9, {"sample"}),
         ("quark.sampling.temperature", 0.5, {"sample", "sample ppo"}),
         ("quark.max_failed_scores", 0.5, {"quantize", "ppo"}),
+        ("quark.shuffle", True, {"quantize"}),
         ("quark.training.learning_rate", 0.5, {"train"}),
         ("quark.training.gauge_prompts", 0, {"train"}),
         ("quark.reward_tokens.first_layer", 0, {"train", "ppo", "fit gedi"}),

@@ -8,7 +8,7 @@ import pytest
 from quark import schemas
 from quark.evaluation import prompt_schema
 from quark.schemas import TableError
-from quark.tables import COSTS, SETTINGS, cost_table, make_table
+from quark.tables import COSTS, SETTINGS, cost_table, gather, make_table
 from quark.tasks import TASKS
 
 SCHEMA = prompt_schema(TASKS["toxicity"])
@@ -298,3 +298,17 @@ def test_costs_refuse(tmp_path: Path, name: str, content: dict[str, Any], messag
         cost_table([_cost(tmp_path, name, **content)], tmp_path / "cost.csv")
     with pytest.raises(TableError, match="no such file"):
         cost_table([tmp_path / "toxicity/quark/seed-1/none.json"], tmp_path / "cost.csv")
+
+
+def test_tables_gathered_into_one(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("method,a\nx,1.50\ny,\n")
+    (tmp_path / "two.csv").write_text("method,b\nz,2\n")
+    gather([tmp_path / "one.csv", tmp_path / "two.csv"], tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_text() == (
+        "ablation,method,a,b\none,x,1.50,\none,y,,\ntwo,z,,2\n"
+    )
+    (tmp_path / "two.csv").write_text("method,b\n")
+    with pytest.raises(TableError, match=r"two\.csv: has no rows"):
+        gather([tmp_path / "two.csv"], tmp_path / "all.csv")
+    with pytest.raises(TableError, match=r"gone\.csv: no such file"):
+        gather([tmp_path / "gone.csv"], tmp_path / "all.csv")

@@ -23,7 +23,7 @@ from quark.config.baselines import (
     GeDiTraining,
 )
 from quark.config.method import Contrast, Optimisation, Quark, RewardTokens, Sampling, Training
-from quark.config.reading import ConfigError, check, for_task, load, overlay
+from quark.config.reading import ConfigError, check, for_task, for_variant, load, overlay
 from quark.config.resources import (
     Finetuned,
     Hub,
@@ -49,11 +49,12 @@ from quark.config.types import (
     Probability,
     Section,
 )
-from quark.config.whole import Benchmark, Config, Evaluation, Method, Task, TaskName
+from quark.config.whole import Ablation, Benchmark, Config, Evaluation, Method, Task, TaskName
 
 __all__ = [
     "PPLM",
     "PPO",
+    "Ablation",
     "Baselines",
     "Benchmark",
     "Config",
@@ -96,6 +97,7 @@ __all__ = [
     "Unlikelihood",
     "check",
     "for_task",
+    "for_variant",
     "load",
     "overlay",
 ]

@@ -35,12 +35,12 @@ class Sampling(Section):
 class RewardTokens(Section):
     """How the policy is told which quantile to write (see `quark.reward_tokens`)."""
 
-    form: Literal["embedding", "sink"] = Field(
+    form: Literal["embedding", "sink", "none"] = Field(
         description="embedding: a row before the prompt, as in the paper; sink: a shift of the "
-        "keys and values of the prompt's first position"
+        "keys and values of the prompt's first position; none: the policy is told nothing"
     )
     first_layer: Annotated[int, Field(ge=0)] = Field(
-        description="sink: layers below it are left alone; embedding: unused"
+        description="sink: layers below it are left alone; else unused"
     )
 
 
@@ -92,6 +92,7 @@ class Quark(Section):
     samples: Count = Field(description="samples of each prompt in later iterations")
     sampling: Sampling
     max_failed_scores: Probability = Field(description="a larger share stops the iteration")
+    shuffle: bool = Field(False, description="quantiles by chance, whatever the reward")
     training: Training
 
     @model_validator(mode="after")
@@ -118,6 +119,14 @@ class Quark(Section):
             raise ValueError(
                 f"prompts x first_samples = {self.prompts * self.first_samples} samples cannot be "
                 f"cut into quantiles = {self.quantiles}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> Self:
+        if self.reward_tokens.form == "none" and self.training.trained_layers == 0:
+            raise ValueError(
+                "training.trained_layers = 0 leaves nothing to learn: reward_tokens.form is none"
             )
         return self
 

@@ -2,7 +2,8 @@
 
 import copy
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -40,11 +41,19 @@ def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise _cannot_be_run(error, files) from None
-    for task in config.tasks:
+    parts: list[tuple[tuple[str, ...], Callable[[], Config]]] = [
+        (("tasks", task, "override"), partial(for_task, config, task)) for task in config.tasks
+    ]
+    parts += [
+        (("ablations", sweep, "variants", name), partial(for_variant, config, sweep, name))
+        for sweep, ablation in config.ablations.items()
+        for name in ablation.variants
+    ]
+    for under, make in parts:
         try:
-            for_task(config, task)
+            make()
         except ValidationError as error:
-            raise _cannot_be_run(error, files, ("tasks", task, "override")) from None
+            raise _cannot_be_run(error, files, under) from None
     return config
 
 
@@ -53,7 +62,17 @@ def for_task(config: Config, task: TaskName) -> Config:
     raw = config.model_dump(exclude_unset=True)
     own = raw["tasks"][task]
     raw["tasks"] = {task: own}
+    raw.pop("ablations", None)
     laid_over = {str(section): changes for section, changes in own.pop("override", {}).items()}
+    return Config.model_validate(overlay(raw, laid_over))
+
+
+def for_variant(config: Config, sweep: str, name: str) -> Config:
+    """The configuration of one variant of Quark: its task's, with what it has otherwise."""
+    ablation = config.ablations[sweep]
+    raw = for_task(config, ablation.task).model_dump(exclude_unset=True)
+    raw["tasks"][ablation.task]["methods"] = ["quark"]
+    laid_over = {str(part): changes for part, changes in ablation.variants[name].items()}
     return Config.model_validate(overlay(raw, laid_over))
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from quark.config.baselines import Baselines
 from quark.config.method import Contrast, Quark, Sampling
 from quark.config.resources import ModelSource, Prompts
-from quark.config.types import Count, Distinct, Name, Precision, Probability, Section
+from quark.config.types import Count, Distinct, Name, Precision, Probability, Section, WithoutNull
 
 TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repetition"]
 Method = Literal[
@@ -35,8 +35,8 @@ class Evaluation(Section):
     version: int = Field(description="raised when the code changes meaning; forces a rerun")
     prompts: Count | None = Field(description="the first n prompts of a split; null: all")
     samples: Count
-    decoding: dict[Name, Sampling] = Field(
-        min_length=1, description="how they are drawn; each has rows of its own in the table"
+    decoding: Annotated[dict[Name, Sampling], WithoutNull] = Field(
+        min_length=1, description="how they are drawn, rows of their own in the table; null: none"
     )
     threshold: Probability = Field(description="toxic when strictly above")
     bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
@@ -53,6 +53,7 @@ class Benchmark(Section):
     rounds: Count = Field(description="runs of each variant; the table shows their median")
 
 
+Varied = Literal["quark", "evaluation"]
 Overridable = Literal["quark", "quark_guided", "baselines", "evaluation"]
 Override = dict[Overridable, dict[str, Any]]
 
@@ -73,6 +74,15 @@ class Task(Section):
     override: Override = Field({}, description="what this task has otherwise; see `for_task`")
 
 
+class Ablation(Section):
+    """Variants of Quark on one task."""
+
+    task: TaskName
+    variants: Annotated[dict[Name, dict[Varied, dict[str, Any]]], WithoutNull] = Field(
+        min_length=1, description="what each has otherwise; null: it is none"
+    )
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -85,7 +95,15 @@ class Config(Section):
     quark_guided: Contrast = Field(description="the base model steered by Quark's best token")
     baselines: Baselines
     evaluation: Evaluation
+    ablations: Annotated[dict[Name, Ablation], WithoutNull] = Field(
+        {}, description="sweeps of Quark's settings, a table each; null: it is none"
+    )
     benchmark: Benchmark
+
+    @property
+    def methods(self) -> set[Method]:
+        """Of all tasks."""
+        return {method for task in self.tasks.values() for method in task.methods}
 
     @model_validator(mode="after")
     def _checkpointing_has_no_cache(self) -> Self:
@@ -100,17 +118,11 @@ class Config(Section):
                     f"{key}.gradient_checkpointing needs quark.reward_tokens.form: embedding, "
                     "since a sink is shifted in the cache that checkpointing does without"
                 )
-        if self.baselines.ppo.trained_layers == 0 and not sink:
-            raise ValueError(
-                "baselines.ppo.trained_layers = 0 leaves nothing to learn: only a sink is PPO's "
-                "to learn beside the model"
-            )
         return self
 
     @model_validator(mode="after")
     def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
-        methods = {method for task in self.tasks.values() for method in task.methods}
-        for method in sorted(methods & {"dexperts", "quark_guided"}):
+        for method in sorted(self.methods & {"dexperts", "quark_guided"}):
             for name, sampling in self.evaluation.decoding.items():
                 if sampling.top_k and not sampling.penalty_alpha:
                     raise ValueError(
@@ -120,6 +132,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> Self:
+        form = self.quark.reward_tokens.form
+        if "ppo" in self.methods and self.baselines.ppo.trained_layers == 0 and form != "sink":
+            raise ValueError(
+                "baselines.ppo.trained_layers = 0 leaves nothing to learn: only a sink is PPO's "
+                "to learn beside the model"
+            )
+        if form == "none" and (told := sorted(self.methods & {"gedi", "quark_guided"})):
+            raise ValueError(f"quark.reward_tokens.form is none, but {told[0]} needs the tokens")
         for name, task in self.tasks.items():
             for method in task.methods:
                 if method in OF_MODELS and method not in task.models:
@@ -156,6 +176,10 @@ class Config(Section):
             if prompts.sorted is not None:
                 key = f"prompts.{resource}.sorted.model"
                 used.append((key, prompts.sorted.model, list(self.models)))
+        used += [
+            (f"ablations.{name}.task", sweep.task, list(self.tasks))
+            for name, sweep in self.ablations.items()
+        ]
         for key, value, declared in used:
             if value not in declared:
                 raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")

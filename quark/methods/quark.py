@@ -163,8 +163,10 @@ def gauge(
     `best`: rows of quantile 0 under token 0 against token K - 1; `worst`: rows of quantile K - 1
     under token K - 1 against token 0. A token that told its quantile perfectly would be worth
     ln K against none at all. `_se` is the standard error; rows of one prompt count as dependent.
-    None without held-out rows of two prompts of each kind.
+    None without reward tokens, or without held-out rows of two prompts of each kind.
     """
+    if policy.reward_tokens is None:
+        return None
     found: dict[str, float] = {}
     for name, right, wrong in (("best", 0, k - 1), ("worst", k - 1, 0)):
         places = np.flatnonzero(held_out.label == right)
@@ -198,7 +200,9 @@ def _clustered_error(values: NDArray[np.float64], cluster: NDArray[np.int64]) ->
 
 
 def conditioned(policy: Policy, rows: Rows) -> list[list[int]]:
-    """Each row's prompt under the reward token of the row's quantile."""
+    """Each row's prompt under the reward token of the row's quantile, if there are tokens."""
+    if policy.reward_tokens is None:
+        return rows.prompts
     pairs = zip(rows.prompts, rows.label.tolist(), strict=True)
     return [policy.condition(prompt, k) for prompt, k in pairs]
 

@@ -1,5 +1,6 @@
 """Functions of the rules: the checked configuration, and which files a target needs."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -35,17 +36,24 @@ try:
         if part.sorted is not None:
             check_scorer(part.sorted.scorer)
     CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
+    VARIANTS = {
+        f"quark.{sweep}.{name}": configuration.for_variant(CONFIG, sweep, name)
+        for sweep, ablation in CONFIG.ablations.items()
+        for name in ablation.variants
+    }
 except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
 
 
+NOTHING = "(?!)"  # a pattern that no name fits
 FINETUNED = [name for name, part in CONFIG.models.items() if part.finetuned is not None]
 SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not None]
 
 
 wildcard_constraints:
     task="|".join(CONFIG.tasks),
-    method="|".join(get_args(configuration.Method)),
+    method="|".join(map(re.escape, [*get_args(configuration.Method), *VARIANTS])),
+    sweep="|".join(map(re.escape, CONFIG.ablations)) or NOTHING,
     part="|".join(get_args(settings.Part)),
     seed=r"\d+",
     iteration=r"\d+",
@@ -87,7 +95,7 @@ def tracked(task):
 
 def model(wildcards):
     """The model that a method, or the whole task, starts from."""
-    method = getattr(wildcards, "method", "base")
+    method = family(getattr(wildcards, "method", "base"))
     return f"resources/models/{settings.model(CONFIG, wildcards.task, method)}"
 
 
@@ -101,17 +109,37 @@ def prompts(wildcards):
     return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
-NOTHING = "(?!)"  # a pattern that no name fits
 ITERATED = (*settings.QUARKS, "ppo")  # methods that sample and train in rounds
 TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
 
 
+def family(method):
+    """The method that a variant is of; any other is its own."""
+    return method.split(".")[0]
+
+
+def config_of(task, method):
+    """The configuration of a task's method, or of a variant of Quark."""
+    return VARIANTS.get(method, CONFIGS[task])
+
+
+def of(wildcards):
+    """The configuration of a job."""
+    return config_of(wildcards.task, wildcards.method)
+
+
+def iterated(methods=ITERATED):
+    """A pattern of these methods, and of their variants."""
+    variants = [name for name in VARIANTS if family(name) in methods]
+    return "|".join(map(re.escape, [*methods, *variants]))
+
+
 def iterations(task, method):
     """How many rounds of sampling and training a method has."""
-    chosen = CONFIGS[task]
+    chosen = config_of(task, method)
     return (
         chosen.quark.iterations
-        if method in settings.QUARKS
+        if family(method) in settings.QUARKS
         else chosen.baselines.ppo.iterations
     )
 
@@ -122,10 +150,22 @@ def texts(wildcards):
     return f"resources/prompts/{name}" if name else []
 
 
-def of_iteration(wildcards, method, iteration, name):
-    """File `name` of one iteration of the rule's own task and seed."""
+def explores_alike(task, method, seed):
+    """Whether a variant's iteration 0 draws the very samples that its method's own does."""
+    wanted = [task, family(method), int(seed), 0]
+    one, other = (
+        settings.explore(c, *wanted) for c in (CONFIGS[task], config_of(task, method))
+    )
+    return one == other
+
+
+def of_iteration(task, method, seed, iteration, name):
+    """File `name` of one iteration; what a variant would only make again is its method's."""
+    explored = name.split(".")[0] in ("samples", "scores")
+    if explored and iteration == 0 and explores_alike(task, method, seed):
+        method = family(method)
     return f"{ITERATION}/{name}".format(
-        task=wildcards.task, method=method, seed=wildcards.seed, iteration=iteration
+        task=task, method=method, seed=seed, iteration=iteration
     )
 
 
@@ -134,8 +174,8 @@ def checkpoint_before(method=None):
 
     def before(wildcards):
         last = int(wildcards.iteration) - 1
-        chosen = method or wildcards.method
-        return [] if last < 0 else of_iteration(wildcards, chosen, last, "checkpoint")
+        place = wildcards.task, method or wildcards.method, wildcards.seed
+        return [] if last < 0 else of_iteration(*place, last, "checkpoint")
 
     return before
 
@@ -143,9 +183,11 @@ def checkpoint_before(method=None):
 def checkpoints_of(wildcards):
     """The checkpoints that a method is evaluated with; the base model has none."""
     method = TRAINED_AS.get(wildcards.method, wildcards.method)
-    if method in ITERATED:
+    if family(method) in ITERATED:
         last = iterations(wildcards.task, method) - 1
-        return [of_iteration(wildcards, method, last, "checkpoint")]
+        return [
+            of_iteration(wildcards.task, method, wildcards.seed, last, "checkpoint")
+        ]
     return expand(
         f"{PART}/checkpoint",
         task=wildcards.task,
@@ -156,24 +198,25 @@ def checkpoints_of(wildcards):
 
 def so_far(name):
     """A function that gives file `name` of a method's iterations 0 to the rule's own."""
-    return lambda wildcards: [
-        of_iteration(wildcards, wildcards.method, i, name)
-        for i in range(int(wildcards.iteration) + 1)
+    return lambda w: [
+        of_iteration(w.task, w.method, w.seed, i, name)
+        for i in range(int(w.iteration) + 1)
     ]
 
 
 def memo_so_far(wildcards):
     """What the base model made of the pool: of its own samples, and in training before."""
-    method, before = wildcards.method, range(int(wildcards.iteration))
-    return [of_iteration(wildcards, method, 0, "samples.memo.safetensors")] + [
-        of_iteration(wildcards, method, i, "training.memo.safetensors") for i in before
+    place = wildcards.task, wildcards.method, wildcards.seed
+    return [of_iteration(*place, 0, "samples.memo.safetensors")] + [
+        of_iteration(*place, i, "training.memo.safetensors")
+        for i in range(int(wildcards.iteration))
     ]
 
 
 def training_costs(task, method, seed):
     """What a method cost before it was evaluated, as the stages wrote it down."""
     method = TRAINED_AS.get(method, method)
-    name, own = settings.model(CONFIG, task, method), []
+    name, own = settings.model(CONFIG, task, family(method)), []
     while name in FINETUNED:
         own.append(f"results/models/{name}/training.json")
         name = CONFIG.models[name].finetuned.model
@@ -182,15 +225,12 @@ def training_costs(task, method, seed):
 
 def method_costs(task, method, seed):
     """What it cost beside the model that it starts from."""
-    if method in ITERATED:
-        return expand(
-            f"{ITERATION}/{{stage}}.json",
-            task=task,
-            method=method,
-            seed=seed,
-            iteration=range(iterations(task, method)),
-            stage=["samples", "scores", "training"],
-        )
+    if family(method) in ITERATED:
+        return [
+            of_iteration(task, method, seed, i, f"{stage}.json")
+            for i in range(iterations(task, method))
+            for stage in ("samples", "scores", "training")
+        ]
     if method not in settings.PARTS:
         return []
     explored = expand(
@@ -206,7 +246,7 @@ def method_costs(task, method, seed):
     return [*explored, f"{CORPUS}/corpus.json".format(task=task, seed=seed), *parts]
 
 
-def evaluated(task, name):
+def evaluated(task, name, methods=None):
     """File `name` of all evaluations: by split, decoding, method and seed."""
     chosen = CONFIG.tasks[task]
     return [
@@ -215,10 +255,18 @@ def evaluated(task, name):
         )
         for split in chosen.splits
         for decoding in CONFIGS[task].evaluation.decoding
-        for method in chosen.methods
+        for method in methods or chosen.methods
         for seed in CONFIG.seeds
-        if decoding in settings.decodings(CONFIGS[task], method)
+        if decoding in settings.decodings(config_of(task, method), family(method))
     ]
+
+
+def sweep(name):
+    """The methods of an ablation's table: the base model, Quark, and Quark's variants."""
+    variants = [
+        f"quark.{name}.{variant}" for variant in CONFIG.ablations[name].variants
+    ]
+    return ["base", "quark", *variants]
 
 
 def predictions(task, method, seed, split):

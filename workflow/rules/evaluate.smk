@@ -22,7 +22,7 @@ rule generate:
     params:
         settings=lambda w: as_json(
             settings.generate(
-                CONFIGS[w.task], w.task, w.method, int(w.seed), w.split, w.decoding
+                of(w), w.task, family(w.method), int(w.seed), w.split, w.decoding
             )
         ),
         checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
@@ -63,7 +63,7 @@ rule judge:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=lambda w: as_json(settings.judge(CONFIGS[w.task])),
+        settings=lambda w: as_json(settings.judge(of(w))),
     shell:
         "quark judge --settings {params.settings:q} --samples {input.generations}"
         " --model {input.model} --judge {input.judge}"
@@ -90,7 +90,7 @@ rule predict:
         runtime=240,
     params:
         settings=lambda w: as_json(
-            settings.predict(CONFIGS[w.task], w.task, w.method, w.split)
+            settings.predict(of(w), w.task, family(w.method), w.split)
         ),
         checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
     shell:
@@ -127,7 +127,7 @@ rule evaluate:
     params:
         settings=lambda w: as_json(
             settings.evaluate(
-                CONFIGS[w.task], w.task, w.method, int(w.seed), w.split, w.decoding
+                of(w), w.task, w.method, int(w.seed), w.split, w.decoding
             )
         ),
         costs=lambda w, input: repeated("costs", input.costs),

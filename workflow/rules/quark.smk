@@ -18,7 +18,7 @@ rule sample:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/sample.tsv"
     wildcard_constraints:
-        method="|".join(ITERATED),
+        method=iterated(),
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -28,7 +28,7 @@ rule sample:
     params:
         settings=lambda w: as_json(
             settings.explore(
-                CONFIGS[w.task], w.task, w.method, int(w.seed), int(w.iteration)
+                of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
             )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
@@ -56,7 +56,7 @@ rule score:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: as_json(settings.score(CONFIGS[w.task], w.task)),
+        settings=lambda w: as_json(settings.score(of(w), w.task)),
     shell:
         "quark score --settings {params.settings:q} --samples {input.samples}"
         " --out {output.scores} 2> {log}"
@@ -74,7 +74,7 @@ rule quantize:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/quantize.tsv"
     wildcard_constraints:
-        method="|".join(settings.QUARKS),
+        method=iterated(settings.QUARKS),
     conda:
         CONDA
     threads: 1
@@ -84,7 +84,7 @@ rule quantize:
     params:
         settings=lambda w: as_json(
             settings.quantize(
-                CONFIGS[w.task], w.task, w.method, int(w.seed), int(w.iteration)
+                of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
             )
         ),
         samples=lambda w, input: repeated("samples", input.samples),
@@ -109,7 +109,7 @@ rule train:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.tsv"
     wildcard_constraints:
-        method="|".join(settings.QUARKS),
+        method=iterated(settings.QUARKS),
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -119,7 +119,7 @@ rule train:
     params:
         settings=lambda w: as_json(
             settings.train(
-                CONFIGS[w.task], w.task, w.method, int(w.seed), int(w.iteration)
+                of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
             )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),

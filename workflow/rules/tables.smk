@@ -25,6 +25,64 @@ rule table:
         "quark table {params.metrics} --published {input.published} --out {output.csv} 2> {log}"
 
 
+use rule table as ablation with:
+    input:
+        metrics=lambda w: evaluated(
+            CONFIG.ablations[w.sweep].task, "metrics.json", sweep(w.sweep)
+        ),
+        published=lambda w: f"config/published/{CONFIG.ablations[w.sweep].task}.csv",
+    output:
+        csv="results/ablations/{sweep}.csv",
+        md="results/ablations/{sweep}.md",
+        tex="results/ablations/{sweep}.tex",
+    log:
+        "logs/ablations/{sweep}.log",
+    benchmark:
+        "results/benchmarks/jobs/ablations/{sweep}.tsv"
+
+
+rule figure:
+    input:
+        table=rules.ablation.output.csv,
+    output:
+        svg="results/figures/ablations/{sweep}.svg",
+        png="results/figures/ablations/{sweep}.png",
+    log:
+        "logs/figures/ablations/{sweep}.log",
+    benchmark:
+        "results/benchmarks/jobs/figures/ablations/{sweep}.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "quark figure --table {input.table} --out {output.svg} 2> {log}"
+
+
+rule ablations:
+    input:
+        tables=expand("results/ablations/{sweep}.csv", sweep=CONFIG.ablations),
+        figures=expand("results/figures/ablations/{sweep}.svg", sweep=CONFIG.ablations),
+    output:
+        csv="results/tables/ablations.csv",
+    log:
+        "logs/ablations.log",
+    benchmark:
+        "results/benchmarks/jobs/ablations.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        tables=lambda w, input: repeated("tables", input.tables),
+    shell:
+        "quark ablations {params.tables} --out {output.csv} 2> {log}"
+
+
 rule costs:
     input:
         stages=lambda w: all_costs(w.task),

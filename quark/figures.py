@@ -1,0 +1,86 @@
+"""Figures, drawn from tables; SVG for papers and PNG beside it.
+
+Layer 4: imports neither torch nor MLflow. Equal tables give equal bytes: no dates, no random ids.
+"""
+
+import csv
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")  # no display
+
+from matplotlib import pyplot as plt
+
+from quark import files
+from quark.schemas import TableError
+from quark.tasks import TASKS
+
+WIDTH = 0.8  # of a group of bars
+
+
+def draw_sweep(table: Path, out: Path) -> None:
+    """Draw the task's main metric and fluency for each row of an ablation's table.
+
+    One panel for each of the two, one group of bars for each method, one bar for each split, with
+    the 95 % interval over prompts.
+
+    Args:
+        table: CSV of `quark.tables.make_table`.
+        out: the SVG; a PNG appears beside it.
+
+    Raises:
+        TableError: the table is missing, empty, or of no task.
+    """
+    if not table.is_file():
+        raise TableError(f"{table}: no such file")
+    with table.open(encoding="utf-8", newline="") as source:
+        rows = list(csv.DictReader(source))
+    if not rows or rows[0].get("task") not in TASKS:
+        raise TableError(f"{table}: holds no rows of a task")
+    main, metric = next(iter(TASKS[rows[0]["task"]].metrics.items()))
+    places = list(dict.fromkeys((row["split"], row["decoding"]) for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    with plt.rc_context({"svg.hashsalt": "quark", "font.size": 9, "svg.fonttype": "none"}):
+        figure, axes = plt.subplots(2, 1, figsize=(1.6 + 0.9 * len(methods), 4.6), sharex=True)
+        for axis, name, label in zip(
+            axes, (main, "output_ppl"), (metric.header, "output ppl"), strict=True
+        ):
+            for i, place in enumerate(places):
+                shown = [row for row in rows if (row["split"], row["decoding"]) == place]
+                _bars(axis, shown, name, methods, i, len(places))
+            axis.set_ylabel(label)
+            axis.spines[["top", "right"]].set_visible(False)
+        labels = [method.split(".", 2)[-1] for method in methods]
+        axes[1].set_xticks(range(len(methods)), labels, rotation=30, ha="right")
+        if len(places) > 1:
+            axes[0].legend([", ".join(place) for place in places], frameon=False, fontsize=8)
+        figure.tight_layout()
+        for file, options in ((out.with_suffix(".png"), {"dpi": 150}), (out, {})):
+            with files.whole(file) as made:
+                figure.savefig(
+                    made, format=file.suffix[1:], metadata=_UNDATED[file.suffix], **options
+                )
+        plt.close(figure)
+
+
+_UNDATED = {".svg": {"Date": None}, ".png": {"Software": None}}
+
+
+def _bars(
+    axis: plt.Axes, rows: list[dict[str, str]], name: str, methods: list[str], i: int, n: int
+) -> None:
+    """One bar for each row that has a value, the i-th of n in its method's group."""
+    for row in rows:
+        if not row[name]:
+            continue
+        value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+        axis.bar(
+            methods.index(row["method"]) + WIDTH * ((i + 0.5) / n - 0.5),
+            value,
+            WIDTH / n,
+            yerr=[[value - low], [high - value]],
+            color=f"C{i}",
+            label=row["split"] if row is rows[0] else None,
+            error_kw={"elinewidth": 1},
+        )

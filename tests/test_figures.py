@@ -1,0 +1,56 @@
+"""Figures: drawn from tables alone, the same bytes each time."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from quark.figures import draw_sweep
+from quark.schemas import TableError
+
+ROWS = [
+    {"method": "base", "avg_max_toxicity": "0.6", "output_ppl": "20"},
+    {"method": "quark", "avg_max_toxicity": "0.4", "output_ppl": "22"},
+    {"method": "quark.kl.0.2", "avg_max_toxicity": "0.5", "output_ppl": ""},  # no ppl is counted
+]
+
+
+def table(folder: Path) -> Path:
+    rows = []
+    for split in ("nontoxic", "challenging"):
+        for row in ROWS:
+            ends = {
+                f"{name}{end}": row[name] for name in list(row)[1:] for end in ("_low", "_high")
+            }
+            rows.append({"task": "toxicity", "split": split, "decoding": "nucleus", **row, **ends})
+    with (folder / "kl.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "kl.csv"
+
+
+def test_methods_and_metrics_are_named(tmp_path: Path) -> None:
+    draw_sweep(table(tmp_path), tmp_path / "one/kl.svg")
+    drawn = (tmp_path / "one/kl.svg").read_text()
+    for text in ("base", "quark", "0.2", "avg. max. toxicity", "output ppl", "challenging"):
+        assert f">{text}" in drawn
+    assert imread(tmp_path / "one/kl.png").std() > 0.05  # something stands on the page
+
+
+def test_the_same_bytes_again(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        draw_sweep(table(tmp_path), tmp_path / name / "kl.svg")
+    for kind in ("svg", "png"):
+        one, two = (tmp_path / name / f"kl.{kind}" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"gone\.csv: no such file"):
+        draw_sweep(tmp_path / "gone.csv", tmp_path / "a.svg")
+    (tmp_path / "empty.csv").write_text("task,method\n")
+    with pytest.raises(TableError, match=r"empty\.csv: holds no rows of a task"):
+        draw_sweep(tmp_path / "empty.csv", tmp_path / "a.svg")
+    assert not (tmp_path / "a.svg").exists()
