@@ -31,6 +31,9 @@ Checkpoint = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="threads to use")]
 Memory = Annotated[int, typer.Option(min=1, help="MB this job may use")]
 Out = Annotated[Path, typer.Option(help="appears whole or not at all")]
+ClassifierFolder = Annotated[
+    Path | None, typer.Option("--classifier", help="directory of the scorer, if it is one")
+]
 Folder = Annotated[Path, typer.Option(help="directory, made whole or not at all")]
 
 
@@ -80,6 +83,19 @@ def fetch_model(
 
     _use(threads)
     fetch(name, _settings(configuration.ModelSource, settings), out)
+
+
+@app.command()
+def fetch_classifier(
+    name: Annotated[str, typer.Option(help="its name in the configuration")],
+    settings: Settings,
+    out: Folder,
+) -> None:
+    """Fetch a text-classification model once and store it as safetensors."""
+    from quark.resources.classifiers import fetch_classifier as fetch
+
+    _use(1)
+    fetch(name, _settings(configuration.Classifier, settings), out)
 
 
 @app.command()
@@ -156,11 +172,16 @@ def score(
     settings: Settings,
     samples: Annotated[Path, typer.Option(help="Parquet file of samples")],
     out: Out,
+    classifier: ClassifierFolder = None,
+    threads: Threads = 1,
 ) -> None:
     """Score each response; a failed score is null and counted."""
     from quark.scoring import score_stage
 
-    score_stage(_settings(needs.ScoreSettings, settings), samples, out)
+    wanted = _settings(needs.ScoreSettings, settings)
+    if wanted.classifier is not None:
+        _use(threads)
+    score_stage(wanted, samples, out, classifier)
 
 
 @app.command()
@@ -218,14 +239,16 @@ def corpus(
     model: Model,
     out: Out,
     texts: Annotated[Path | None, typer.Option(help="Parquet file of plain texts")] = None,
+    classifier: ClassifierFolder = None,
 ) -> None:
     """Gather wanted and unwanted text for the baselines."""
     from quark.corpus import make_corpus
     from quark.tasks import TASKS
 
     wanted = _settings(needs.CorpusSettings, settings)
+    reward = TASKS[wanted.task].reward
     make_corpus(
-        wanted, prompts, texts, samples, scores, model, out, reward=TASKS[wanted.task].reward
+        wanted, prompts, texts, samples, scores, model, out, reward=reward, classifier=classifier
     )
 
 
@@ -313,6 +336,9 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Parquet file; of the prompts' real continuations")
     ] = None,
+    second_scores: Annotated[
+        Path | None, typer.Option(help="Parquet file; of another scorer")
+    ] = None,
     costs: Annotated[
         list[Path] | None, typer.Option(help="JSON files of the stages that led here")
     ] = None,
@@ -331,8 +357,10 @@ def evaluate(
         task=TASKS[wanted.task],
         threshold=wanted.threshold,
         predictions=predictions,
+        second=second_scores,
     )
-    files.write_json(out.with_name("settings.json"), evaluation.facts(wanted, scores, costs or []))
+    facts = evaluation.facts(wanted, scores, costs or [], second_scores)
+    files.write_json(out.with_name("settings.json"), facts)
 
 
 @app.command()

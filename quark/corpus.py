@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from quark import files, schemas
 from quark.config import ConfigError, Corpus
 from quark.lm import decode, encode, load_tokenizer
-from quark.scorers import Scorer, load_scorer
+from quark.scorers import Scorer
+from quark.scoring import scorer_of
 from quark.seeds import ranks
 from quark.settings import CorpusSettings
 
@@ -49,6 +50,7 @@ def make_corpus(
     model: Path,
     out: Path,
     reward: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    classifier: Path | None = None,
 ) -> None:
     """Write `out` (schema CORPUS).
 
@@ -61,12 +63,13 @@ def make_corpus(
         model: directory of the base model.
         out: rows in a random order.
         reward: turns scores into rewards in [0, 1].
+        classifier: directory of the scorer, if it is one.
 
     Raises:
         ConfigError: a class has no text.
     """
     begun = time.monotonic()
-    how, scorer = settings.corpus, load_scorer(settings.scorer)
+    how, scorer = settings.corpus, scorer_of(settings, classifier)
 
     def label(scores: NDArray[np.float64]) -> list[int]:
         return _labels(reward(scores), how)

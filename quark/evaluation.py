@@ -53,6 +53,7 @@ def evaluate(
     task: Task,
     threshold: float,
     predictions: Path | None = None,
+    second: Path | None = None,
 ) -> None:
     """Write the metrics of each prompt (Parquet) and the point values over them (JSON).
 
@@ -65,12 +66,13 @@ def evaluate(
         task: what is measured of the scores.
         threshold: a score counts strictly above it.
         predictions: of the same prompts' real continuations, `schemas.PREDICTIONS`.
+        second: another scorer's scores of the same rows, `schemas.SCORES`.
 
     Raises:
         TableError: the tables do not hold the same rows, a value is impossible, or no generation
             has a score.
     """
-    table = _join(generations, scores, likelihoods)
+    table = _join(generations, scores, likelihoods, second)
     if table["score"].isna().all():
         raise TableError(f"{scores}: every score is null: the scorer failed on all generations")
     predicted = None if predictions is None else _predicted(predictions, generations, table)
@@ -80,13 +82,16 @@ def evaluate(
     files.write_json(out_metrics, summary(frame, task) | count(frame, task))
 
 
-def facts(settings: EvaluateSettings, scores: Path, costs: Sequence[Path]) -> dict[str, Any]:
+def facts(
+    settings: EvaluateSettings, scores: Path, costs: Sequence[Path], second: Path | None = None
+) -> dict[str, Any]:
     """What the table says of an evaluation beside its metrics: settings, scorer and cost.
 
     Args:
         settings: of the evaluation; `sampling` is spread out.
         scores: the table of scores, which knows its scorer.
         costs: the JSON files of all stages that led here, Quark's iterations included.
+        second: the table of another scorer's scores.
     """
     stages = [(file.stem, files.read_json(file)) for file in costs]
 
@@ -98,6 +103,7 @@ def facts(settings: EvaluateSettings, scores: Path, costs: Sequence[Path]) -> di
     return spread | {
         "scorer": scorer["scorer"],
         "scorer_version": scorer["version"],
+        "second_scorer": None if second is None else schemas.about(second)["scorer"],
         "scorer_calls": total("rows", "scores") + total("scored", "corpus"),
         "tokens_sampled": total("tokens", "samples", "generations"),
         "training_sequences": total("rows", "training"),
@@ -116,7 +122,14 @@ def per_prompt(
     scores, nll, tokens = (table[name].to_numpy() for name in ("score", "nll", "tokens"))
     ppl = perplexity.per_generation(nll, tokens)
     counted, empty = perplexity.counted(ppl), tokens == 0
-    made = Generations(prompt, scores, table["response"].tolist(), threshold, predictions)
+    made = Generations(
+        prompt,
+        scores,
+        table["response"].tolist(),
+        threshold,
+        second=table["second"].to_numpy() if "second" in table else None,
+        predictions=predictions,
+    )
     of_task = task.by_prompt(made)
     texts = table["response"].groupby(prompt).agg(list)
     return {
@@ -193,8 +206,8 @@ def _total(values: NDArray[Any], prompt: NDArray[np.integer]) -> NDArray[np.int6
     return np.bincount(prompt, values).astype(np.int64)
 
 
-def _join(generations: Path, scores: Path, likelihoods: Path) -> pd.DataFrame:
-    """Return one row for each generation, in their order, with its score and likelihood."""
+def _join(generations: Path, scores: Path, likelihoods: Path, second: Path | None) -> pd.DataFrame:
+    """Return one row for each generation, in their order, with its scores and likelihood."""
     table = _read(generations, schemas.SAMPLES, ["response"])
     for file, schema, columns in (
         (scores, schemas.SCORES, ["score"]),
@@ -203,6 +216,11 @@ def _join(generations: Path, scores: Path, likelihoods: Path) -> pd.DataFrame:
         other = _read(file, schema, columns)
         _same_rows(generations, table, file, other)
         table[columns] = other.loc[table.index, columns]
+    if second is not None:
+        other = _read(second, schemas.SCORES, ["score"])
+        _same_rows(generations, table, second, other)
+        table["second"] = other.loc[table.index, "score"]
+        _refuse(second, ~table["second"].dropna().between(0, 1), "a score outside [0, 1]")
     _refuse(scores, ~table["score"].dropna().between(0, 1), "a score outside [0, 1]")
     _refuse(likelihoods, ~np.isfinite(table["nll"]), "an nll that is not finite")
     _refuse(likelihoods, table["tokens"] < 0, "a negative number of tokens")

@@ -13,6 +13,7 @@ from quark.config import (
     PPLM,
     PPO,
     Benchmark,
+    Classifier,
     Config,
     Contrast,
     Corpus,
@@ -70,6 +71,7 @@ class ScoreSettings(Section):
     """`quark score`."""
 
     scorer: Name
+    classifier: Classifier | None = Field(None, description="if the scorer is one")
 
 
 class FinetuneSettings(Section):
@@ -120,6 +122,7 @@ class CorpusSettings(Section):
     task: TaskName
     stream: str
     scorer: Name
+    classifier: Classifier | None = Field(None, description="if the scorer is one")
     corpus: Corpus
 
 
@@ -231,6 +234,7 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
         task=task,
         stream=f"{seed}/{task}/corpus",
         scorer=config.tasks[task].scorer,
+        classifier=config.classifiers.get(config.tasks[task].scorer),
         corpus=config.baselines.corpus,
     )
 
@@ -393,9 +397,9 @@ def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str
     return max(1, round(config.baselines.pplm.share * limit))
 
 
-def score(config: Config, task: TaskName) -> ScoreSettings:
-    """The task's scorer."""
-    return ScoreSettings(scorer=config.tasks[task].scorer)
+def score(config: Config, scorer: str) -> ScoreSettings:
+    """One scorer."""
+    return ScoreSettings(scorer=scorer, classifier=config.classifiers.get(scorer))
 
 
 def judge(config: Config) -> JudgeSettings:

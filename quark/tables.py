@@ -31,7 +31,8 @@ INTERVALS = {
     "dist2": Metric(("dist2",), "", 0, ""),
 }
 SETTINGS = (
-    *("model", "judge", "scorer", "scorer_version", "temperature", "top_k", "top_p"),
+    *("model", "judge", "scorer", "scorer_version", "second_scorer"),
+    *("temperature", "top_k", "top_p"),
     *("penalty_alpha", "min_new_tokens", "max_new_tokens", "samples", "precision"),
     *("threshold", "bootstrap"),
 )
@@ -158,7 +159,7 @@ def _measure(group: Sequence[Run], task: Task) -> Row:
     settings = _agreed(group)
     prompts = over_seeds([run.prompts for run in group], task)
     first, main = next(iter(task.metrics.items()))
-    seeds = [main.over(run.prompts) for run in group]
+    seeds = [value for run in group if (value := main.over(run.prompts)) is not None]
     intervals = {**task.metrics, **INTERVALS}
     row: Row = {key: settings[key] for key in ("task", *PLACE)}
     row["n_seeds"] = len(group)

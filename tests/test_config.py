@@ -357,7 +357,7 @@ def test_an_impossible_variant_is_named(above, fault):
 
 def test_tokens_that_a_method_needs():
     none = {"reward_tokens": {"form": "none"}, "training": {"trained_layers": 1}}
-    with pytest.raises(ConfigError, match=r"reward_tokens\.form is none, but gedi needs the tokens"):
+    with pytest.raises(ConfigError, match=r"form is none, but gedi needs the tokens"):
         check(raw({"quark": none, "baselines": {"ppo": {"trained_layers": 1}}}))
 
 

@@ -32,7 +32,7 @@ class Scorer:
 @pytest.fixture
 def scorer(monkeypatch: pytest.MonkeyPatch) -> Scorer:
     scorer = Scorer()
-    monkeypatch.setattr(module, "load_scorer", lambda name: scorer)
+    monkeypatch.setattr(module, "scorer_of", lambda settings, classifier: scorer)
     return scorer
 
 

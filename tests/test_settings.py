@@ -20,7 +20,7 @@ def stages(config: Config) -> dict[str, BaseModel]:
     """The settings of every stage by the name of its rule, at one of its places."""
     return {
         "sample": settings.explore(config, "toxicity", "quark", 1, 1),
-        "score": settings.score(config, "toxicity"),
+        "score": settings.score(config, config.tasks["toxicity"].scorer),
         "quantize": settings.quantize(config, "toxicity", "quark", 1, 1),
         "train": settings.train(config, "toxicity", "quark", 1, 1),
         "corpus": settings.corpus(config, "toxicity", 1),

@@ -25,6 +25,7 @@ from quark.config.baselines import (
 from quark.config.method import Contrast, Optimisation, Quark, RewardTokens, Sampling, Training
 from quark.config.reading import ConfigError, check, for_task, for_variant, load, overlay
 from quark.config.resources import (
+    Classifier,
     Finetuned,
     Hub,
     ModelSource,
@@ -57,6 +58,7 @@ __all__ = [
     "Ablation",
     "Baselines",
     "Benchmark",
+    "Classifier",
     "Config",
     "ConfigError",
     "Contrast",

@@ -103,6 +103,21 @@ class ModelSource(Source):
     )
 
 
+class Classifier(Source):
+    """A text-classification model whose label's probability is a score."""
+
+    label: str = Field(description="of the model, whose probability is the score")
+    whole: bool = Field(description="whether the prompt is read too")
+    tokens: Count = Field(description="longer texts are cut, their beginning stays")
+    batch: Count = Field(description="texts read together")
+
+    @model_validator(mode="after")
+    def _pretrained(self) -> Self:
+        if self.random or self.package:
+            raise ValueError("a classifier is of the hub or local")
+        return self
+
+
 class PromptSource(Source):
     """One file, or several of one package, of prompts."""
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from quark.config.baselines import Baselines
 from quark.config.method import Contrast, Quark, Sampling
-from quark.config.resources import ModelSource, Prompts
+from quark.config.resources import Classifier, ModelSource, Prompts
 from quark.config.types import Count, Distinct, Name, Precision, Probability, Section, WithoutNull
 
 TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repetition"]
@@ -66,6 +66,9 @@ class Task(Section):
     judge: Name = Field(description="the model whose perplexity measures fluency")
     prompts: Name
     scorer: Name
+    second_scorer: Name | None = Field(
+        None, description="scores the evaluation's generations once more; null: none does"
+    )
     prefix: Count | None = Field(
         None, description="the first n tokens of a text are its prompt; null: the whole"
     )
@@ -90,6 +93,7 @@ class Config(Section):
     precision: Precision = Field(description="weights of sampling and judging")
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
+    classifiers: dict[Name, Classifier] = Field({}, description="scorers that are models")
     tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark
     quark_guided: Contrast = Field(description="the base model steered by Quark's best token")

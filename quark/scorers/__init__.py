@@ -4,7 +4,7 @@ Layer 3. A scorer is imported only when it is asked for, so the rest needs none 
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Protocol
 
@@ -45,14 +45,19 @@ class ScorerError(ValueError):
     """A scorer that does not exist; the text names the nearest one."""
 
 
-def check_scorer(name: str) -> None:
+def check_scorer(name: str, others: Iterable[str] = ()) -> None:
     """Make sure that there is a scorer called `name`, without loading it.
+
+    Args:
+        name: in the configuration.
+        others: names of classifiers, which are scorers too.
 
     Raises:
         ScorerError: there is none.
     """
-    if name not in SCORERS:
-        nearest = difflib.get_close_matches(name, SCORERS, 1, cutoff=0)[0]
+    known = [*SCORERS, *others]
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
         raise ScorerError(f"no scorer {name!r}; did you mean {nearest!r}?")
 
 

@@ -7,13 +7,19 @@ way the text is steered.
 
 from dataclasses import replace
 
+import numpy as np
+
 from quark.metrics.scored import share_above
 from quark.tasks.task import Generations, Metric, Published, Task, Values
 
 
 def by_prompt(made: Generations) -> dict[str, Values]:
     """Percent of each prompt's generations with a score above the threshold; (prompts,)."""
-    return {"pct_positive": 100 * share_above(made.scores, made.prompt, made.threshold)}
+    second = np.full_like(made.scores, np.nan) if made.second is None else made.second
+    return {
+        "pct_positive": 100 * share_above(made.scores, made.prompt, made.threshold),
+        "pct_positive_second": 100 * share_above(second, made.prompt, made.threshold),
+    }
 
 
 POSITIVE = Task(
@@ -25,7 +31,14 @@ POSITIVE = Task(
             "% positive",
             2,
             "percent of a prompt's generations strictly above the threshold, averaged over prompts",
-        )
+        ),
+        "pct_positive_second": Metric(
+            ("pct_positive_second",),
+            "% positive, second",
+            2,
+            "the same by the second scorer, on which no method was trained",
+            optional=True,
+        ),
     },
     published=Published(
         table="quark_sentiment_auto",

@@ -21,6 +21,7 @@ class Generations:
     `scores`: (n,) in [0, 1]; NaN where the scorer failed.
     `texts`: (n,) without their prompts.
     `threshold`: of the scores that count.
+    `second`: (n,) another scorer's scores; None: there is none.
     `predictions`: (prompts,) rows of `schemas.PREDICTIONS`; None: no prompt really goes on.
     """
 
@@ -28,6 +29,7 @@ class Generations:
     scores: Values
     texts: Sequence[str]
     threshold: float
+    second: Values | None = None
     predictions: pd.DataFrame | None = None
 
 
@@ -43,6 +45,7 @@ class Metric:
     `columns`: of those that `Task.by_prompt` makes.
     `header`, `digits`, `note`: in the rounded tables.
     `value`: of the means, one or many of each; a ratio of sums is the ratio of the means.
+    `optional`: whether no prompt may have a value, as where there is no second scorer.
     """
 
     columns: tuple[str, ...]
@@ -50,18 +53,21 @@ class Metric:
     digits: int
     note: str
     value: Callable[..., Any] = mean
+    optional: bool = False
 
     def present(self, prompts: pd.DataFrame) -> list[Values]:
         """The columns of the prompts that have a value."""
         found = prompts[list(self.columns)].dropna()
         return [found[name].to_numpy(float) for name in self.columns]
 
-    def over(self, prompts: pd.DataFrame) -> float:
-        """The metric over a table of prompts.
+    def over(self, prompts: pd.DataFrame) -> float | None:
+        """The metric over a table of prompts; None if it is optional and none has a value.
 
         Raises:
-            UnscoredError: no prompt has a value.
+            UnscoredError: no prompt has a value, but the metric is not optional.
         """
+        if self.optional and not self.present(prompts)[0].size:
+            return None
         return float(self.value(*map(mean_over_scored, self.present(prompts))))
 
 

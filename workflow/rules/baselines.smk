@@ -8,6 +8,7 @@ rule corpus:
         samples=f"{QUARK}/samples.parquet".replace("{iteration}", "0"),
         scores=f"{QUARK}/scores.parquet".replace("{iteration}", "0"),
         model=model,
+        classifier=lambda w: classifier(CONFIG.tasks[w.task].scorer),
     output:
         corpus=f"{CORPUS}/corpus.parquet",
         cost=f"{CORPUS}/corpus.json",
@@ -28,10 +29,11 @@ rule corpus:
         texts=lambda w, input: option(
             "texts", input.texts and f"{input.texts}/train.parquet"
         ),
+        classifier=lambda w, input: option("classifier", input.classifier),
     shell:
         "quark corpus --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
         " {params.texts} --samples {input.samples} --scores {input.scores} --model {input.model}"
-        " --out {output.corpus} 2> {log}"
+        " {params.classifier} --out {output.corpus} 2> {log}"
 
 
 rule fit:

@@ -30,11 +30,15 @@ try:
     # Snakemake lists the default last, although the others are laid over it.
     *laid_over, default = workflow.configfiles
     CONFIG = configuration.check(config, [default, *laid_over])
-    for part in [*CONFIG.tasks.values(), *CONFIG.prompts.values()]:
-        check_scorer(part.scorer)
+    asked = [task.scorer for task in CONFIG.tasks.values()]
+    asked += [
+        task.second_scorer for task in CONFIG.tasks.values() if task.second_scorer
+    ]
+    asked += [p.sorted.scorer for p in CONFIG.prompts.values() if p.sorted]
+    for scorer in asked:
+        check_scorer(scorer, CONFIG.classifiers)
     for part in CONFIG.prompts.values():
-        if part.sorted is not None:
-            check_scorer(part.sorted.scorer)
+        check_scorer(part.scorer)
     CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
     VARIANTS = {
         f"quark.{sweep}.{name}": configuration.for_variant(CONFIG, sweep, name)
@@ -142,6 +146,11 @@ def iterations(task, method):
         if family(method) in settings.QUARKS
         else chosen.baselines.ppo.iterations
     )
+
+
+def classifier(name):
+    """The folder of a scorer that is a classifier."""
+    return [f"resources/classifiers/{name}"] if name in CONFIG.classifiers else []
 
 
 def texts(wildcards):

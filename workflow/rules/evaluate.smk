@@ -35,6 +35,7 @@ rule generate:
 use rule score as score_generations with:
     input:
         samples=rules.generate.output.generations,
+        classifier=lambda w: classifier(CONFIG.tasks[w.task].scorer),
     output:
         scores=f"{EVALUATION}/scores.parquet",
         cost=f"{EVALUATION}/scores.json",
@@ -42,6 +43,24 @@ use rule score as score_generations with:
         "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score.log",
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score.tsv"
+
+
+use rule score_generations as score_again with:
+    input:
+        samples=rules.generate.output.generations,
+        classifier=lambda w: classifier(CONFIG.tasks[w.task].second_scorer),
+    output:
+        scores=f"{EVALUATION}/second_scores.parquet",
+        cost=f"{EVALUATION}/second_scores.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_again.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_again.tsv"
+    params:
+        settings=lambda w: as_json(
+            settings.score(CONFIG, CONFIG.tasks[w.task].second_scorer)
+        ),
+        classifier=lambda w, input: option("classifier", input.classifier),
 
 
 rule judge:
@@ -105,6 +124,11 @@ rule evaluate:
         scores=rules.score_generations.output.scores,
         likelihoods=rules.judge.output.likelihoods,
         predictions=lambda w: predictions(w.task, w.method, w.seed, w.split),
+        second=lambda w: (
+            f"{EVALUATION.format(**dict(w))}/second_scores.parquet"
+            if CONFIG.tasks[w.task].second_scorer
+            else []
+        ),
         costs=lambda w: [
             *training_costs(w.task, w.method, w.seed),
             f"{EVALUATION.format(**dict(w))}/generations.json",
@@ -132,7 +156,8 @@ rule evaluate:
         ),
         costs=lambda w, input: repeated("costs", input.costs),
         predictions=lambda w, input: option("predictions", input.predictions),
+        second=lambda w, input: option("second-scores", input.second),
     shell:
         "quark evaluate --settings {params.settings:q} --generations {input.generations}"
-        " --scores {input.scores} --likelihoods {input.likelihoods} {params.costs} {params.predictions}"
+        " --scores {input.scores} --likelihoods {input.likelihoods} {params.costs} {params.predictions} {params.second}"
         " --out {output.metrics} 2> {log}"

@@ -42,6 +42,7 @@ rule sample:
 rule score:
     input:
         samples=rules.sample.output.samples,
+        classifier=lambda w: classifier(CONFIG.tasks[w.task].scorer),
     output:
         scores=f"{ITERATION}/scores.parquet",
         cost=f"{ITERATION}/scores.json",
@@ -51,15 +52,16 @@ rule score:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/score.tsv"
     conda:
         CONDA
-    threads: 1
+    threads: lambda w, input: (workflow.cores or 1) if input.classifier else 1
     resources:
-        mem_mb=2000,
+        mem_mb=lambda w, input: 8000 if input.classifier else 2000,
         runtime=60,
     params:
-        settings=lambda w: as_json(settings.score(of(w), w.task)),
+        settings=lambda w: as_json(settings.score(CONFIG, CONFIG.tasks[w.task].scorer)),
+        classifier=lambda w, input: option("classifier", input.classifier),
     shell:
-        "quark score --settings {params.settings:q} --samples {input.samples}"
-        " --out {output.scores} 2> {log}"
+        "quark score --settings {params.settings:q} --samples {input.samples} {params.classifier}"
+        " --threads {threads} --out {output.scores} 2> {log}"
 
 
 rule quantize:

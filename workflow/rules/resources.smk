@@ -26,6 +26,28 @@ rule fetch_model:
         " --threads {threads} --out {output.model} 2> {log}"
 
 
+rule fetch_classifier:
+    input:
+        local=lambda w: local_files(CONFIG.classifiers[w.name]),
+    output:
+        classifier=directory("resources/classifiers/{name}"),
+    log:
+        "logs/fetch_classifier/{name}.log",
+    benchmark:
+        "results/benchmarks/jobs/fetch_classifier/{name}.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lambda w: as_json(CONFIG.classifiers[w.name]),
+    shell:
+        "quark fetch-classifier --name {wildcards.name} --settings {params.settings:q}"
+        " --out {output.classifier} 2> {log}"
+
+
 rule finetune_model:
     input:
         model=lambda w: f"resources/models/{CONFIG.models[w.name].finetuned.model}",

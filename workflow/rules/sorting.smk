@@ -44,6 +44,7 @@ rule sample_candidates:
 use rule score as score_candidates with:
     input:
         samples=rules.sample_candidates.output.samples,
+        classifier=lambda w: classifier(CONFIG.prompts[w.name].sorted.scorer),
     output:
         scores="resources/candidates/{name}/scores.parquet",
         cost="resources/candidates/{name}/scores.json",
@@ -53,8 +54,9 @@ use rule score as score_candidates with:
         "results/benchmarks/jobs/score_candidates/{name}.tsv"
     params:
         settings=lambda w: as_json(
-            settings.ScoreSettings(scorer=CONFIG.prompts[w.name].sorted.scorer)
+            settings.score(CONFIG, CONFIG.prompts[w.name].sorted.scorer)
         ),
+        classifier=lambda w, input: option("classifier", input.classifier),
 
 
 rule sort_prompts:

@@ -1,0 +1,79 @@
+"""Any text-classification model as a scorer: the probability of one of its labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from quark.config import Classifier as Settings
+from quark.files import read_json
+
+
+class ClassifierError(ValueError):
+    """A classifier that cannot score as it is configured; the text says what to change."""
+
+
+class Classifier:
+    """Softmax over a model's labels, in float32; the paper's sentiment scorer is of this kind.
+
+    Texts are sorted by length and read in batches, so that little is padded. A text of more than
+    `tokens` tokens is cut, its beginning stays. Every text gets a score, an empty one that of the
+    model's special tokens alone.
+
+    Args:
+        name: in the configuration.
+        how: label, what is read, and sizes.
+        folder: the fetched model.
+
+    Raises:
+        ClassifierError: the model has no such label, or fewer positions than `tokens`.
+    """
+
+    def __init__(self, name: str, how: Settings, folder: Path) -> None:
+        self.name, self.how = name, how
+        self.version = str(read_json(folder / "manifest.json")["sha256"])[:12]
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        labels: dict[int, str] = model.config.id2label
+        if how.label not in labels.values():
+            raise ClassifierError(
+                f"classifiers.{name}.label is {how.label!r}, the model's are "
+                + ", ".join(map(repr, labels.values()))
+            )
+        positions = getattr(model.config, "max_position_embeddings", how.tokens)
+        if how.tokens > positions:
+            raise ClassifierError(
+                f"classifiers.{name}.tokens is {how.tokens}, the model reads {positions}"
+            )
+        self.label = next(i for i, label in labels.items() if label == how.label)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = model.to(device).eval()
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probability of the label for each text, shape (n,); never NaN.
+
+        Raises:
+            ValueError: `prompts` and `responses` differ in length.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts, but {len(responses)} responses")
+        pairs = zip(prompts, responses, strict=True)
+        texts = [prompt + response if self.how.whole else response for prompt, response in pairs]
+        found = np.empty(len(texts))
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), self.how.batch):
+            places = order[start : start + self.how.batch]
+            read = self.tokenizer(
+                [texts[i] for i in places],
+                padding=True,
+                truncation=True,
+                max_length=self.how.tokens,
+                return_tensors="pt",
+            ).to(self.model.device)
+            law = self.model(**read).logits.float().softmax(-1)
+            found[places] = law[:, self.label].cpu().numpy()
+        return found
