@@ -95,7 +95,7 @@ def fetch_classifier(
     from quark.resources.classifiers import fetch_classifier as fetch
 
     _use(1)
-    fetch(name, _settings(configuration.Classifier, settings), out)
+    fetch(name, _settings(configuration.Source, settings), out)
 
 
 @app.command()

@@ -32,6 +32,7 @@ from quark.config import (
     Section,
     SortedSplit,
     Sorting,
+    Source,
     TaskName,
     Training,
 )
@@ -400,6 +401,11 @@ def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str
 def score(config: Config, scorer: str) -> ScoreSettings:
     """One scorer."""
     return ScoreSettings(scorer=scorer, classifier=config.classifiers.get(scorer))
+
+
+def source(classifier: Classifier) -> Source:
+    """Where a classifier comes from; how it is read fetches nothing again."""
+    return Source.model_validate(classifier.model_dump(include=set(Source.model_fields)))
 
 
 def judge(config: Config) -> JudgeSettings:

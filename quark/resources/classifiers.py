@@ -3,12 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from quark.config import Classifier
+from quark.config import Source
 from quark.files import whole, write_json
 from quark.resources.fetch import ResourceError, fetch, sha256
 
 
-def fetch_classifier(name: str, source: Classifier, out: Path) -> None:
+def fetch_classifier(name: str, source: Source, out: Path) -> None:
     """Write the directory `out`: model.safetensors, configuration, tokenizer, manifest.json.
 
     Args:

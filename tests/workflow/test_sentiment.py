@@ -3,10 +3,20 @@
 import csv
 
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
+
+from quark.resources.models import _byte_tokenizer
 
 pytestmark = pytest.mark.slow
 TASKS = ("sentiment_positive", "sentiment_negative")
 TABLES = tuple(f"results/tables/{task}.csv" for task in TASKS)
+
+
+def second(**changed):
+    """A tiny classifier as the second scorer, as `docs/adding-a-scorer.md` says."""
+    how = {"local": "tiny", "licence": "none", "label": "POSITIVE", "whole": False}
+    tasks = {task: {"second_scorer": "tiny"} for task in TASKS}
+    return {"classifiers": {"tiny": how | {"tokens": 16, "batch": 8} | changed}, "tasks": tasks}
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +24,27 @@ def both(finished, tmp_path_factory):
     """The finished run, gone on with both tasks."""
     workspace = finished.copy(tmp_path_factory.mktemp("sentiment") / "run")
     (workspace.folder / "results/mlflow.db").unlink()  # it stays with the directory of its run
+    bert = BertConfig(
+        vocab_size=257,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=32,
+        id2label={0: "NEGATIVE", 1: "POSITIVE"},
+    )
+    BertForSequenceClassification(bert).save_pretrained(workspace.folder / "tiny")
+    _byte_tokenizer(32).save_pretrained(workspace.folder / "tiny")
+    workspace.configure("smaller.yaml", second())
     workspace.run(targets=TABLES)
     return workspace
+
+
+def test_another_label_scores_again_and_trains_nothing(both):
+    both.configure("label.yaml", second(label="NEGATIVE"))
+    found = both.planned(config=("label.yaml",), targets=TABLES[:1])
+    following = {"evaluate": 2, "table": 1, "track": 2, "publish": 1}
+    assert found == {"score_again": 2} | following
 
 
 def test_tables(both):
@@ -27,6 +56,8 @@ def test_tables(both):
             assert row["n_prompts"] == "3" and row["n_generations"] == "9"  # its own evaluation
             assert 0 <= float(row["pct_positive_low"]) <= float(row["pct_positive"]) <= 100
             assert "avg_max_toxicity" not in row
+            assert row["second_scorer"] == "tiny"
+            assert 0 <= float(row["pct_positive_second"]) <= 100
             assert row["published_method"] in ("GPT2", "Quark")
     assert not both.planned(targets=TABLES)
 

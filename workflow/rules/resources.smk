@@ -42,7 +42,7 @@ rule fetch_classifier:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: as_json(CONFIG.classifiers[w.name]),
+        settings=lambda w: as_json(settings.source(CONFIG.classifiers[w.name])),
     shell:
         "quark fetch-classifier --name {wildcards.name} --settings {params.settings:q}"
         " --out {output.classifier} 2> {log}"
