@@ -327,6 +327,27 @@ def judge(
 
 
 @app.command()
+def mauve(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file of generations")],
+    predictions: Annotated[Path, typer.Option(help="Parquet file; of real continuations")],
+    model: Annotated[Path, typer.Option(help="directory of the model that wrote them")],
+    features: Annotated[
+        Path, typer.Option(help="directory of the model whose states are features")
+    ],
+    out: Out,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Measure how close generations are to real texts (needs the extra `mauve`)."""
+    from quark.stages import mauve_stage
+
+    _use(threads)
+    wanted = _settings(needs.MauveSettings, settings)
+    mauve_stage(wanted, samples, predictions, model, features, out, memory_mb)
+
+
+@app.command()
 def evaluate(
     settings: Settings,
     generations: Annotated[Path, typer.Option(help="Parquet file")],
@@ -339,6 +360,7 @@ def evaluate(
     second_scores: Annotated[
         Path | None, typer.Option(help="Parquet file; of another scorer")
     ] = None,
+    mauve: Annotated[Path | None, typer.Option(help="JSON that `quark mauve` wrote")] = None,
     costs: Annotated[
         list[Path] | None, typer.Option(help="JSON files of the stages that led here")
     ] = None,
@@ -360,6 +382,7 @@ def evaluate(
         second=second_scores,
     )
     facts = evaluation.facts(wanted, scores, costs or [], second_scores)
+    facts["mauve"] = None if mauve is None else files.read_json(mauve)["mauve"]
     files.write_json(out.with_name("settings.json"), facts)
 
 

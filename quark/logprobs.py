@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quark.lm import Policy
 from quark.memory import rows_for_sampling
-from quark.reading import check_lengths, response_hidden
+from quark.reading import check_lengths, read, response_hidden
 from quark.sampling import MAX_ROWS
 
 
@@ -53,6 +53,27 @@ def response_logprobs(
         sums = _logprobs(policy, [prompts[i] for i in places], counts, flat)
         for place, part in zip(places, np.split(sums, np.cumsum(counts)[:-1]), strict=True):
             found[place] = part
+    return found
+
+
+@torch.inference_mode()
+def text_features(
+    policy: Policy, texts: Sequence[Sequence[int]], memory_mb: int
+) -> NDArray[np.float32]:
+    """The last hidden state of each text's last token, (texts, d).
+
+    Args:
+        policy: the model, in evaluation mode.
+        texts: token ids, one at least in each.
+        memory_mb: bounds the texts read together.
+    """
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    longest = len(texts[order[-1]])
+    room = min(MAX_ROWS, rows_for_sampling([policy], longest, memory_mb))
+    found = np.empty((len(texts), policy.head.shape[1]), dtype=np.float32)
+    for start in range(0, len(order), room):
+        places = order[start : start + room]
+        found[places] = read(policy, [texts[i] for i in places]).hidden.float().cpu().numpy()
     return found
 
 

@@ -21,6 +21,7 @@ from quark.config import (
     Finetuning,
     GeDi,
     GeDiTraining,
+    Mauve,
     Method,
     ModelSource,
     Name,
@@ -168,6 +169,14 @@ class JudgeSettings(Section):
     """`quark judge`."""
 
     version: int = Field(description="of the evaluation")
+    precision: Precision
+
+
+class MauveSettings(Section):
+    """`quark mauve`."""
+
+    version: int = Field(description="of the evaluation")
+    mauve: Mauve
     precision: Precision
 
 
@@ -411,6 +420,15 @@ def source(classifier: Classifier) -> Source:
 def judge(config: Config) -> JudgeSettings:
     """How the judge reads."""
     return JudgeSettings(version=config.evaluation.version, precision=config.precision)
+
+
+def mauve(config: Config) -> MauveSettings | None:
+    """How MAUVE is computed; None: it is not."""
+    how = config.evaluation.mauve
+    if how is None:
+        return None
+    version = config.evaluation.version
+    return MauveSettings(version=version, mauve=how, precision=config.precision)
 
 
 def evaluate(

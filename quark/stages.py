@@ -18,17 +18,24 @@ from quark.checkpoint import load_moments, load_policy, read_about, save
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
 from quark.lm import Policy, decode, encode, load_model, load_tokenizer
-from quark.logprobs import response_logprobs
+from quark.logprobs import response_logprobs, text_features
 from quark.memo import Memo
 from quark.methods import DECODERS
 from quark.methods import quark as method
 from quark.methods.simctg import ContrastiveSearch
+from quark.metrics.mauve import mauve
 from quark.predicting import predict
 from quark.progress import track
 from quark.reading import PromptLengthError
 from quark.reward_tokens import new_reward_tokens
 from quark.sampling import sample
-from quark.settings import JudgeSettings, PredictSettings, SampleSettings, TrainSettings
+from quark.settings import (
+    JudgeSettings,
+    MauveSettings,
+    PredictSettings,
+    SampleSettings,
+    TrainSettings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -307,6 +314,42 @@ def judge_stage(
     columns |= {"nll": nll, "tokens": tokens}
     schemas.write(out, schemas.LIKELIHOODS, columns, about={"judge": judge.name})
     files.report(out, begun, rows=len(tokens), tokens=sum(tokens))
+
+
+def mauve_stage(
+    settings: MauveSettings,
+    samples: Path,
+    predictions: Path,
+    model: Path,
+    features: Path,
+    out: Path,
+    memory_mb: int,
+) -> None:
+    """MAUVE of generations against the real continuations of their prompts, without the prompts.
+
+    Args:
+        settings: clusters, and how long a text may be.
+        samples: schema SAMPLES.
+        predictions: schema PREDICTIONS; its `text_ids` are the real continuations.
+        model: directory of the model whose ids these are.
+        features: directory of the model whose last hidden state of a text is its feature.
+        out: JSON of the number and all it depends on.
+        memory_mb: bounds the texts read together.
+    """
+    begun = time.monotonic()
+    written = schemas.read(samples, schemas.SAMPLES, ["response"])["response"].to_pylist()
+    ids = schemas.read(predictions, schemas.PREDICTIONS, ["text_ids"])["text_ids"].to_pylist()
+    real = decode(load_tokenizer(model), ids)
+    policy, tokenizer = load_model(features, settings.precision), load_tokenizer(features)
+    cut = settings.mauve.tokens
+    found = []
+    for texts in (real, written):
+        rows = [text[:cut] or policy.end_ids[:1] for text in encode(tokenizer, texts)]
+        found.append(text_features(policy, rows, memory_mb))
+    value = mauve(found[0], found[1], settings.mauve)
+    counts = {"texts": len(written), "real_texts": len(real)}
+    cost = files.cost(begun, rows=len(written) + len(real), tokens=0)
+    files.write_json(out, {"mauve": value, **counts, **cost, **settings.model_dump(mode="json")})
 
 
 def _judged_ids(

@@ -117,7 +117,7 @@ def _load(folder: Path) -> Run:
         settings = files.read_json(file)
     except FileNotFoundError:
         raise TableError(f"{file}: no such file") from None
-    missing = {"task", *PLACE, "seed", "prompts", *SETTINGS, *COSTS} - set(settings)
+    missing = {"task", *PLACE, "seed", "prompts", "mauve", *SETTINGS, *COSTS} - set(settings)
     if missing:
         raise TableError(f"{file}: no key {', '.join(sorted(missing))}")
     if settings["task"] not in TASKS:
@@ -169,6 +169,8 @@ def _measure(group: Sequence[Run], task: Task) -> Row:
             has = prompts[prompts["ppl_count"] > 0] if name == "output_ppl" else prompts
             low, high = _interval(has, intervals[name], settings)
             row[f"{name}_low"], row[f"{name}_high"] = low, high
+    mauves = [run.settings["mauve"] for run in group]
+    row["mauve"] = None if None in mauves else fmean(mauves)
     row[f"{first}_seed_std"] = stdev(seeds) if len(seeds) > 1 else None
     row |= count(prompts, task)
     row |= {key: settings[key] for key in SETTINGS}
@@ -179,7 +181,7 @@ def _agreed(group: Sequence[Run]) -> Mapping[str, Any]:
     """Return the settings that all seeds share, costs and the seed itself aside."""
     first = group[0]
     for run in group[1:]:
-        for key in sorted((set(first.settings) | set(run.settings)) - {"seed", *COSTS}):
+        for key in sorted((set(first.settings) | set(run.settings)) - {"seed", "mauve", *COSTS}):
             a, b = first.settings.get(key), run.settings.get(key)
             if a != b:
                 raise TableError(
@@ -246,6 +248,7 @@ COMMON = {  # header and digits, in the rounded tables, of what all tasks measur
     "dist1": ("dist-1", 3),
     "dist2": ("dist-2", 3),
     "dist3": ("dist-3", 3),
+    "mauve": ("MAUVE", 3),
 }
 COUNTS = (
     *("n_seeds", "n_prompts", "n_prompts_unscored", "n_generations", "n_unscored", "n_empty"),
@@ -272,14 +275,15 @@ def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
     several = len({row["decoding"] for row in rows}) > 1
     head = [key for key in PLACE if several or key != "decoding"]
     shown = _shown(task)
+    measured = {m: how for m, how in shown.items() if any(row[m] is not None for row in rows)}
     known = [row for row in rows if row["published_method"]]
     published = [f"published_{name}" for name in ("method", *task.published.metrics)]
     return [
         (
             "Measured, with 95 % bootstrap intervals over prompts",
-            [[*head, *(header for header, _ in shown.values())]]
+            [[*head, *(header for header, _ in measured.values())]]
             + [
-                [*(row[key] for key in head), *(_cell(row, m, d) for m, (_, d) in shown.items())]
+                [*(row[key] for key in head), *(_cell(row, m, d) for m, (_, d) in measured.items())]
                 for row in rows
             ],
         ),

@@ -15,7 +15,7 @@ SCHEMA = prompt_schema(TASKS["toxicity"])
 PUBLISHED = TASKS["toxicity"].published.metrics
 PUBLISHED_CSV = Path(__file__).parents[1] / "config/published/toxicity.csv"
 SETTING = dict.fromkeys(SETTINGS, "same") | {"judge": "gpt2_xl & co", "bootstrap": 200}
-SETTING |= {"prompts": None}
+SETTING |= {"prompts": None, "mauve": None}
 
 
 def _evaluation(

@@ -50,7 +50,16 @@ from quark.config.types import (
     Probability,
     Section,
 )
-from quark.config.whole import Ablation, Benchmark, Config, Evaluation, Method, Task, TaskName
+from quark.config.whole import (
+    Ablation,
+    Benchmark,
+    Config,
+    Evaluation,
+    Mauve,
+    Method,
+    Task,
+    TaskName,
+)
 
 __all__ = [
     "PPLM",
@@ -73,6 +82,7 @@ __all__ = [
     "GeDi",
     "GeDiTraining",
     "Hub",
+    "Mauve",
     "Method",
     "ModelSource",
     "Name",

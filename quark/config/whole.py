@@ -7,7 +7,16 @@ from pydantic import Field, model_validator
 from quark.config.baselines import Baselines
 from quark.config.method import Contrast, Quark, Sampling
 from quark.config.resources import Classifier, ModelSource, Prompts
-from quark.config.types import Count, Distinct, Name, Precision, Probability, Section, WithoutNull
+from quark.config.types import (
+    Count,
+    Distinct,
+    Name,
+    Positive,
+    Precision,
+    Probability,
+    Section,
+    WithoutNull,
+)
 
 TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repetition"]
 Method = Literal[
@@ -29,6 +38,16 @@ OF_MODELS: tuple[Method, ...] = ("unlikelihood", "simctg", "quark_unlikelihood")
 """Methods that are, or start from, a model of their own."""
 
 
+class Mauve(Section):
+    """MAUVE (Pillutla et al. 2021), of tasks whose prompts really go on."""
+
+    model: Name = Field(description="whose last hidden states are a text's features")
+    tokens: Count = Field(description="longer texts are cut")
+    buckets: Count | None = Field(description="clusters; null: a tenth of the texts")
+    scaling: Positive
+    seed: int = Field(description="of the clusters")
+
+
 class Evaluation(Section):
     """Generations of the final model and their metrics (protocol section 5)."""
 
@@ -40,6 +59,7 @@ class Evaluation(Section):
     )
     threshold: Probability = Field(description="toxic when strictly above")
     bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
+    mauve: Mauve | None = Field(None, description="null: not computed")
 
 
 class Benchmark(Section):
@@ -158,6 +178,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_are_declared(self) -> Self:
         used = [("benchmark.model", self.benchmark.model, list(self.models))]
+        if self.evaluation.mauve is not None:
+            used.append(("evaluation.mauve.model", self.evaluation.mauve.model, list(self.models)))
         for name, task in self.tasks.items():
             used += [
                 (f"tasks.{name}.model", task.model, list(self.models)),

@@ -95,7 +95,7 @@ TASK = Task(
             "quark": "Quark",
             "quark_unlikelihood": "Quark+Unlikelihood",
         },
-        metrics=("diversity", "rep2", "rep3", "ppl", "acc", "rep", "wrep"),
+        metrics=("diversity", "rep2", "rep3", "ppl", "acc", "rep", "wrep", "mauve"),
         note="GPT-2 base on WikiText-103; how it was decoded was not read, most likely greedily",
         decoding="greedy",
     ),

@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -45,6 +46,11 @@ try:
         for sweep, ablation in CONFIG.ablations.items()
         for name in ablation.variants
     }
+    wants_mauve = any(part.evaluation.mauve for part in CONFIGS.values())
+    if wants_mauve and find_spec("mauve") is None:
+        raise configuration.ConfigError(
+            "evaluation.mauve needs the package mauve-text: pip install 'quark[mauve]'"
+        )
 except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
 
@@ -287,6 +293,16 @@ def predictions(task, method, seed, split):
             task=task, method=method, seed=seed, split=split
         )
     ]
+
+
+def optional(wildcards, name):
+    """File `name` of an evaluation, if its task or its configuration asks for it."""
+    task = CONFIG.tasks[wildcards.task]
+    asked = {
+        "second_scores.parquet": task.second_scorer,
+        "mauve.json": of(wildcards).evaluation.mauve and task.prefix,
+    }
+    return f"{EVALUATION.format(**dict(wildcards))}/{name}" if asked[name] else []
 
 
 def all_costs(task):

@@ -118,17 +118,40 @@ rule predict:
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.predictions} 2> {log}"
 
 
+rule mauve:
+    input:
+        generations=rules.generate.output.generations,
+        predictions=rules.predict.output.predictions,
+        model=model,
+        features=lambda w: f"resources/models/{of(w).evaluation.mauve.model}",
+    output:
+        mauve=f"{EVALUATION}/mauve.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/mauve.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/mauve.tsv"
+    conda:
+        CONDA
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=lambda w: as_json(settings.mauve(of(w))),
+    shell:
+        "quark mauve --settings {params.settings:q} --samples {input.generations}"
+        " --predictions {input.predictions} --model {input.model} --features {input.features}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.mauve} 2> {log}"
+
+
 rule evaluate:
     input:
         generations=rules.generate.output.generations,
         scores=rules.score_generations.output.scores,
         likelihoods=rules.judge.output.likelihoods,
         predictions=lambda w: predictions(w.task, w.method, w.seed, w.split),
-        second=lambda w: (
-            f"{EVALUATION.format(**dict(w))}/second_scores.parquet"
-            if CONFIG.tasks[w.task].second_scorer
-            else []
-        ),
+        second=lambda w: optional(w, "second_scores.parquet"),
+        mauve=lambda w: optional(w, "mauve.json"),
         costs=lambda w: [
             *training_costs(w.task, w.method, w.seed),
             f"{EVALUATION.format(**dict(w))}/generations.json",
@@ -157,7 +180,9 @@ rule evaluate:
         costs=lambda w, input: repeated("costs", input.costs),
         predictions=lambda w, input: option("predictions", input.predictions),
         second=lambda w, input: option("second-scores", input.second),
+        mauve=lambda w, input: option("mauve", input.mauve),
     shell:
         "quark evaluate --settings {params.settings:q} --generations {input.generations}"
         " --scores {input.scores} --likelihoods {input.likelihoods} {params.costs} {params.predictions} {params.second}"
+        " {params.mauve}"
         " --out {output.metrics} 2> {log}"
