@@ -22,6 +22,9 @@ localrules:
     all,
     publish,
     table,
+    ablation,
+    figure,
+    ablations,
     costs,
     track,
 

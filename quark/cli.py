@@ -240,12 +240,15 @@ def corpus(
     out: Out,
     texts: Annotated[Path | None, typer.Option(help="Parquet file of plain texts")] = None,
     classifier: ClassifierFolder = None,
+    threads: Threads = 1,
 ) -> None:
     """Gather wanted and unwanted text for the baselines."""
     from quark.corpus import make_corpus
     from quark.tasks import TASKS
 
     wanted = _settings(needs.CorpusSettings, settings)
+    if wanted.classifier is not None:
+        _use(threads)
     reward = TASKS[wanted.task].reward
     make_corpus(
         wanted, prompts, texts, samples, scores, model, out, reward=reward, classifier=classifier
@@ -380,6 +383,7 @@ def evaluate(
         threshold=wanted.threshold,
         predictions=predictions,
         second=second_scores,
+        mauve=mauve,
     )
     facts = evaluation.facts(wanted, scores, costs or [], second_scores)
     facts["mauve"] = None if mauve is None else files.read_json(mauve)["mauve"]

@@ -54,6 +54,7 @@ def evaluate(
     threshold: float,
     predictions: Path | None = None,
     second: Path | None = None,
+    mauve: Path | None = None,
 ) -> None:
     """Write the metrics of each prompt (Parquet) and the point values over them (JSON).
 
@@ -67,6 +68,7 @@ def evaluate(
         threshold: a score counts strictly above it.
         predictions: of the same prompts' real continuations, `schemas.PREDICTIONS`.
         second: another scorer's scores of the same rows, `schemas.SCORES`.
+        mauve: JSON of the stage that measures it.
 
     Raises:
         TableError: the tables do not hold the same rows, a value is impossible, or no generation
@@ -79,7 +81,10 @@ def evaluate(
     columns = per_prompt(table, task, threshold, predicted)
     schemas.write(out_prompts, prompt_schema(task), columns, {"threshold": threshold})
     frame = read_prompts(out_prompts, task)
-    files.write_json(out_metrics, summary(frame, task) | count(frame, task))
+    metrics = summary(frame, task) | count(frame, task)
+    if mauve is not None:
+        metrics["mauve"] = files.read_json(mauve)["mauve"]
+    files.write_json(out_metrics, metrics)
 
 
 def facts(

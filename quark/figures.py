@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("svg")  # no display
 
 from matplotlib import pyplot as plt
+from matplotlib.patches import Patch
 
 from quark import files
 from quark.schemas import TableError
@@ -48,13 +49,14 @@ def draw_sweep(table: Path, out: Path) -> None:
         ):
             for i, place in enumerate(places):
                 shown = [row for row in rows if (row["split"], row["decoding"]) == place]
-                _bars(axis, shown, name, methods, i, len(places))
+                _bars(axis, [row for row in shown if row[name]], name, methods, i, len(places))
             axis.set_ylabel(label)
             axis.spines[["top", "right"]].set_visible(False)
         labels = [method.split(".", 2)[-1] for method in methods]
         axes[1].set_xticks(range(len(methods)), labels, rotation=30, ha="right")
         if len(places) > 1:
-            axes[0].legend([", ".join(place) for place in places], frameon=False, fontsize=8)
+            keys = [Patch(color=f"C{i}", label=", ".join(p)) for i, p in enumerate(places)]
+            axes[0].legend(handles=keys, frameon=False, fontsize=8)
         figure.tight_layout()
         for file, options in ((out.with_suffix(".png"), {"dpi": 150}), (out, {})):
             with files.whole(file) as made:
@@ -70,17 +72,14 @@ _UNDATED = {".svg": {"Date": None}, ".png": {"Software": None}}
 def _bars(
     axis: plt.Axes, rows: list[dict[str, str]], name: str, methods: list[str], i: int, n: int
 ) -> None:
-    """One bar for each row that has a value, the i-th of n in its method's group."""
+    """One bar for each row, the i-th of n in its method's group."""
     for row in rows:
-        if not row[name]:
-            continue
         value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
         axis.bar(
             methods.index(row["method"]) + WIDTH * ((i + 0.5) / n - 0.5),
             value,
             WIDTH / n,
-            yerr=[[value - low], [high - value]],
+            yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
             color=f"C{i}",
-            label=row["split"] if row is rows[0] else None,
             error_kw={"elinewidth": 1},
         )

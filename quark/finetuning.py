@@ -16,7 +16,7 @@ from quark.methods import dapt, simctg, unlikelihood
 from quark.resources.models import save_model
 from quark.seeds import stream
 from quark.settings import FinetuneSettings
-from quark.training import Rows
+from quark.training import Rows, TextLoss
 
 
 def finetune_stage(
@@ -52,11 +52,18 @@ def finetune_stage(
     rows = Rows(names, [end_ids[:1]] * len(ids), ids, np.zeros(len(ids), dtype=np.int32))
     policy = load_model(model, "fp32")
     seed_name = f"models/{settings.name}"
-    loss: dapt.Loss = dapt.loss
+    loss: TextLoss = dapt.loss
+    longest = 1 + max(map(len, ids))
     if how.margin is not None:
         loss = simctg.Loss(how.margin)
     if how.unlikelihood is not None:
         loss = unlikelihood.Loss(how.unlikelihood, stream(seed_name, "levels"))
+        longest = max(longest, 1 + how.unlikelihood.prefix + how.unlikelihood.continuation)
+    if longest > policy.context:
+        raise ConfigError(
+            f"models.{settings.name}.finetuned: texts of {longest} tokens are read, the model's "
+            f"context is {policy.context}: lower tokens, prefix or continuation"
+        )
     curve = dapt.finetune(
         policy,
         rows,
@@ -65,7 +72,8 @@ def finetune_stage(
         seed_name=seed_name,
         memory_mb=memory_mb,
         what=f"finetune {settings.name}",
-        loss=loss,
+        of=loss,
+        least=longest,
     )
     facts = files.cost(
         begun,

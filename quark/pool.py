@@ -27,7 +27,7 @@ def quantize(
     k: int,
     max_failed: float,
     seed_name: str,
-    shuffle: bool = False,
+    shuffle: str | None = None,
 ) -> None:
     """Write `out` (schema POOL) and beside it a JSON summary of this iteration.
 
@@ -39,7 +39,7 @@ def quantize(
         k: number of quantiles.
         max_failed: largest share of this iteration's rows that may have no score.
         seed_name: orders rows of equal reward.
-        shuffle: cut rows into quantiles by chance, always the same for a row, whatever its reward.
+        shuffle: names a stream that deals rows to quantiles, whatever their reward; None: it does.
 
     Raises:
         TableError: a table is broken, samples and scores hold different rows, or a score is NaN.
@@ -50,7 +50,7 @@ def quantize(
     pool = pa.concat_tables(rounds)
     pool = pool.filter(pc.is_valid(pool["score"]))
     rewards, names = reward(pool["score"].to_numpy()), pool["row_id"].to_pylist()
-    by = ranks("chance", names).astype(np.float64) if shuffle else rewards
+    by = ranks(shuffle, names).astype(np.float64) if shuffle else rewards
     quantile = quantiles(by, ranks(seed_name, names), k)
     columns: dict[str, Any] = {
         name: pool[name]

@@ -1,7 +1,8 @@
 """What a method predicts of real text: each place's likeliest token, and the text's likelihood.
 
 Any decoder can be asked: it reads a prompt and is then fed the text's own tokens, one by one, so a
-guided method predicts with the law that it writes with. The softmax is float32.
+guided method predicts with its guided law. No nucleus or temperature cuts it. The softmax is
+float32.
 """
 
 from collections.abc import Iterator, Sequence

@@ -21,6 +21,7 @@ from quark.config import (
     Finetuning,
     GeDi,
     GeDiTraining,
+    Label,
     Mauve,
     Method,
     ModelSource,
@@ -73,12 +74,13 @@ class ScoreSettings(Section):
     """`quark score`."""
 
     scorer: Name
-    classifier: Classifier | None = Field(None, description="if the scorer is one")
+    classifier: Label | None = Field(None, description="if the scorer is one")
 
 
 class FinetuneSettings(Section):
     """`quark finetune-model`."""
 
+    version: int = Field(description="of the baselines")
     name: Name = Field(description="of the new model in the configuration")
     source: ModelSource
     precision: Precision
@@ -99,7 +101,9 @@ class QuantizeSettings(Section):
     task: TaskName
     stream: str
     quantiles: Count
-    shuffle: bool
+    shuffle: str | None = Field(
+        description="name of the stream that deals rows to quantiles; null: their reward does"
+    )
     max_failed_scores: Probability
 
 
@@ -124,7 +128,7 @@ class CorpusSettings(Section):
     task: TaskName
     stream: str
     scorer: Name
-    classifier: Classifier | None = Field(None, description="if the scorer is one")
+    classifier: Label | None = Field(None, description="if the scorer is one")
     corpus: Corpus
 
 
@@ -244,7 +248,7 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
         task=task,
         stream=f"{seed}/{task}/corpus",
         scorer=config.tasks[task].scorer,
-        classifier=config.classifiers.get(config.tasks[task].scorer),
+        classifier=_label(config, config.tasks[task].scorer),
         corpus=config.baselines.corpus,
     )
 
@@ -287,7 +291,7 @@ def quantize(
         task=task,
         stream=f"{seed}/{task}/{method}/iteration-{iteration}/quantize",
         quantiles=config.quark.quantiles,
-        shuffle=config.quark.shuffle,
+        shuffle=f"{seed}/{task}/{method}/shuffle" if config.quark.shuffle else None,
         max_failed_scores=config.quark.max_failed_scores,
     )
 
@@ -388,7 +392,20 @@ def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
 
 def finetune(config: Config, name: str) -> FinetuneSettings:
     """How a model is trained further."""
-    return FinetuneSettings(name=name, source=config.models[name], precision=config.precision)
+    return FinetuneSettings(
+        version=config.baselines.version,
+        name=name,
+        source=config.models[name],
+        precision=config.precision,
+    )
+
+
+def lineage(config: Config, name: str) -> list[str]:
+    """A model, and what it was trained further from, as far as there is such a one."""
+    found = [name]
+    while (source := config.models[found[-1]].finetuned) is not None:
+        found.append(source.model)
+    return found
 
 
 def sort(sorting: Sorting, name: str) -> SortSettings:
@@ -409,7 +426,12 @@ def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str
 
 def score(config: Config, scorer: str) -> ScoreSettings:
     """One scorer."""
-    return ScoreSettings(scorer=scorer, classifier=config.classifiers.get(scorer))
+    return ScoreSettings(scorer=scorer, classifier=_label(config, scorer))
+
+
+def _label(config: Config, scorer: str) -> Label | None:
+    """What a scorer reads, if it is a classifier."""
+    return config.classifiers[scorer].reads if scorer in config.classifiers else None
 
 
 def source(classifier: Classifier) -> Source:

@@ -349,7 +349,8 @@ def mauve_stage(
     value = mauve(found[0], found[1], settings.mauve)
     counts = {"texts": len(written), "real_texts": len(real)}
     cost = files.cost(begun, rows=len(written) + len(real), tokens=0)
-    files.write_json(out, {"mauve": value, **counts, **cost, **settings.model_dump(mode="json")})
+    how = {"version": settings.version, **settings.mauve.model_dump(mode="json")}
+    files.write_json(out, {"mauve": value, **counts, **cost, **how})
 
 
 def _judged_ids(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from quark.config import check
 from quark.files import read_json
 from quark.schemas import PROMPTS, read
-from quark.settings import PARTS, QUARKS, decodings
+from quark.settings import PARTS, QUARKS, decodings, lineage, model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -206,6 +206,8 @@ def _evaluated(file: Path) -> Iterator[Point]:
 
 def _params(settings: Mapping[str, Any], task: str, method: str, seed: int) -> dict[str, str]:
     """The settings that this run's numbers depend on, and no other method's."""
+    config = check(settings)
+    start = model(config, task, method)  # type: ignore[arg-type]
     chosen: dict[str, Any] = {
         "method": method,
         "seed": seed,
@@ -214,6 +216,7 @@ def _params(settings: Mapping[str, Any], task: str, method: str, seed: int) -> d
         method: _section(settings, method),
         **_shared(settings, method),
         "evaluation": settings["evaluation"],
+        "models": {name: settings["models"][name] for name in lineage(config, start)},
     }
     leaves = _flat(chosen, ".")
     return {key: leaf if isinstance(leaf, str) else json.dumps(leaf) for key, leaf in leaves}

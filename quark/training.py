@@ -16,9 +16,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quark.checkpoint import Moments, moments_of, restore_moments
 from quark.config import ConfigError, Finetuning, Optimisation, Precision
-from quark.lm import Policy
+from quark.lm import DTYPES, Policy
 from quark.memory import rows_for_training
+from quark.objective import token_logprobs
 from quark.progress import track
+from quark.reading import response_hidden
 
 log = logging.getLogger(__name__)
 
@@ -245,17 +247,32 @@ def epochs(
     return curve
 
 
+TextLoss = Callable[[Policy, Rows, Precision, int], dict[str, Tensor]]
+"""Of a policy, rows, the precision of matrix products and the step's number: sums over the rows."""
+
+
+def likelihood(policy: Policy, rows: Rows, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Last hidden states (tokens, d) that predict the responses; -log p in nats, summed."""
+    with autocast(policy, precision):
+        hidden = response_hidden(policy, rows.prompts, rows.responses)
+    targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
+    return hidden, -token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets).sum()
+
+
 def steps_of(rows: int, batch: int, count: int) -> int:
     """Optimiser steps in `count` passes over `rows`."""
     return count * -(-rows // batch)
 
 
 def sizes(
-    policy: Policy, rows: Rows, how: Finetuning, memory_mb: int, times: int = 1
+    policy: Policy, rows: Rows, how: Finetuning, memory_mb: int, times: int = 1, least: int = 0
 ) -> dict[str, Any]:
-    """What a `Trainer` must know of the rows it goes over, each read `times` times in a step."""
+    """What a `Trainer` must know of the rows it goes over, each read `times` times in a step.
+
+    Memory is reserved for `least` tokens of each row, if no row is longer.
+    """
     lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
-    longest = times * (max(lengths) + 1)
+    longest = times * max(max(lengths) + 1, least)
     return {
         "total_steps": steps_of(len(rows.ids), how.batch, how.epochs),
         "lengths": lengths,

@@ -37,6 +37,8 @@ def test_methods_and_metrics_are_named(tmp_path: Path) -> None:
     for text in ("base", "quark", "0.2", "avg. max. toxicity", "output ppl", "challenging"):
         assert f">{text}" in drawn
     assert imread(tmp_path / "one/kl.png").std() > 0.05  # something stands on the page
+    for color in ("#1f77b4", "#ff7f0e"):  # of the splits: 2 or 3 bars in each panel, and the key
+        assert drawn.count(f"fill: {color}") == 3 + 2 + 1
 
 
 def test_the_same_bytes_again(tmp_path: Path) -> None:

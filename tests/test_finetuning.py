@@ -49,7 +49,7 @@ def settings(**changed: Any) -> FinetuneSettings:
     training |= {"trained_layers": None, "warmup_steps": 0}
     how = {"model": "m", "texts": "t", "rows": None, "tokens": 5, "training": training} | changed
     source = ModelSource.model_validate({"finetuned": how, "licence": "none"})
-    return FinetuneSettings(name="new", source=source, precision="fp32")
+    return FinetuneSettings(version=1, name="new", source=source, precision="fp32")
 
 
 def test_it_learns_the_texts_and_is_a_model_like_any(
@@ -100,7 +100,7 @@ def test_only_the_top_layer_where_that_is_asked(model: Path, texts: Path, tmp_pa
 
 def test_what_cannot_be_trained(model: Path, texts: Path, tmp_path: Path) -> None:
     local = ModelSource.model_validate({"local": "x", "licence": "none"})
-    fetched = FinetuneSettings(name="new", source=local, precision="fp32")
+    fetched = FinetuneSettings(version=1, name="new", source=local, precision="fp32")
     with pytest.raises(ConfigError, match=r"models\.new is not fine-tuned"):
         finetune_stage(
             fetched, model, texts, tmp_path / "new", tmp_path / "training.json", memory_mb=4000
@@ -142,3 +142,24 @@ def test_other_objectives(
         assert step["loss"] == pytest.approx(sum(step[term] for term in terms), rel=1e-5)
     likely = [step["lm_loss"] for step in steps if step["lm_loss"]]
     assert likely[-1] < likely[0]
+
+
+def test_texts_that_do_not_fit_are_refused(model: Path, texts: Path, tmp_path: Path) -> None:
+    how = {"alpha": 1.0, "sequence_share": 0.5, "ngram": 2, "prefix": 2, "continuation": 62}
+    with pytest.raises(ConfigError, match="texts of 65 tokens are read, the model's context is 64"):
+        finetune_stage(
+            settings(unlikelihood=how),
+            model,
+            texts,
+            tmp_path / "new",
+            tmp_path / "training.json",
+            memory_mb=4000,
+        )
+
+
+def test_checkpointing_has_no_cache_to_continue_from() -> None:
+    how = {"alpha": 1.0, "sequence_share": 0.5, "ngram": 2, "prefix": 2, "continuation": 4}
+    training = HOW.model_dump() | {"gradient_checkpointing": True}
+    with pytest.raises(ValueError, match="gradient_checkpointing needs unlikelihood"):
+        settings(unlikelihood=how, training=training)
+    settings(unlikelihood=how | {"sequence_share": 0}, training=training)

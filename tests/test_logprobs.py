@@ -5,7 +5,7 @@ from oracle import plain_logits
 
 from quark import logprobs as module
 from quark.lm import Policy
-from quark.logprobs import response_logprobs
+from quark.logprobs import response_logprobs, text_features
 from quark.reading import PromptLengthError
 
 PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
@@ -52,3 +52,17 @@ def test_reward_token_counts(policy: Policy) -> None:
 def test_prompt_too_long(policy: Policy) -> None:
     with pytest.raises(PromptLengthError, match="prompt odd has 62 tokens"):
         response_logprobs(policy, [[1] * 62], [[[1, 2, 3]]], names=["odd"], memory_mb=4000)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 256])
+def test_features_are_each_texts_last_state(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", rows)
+    texts = [[7, 8, 9], [1], [2, 3, 4, 5, 6]]
+    found = text_features(policy, texts, memory_mb=4000)
+    for text, feature in zip(texts, found, strict=True):
+        with torch.no_grad():
+            states = policy.lm.base_model(torch.tensor([text])).last_hidden_state[0]
+        # float32, padded or not
+        np.testing.assert_allclose(feature, states[-1].numpy(), atol=1e-5)

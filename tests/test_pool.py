@@ -38,14 +38,14 @@ def run(rounds: Sequence[tuple[Path, Path]], out: Path, **keys: Any) -> None:
     quantize(samples, scores, out, **{"seed_name": "1/test"} | settings | keys)
 
 
-def test_shuffled_rows_go_anywhere_but_always_to_the_same_place(tmp_path: Path) -> None:
+def test_shuffled_rows_go_where_their_stream_deals_them(tmp_path: Path) -> None:
     scores = [i / 40 for i in range(40)]
     rounds = [write_round(tmp_path, 0, scores)]
     placed = []
-    for seed in ("1/a", "2/b"):
-        run(rounds, tmp_path / "pool.parquet", k=4, shuffle=True, seed_name=seed)
+    for ties, shuffle in (("iteration-0", "1/x"), ("iteration-1", "1/x"), ("iteration-0", "2/x")):
+        run(rounds, tmp_path / "pool.parquet", k=4, shuffle=shuffle, seed_name=ties)
         placed.append(schemas.read(tmp_path / "pool.parquet", schemas.POOL).to_pydict())
-    assert placed[0]["quantile"] == placed[1]["quantile"]
+    assert placed[0]["quantile"] == placed[1]["quantile"] != placed[2]["quantile"]
     assert placed[0]["reward"] == [1 - score for score in scores]
     assert np.bincount(placed[0]["quantile"]).tolist() == [10] * 4
     assert abs(np.corrcoef(placed[0]["quantile"], scores)[0, 1]) < 0.4  # sorted: 0.97

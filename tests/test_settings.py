@@ -92,7 +92,7 @@ def nested(key: str, value):
         ("baselines.ppo.clip", 9, {"ppo"}),
         ("tasks.toxicity.prefix", 3, {"sample", "sample ppo", *GENERATED}),
         ("tasks.repetition.prefix", 3, {"predict"}),
-        ("tasks.toxicity.models", {"quark": "smollm2-135m"}, {"evaluate"}),
+        ("tasks.toxicity.models", {"simctg": "smollm2-135m"}, set()),
         ("evaluation.version", 2, {"predict", "judge", "evaluate", *GENERATED}),
         ("evaluation.prompts", 2, {"predict", "evaluate", *GENERATED}),
         ("evaluation.samples", 9, {"evaluate", *GENERATED}),

@@ -65,8 +65,14 @@ class Finetuned(Section):
     def _one_objective(self) -> Self:
         if self.unlikelihood is not None and self.margin is not None:
             raise ValueError("give unlikelihood or margin, not both")
-        if self.unlikelihood is not None and self.unlikelihood.prefix >= self.tokens:
-            raise ValueError("unlikelihood.prefix must be below tokens")
+        if self.unlikelihood is not None:
+            if self.unlikelihood.prefix >= self.tokens:
+                raise ValueError("unlikelihood.prefix must be below tokens")
+            if self.training.gradient_checkpointing and self.unlikelihood.sequence_share:
+                raise ValueError(
+                    "training.gradient_checkpointing needs unlikelihood.sequence_share: 0, since "
+                    "texts are continued from the cache that checkpointing does without"
+                )
         return self
 
 
@@ -103,13 +109,18 @@ class ModelSource(Source):
     )
 
 
-class Classifier(Source):
-    """A text-classification model whose label's probability is a score."""
+class Label(Section):
+    """What a text-classification model reads, and what is its score."""
 
     label: str = Field(description="of the model, whose probability is the score")
     whole: bool = Field(description="whether the prompt is read too")
     tokens: Count = Field(description="longer texts are cut, their beginning stays")
-    batch: Count = Field(description="texts read together")
+
+
+class Classifier(Source):
+    """A text-classification model as a scorer."""
+
+    reads: Label
 
     @model_validator(mode="after")
     def _pretrained(self) -> Self:

@@ -82,7 +82,7 @@ class Task(Section):
     """What is unlearned: the model, its prompts, its scorer and its judge."""
 
     model: Name
-    models: dict[Method, Name] = Field({}, description="of methods that start from another model")
+    models: dict[Method, Name] = Field({}, description="of methods that have one of their own")
     judge: Name = Field(description="the model whose perplexity measures fluency")
     prompts: Name
     scorer: Name
@@ -171,8 +171,22 @@ class Config(Section):
                         f"tasks.{name}.models.{method} is missing: the model that the method "
                         "is, or starts from"
                     )
+            if others := sorted(set(task.models) - set(OF_MODELS)):
+                raise ValueError(
+                    f"tasks.{name}.models.{others[0]}: only {', '.join(OF_MODELS)} have a model of "
+                    f"their own; the others start from tasks.{name}.model"
+                )
             if name == "repetition" and task.prefix is None:
                 raise ValueError("tasks.repetition.prefix is missing: texts are cut into two")
+            if task.prefix and "gedi" in task.methods:
+                raise ValueError(
+                    f"tasks.{name}.methods: gedi filters tokens out, so that a real text has no "
+                    "likelihood under it, which tasks with a prefix measure"
+                )
+            if task.second_scorer and not name.startswith("sentiment"):
+                raise ValueError(
+                    f"tasks.{name}.second_scorer: only the sentiment tasks have a metric for it"
+                )
         return self
 
     @model_validator(mode="after")

@@ -4,28 +4,25 @@ Plain language modelling on wanted text is the baseline itself; DExperts takes t
 its expert, and on unwanted text for its anti-expert (Liu et al. 2021; protocol 6).
 """
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
 from quark.config import Finetuning, Precision
-from quark.lm import DTYPES, Policy
-from quark.objective import token_logprobs
-from quark.reading import response_hidden
+from quark.lm import Policy
 from quark.seeds import stream
-from quark.training import Rows, Trainer, autocast, choose_parameters, epochs, sizes
-
-Loss = Callable[[Policy, Rows, Precision, int], dict[str, Tensor]]
-"""Of a policy, rows, the precision of matrix products and the step's number: sums over the rows."""
+from quark.training import (
+    Rows,
+    TextLoss,
+    Trainer,
+    choose_parameters,
+    epochs,
+    likelihood,
+    sizes,
+)
 
 
 def loss(policy: Policy, rows: Rows, precision: Precision, step: int = 0) -> dict[str, Tensor]:
-    """-log p(response | prompt) in nats, summed over the tokens of some rows."""
-    with autocast(policy, precision):
-        hidden = response_hidden(policy, rows.prompts, rows.responses)
-    targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
-    return {"loss": -token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets).sum()}
+    """-log p(response | prompt) in nats, summed over the tokens of some rows at any step."""
+    return {"loss": likelihood(policy, rows, precision)[1]}
 
 
 def finetune(
@@ -37,7 +34,8 @@ def finetune(
     seed_name: str,
     memory_mb: int,
     what: str,
-    loss: Loss = loss,
+    of: TextLoss = loss,
+    least: int = 0,
 ) -> list[dict[str, float]]:
     """Train a policy in place on all rows.
 
@@ -49,22 +47,23 @@ def finetune(
         seed_name: of the order.
         memory_mb: bounds the rows of a micro-batch.
         what: for the progress bar.
-        loss: what is minimised; divided by the responses' tokens.
+        of: what is minimised, divided by the responses' tokens.
+        least: tokens of a row that memory is reserved for, if `of` reads more than the row.
 
     Returns:
-        Each step's loss in nats per token.
+        Each step's terms of `of`, the loss among them, in nats per token.
 
     Raises:
         NonFiniteLossError: the loss is infinite or NaN.
     """
     choose_parameters(policy.lm, how.trained_layers, how.gradient_checkpointing)
     trainer = Trainer(
-        policy, how, lambda _: how.learning_rate, **sizes(policy, rows, how, memory_mb)
+        policy, how, lambda _: how.learning_rate, **sizes(policy, rows, how, memory_mb, least=least)
     )
     return epochs(
         trainer,
         rows,
-        lambda part: loss(policy, part, precision, trainer.taken),
+        lambda part: of(policy, part, precision, trainer.taken),
         count=how.epochs,
         weights=[len(response) for response in rows.responses],
         rng=stream(seed_name, "order"),

@@ -20,10 +20,9 @@ from torch.nn import functional
 
 from quark.config import Precision
 from quark.decoding import Decoding, Law
-from quark.lm import DTYPES, Policy, pad
-from quark.objective import token_logprobs
-from quark.reading import Reading, read_padded, response_hidden
-from quark.training import Rows, autocast
+from quark.lm import Policy, pad
+from quark.reading import Reading, read_padded
+from quark.training import Rows, likelihood
 
 
 def contrast(hidden: Tensor, margin: float) -> Tensor:
@@ -58,10 +57,7 @@ class Loss:
         self, policy: Policy, rows: Rows, precision: Precision, step: int
     ) -> dict[str, Tensor]:
         """Sums over the tokens of some rows: `loss`, and its terms `lm_loss` and `contrast`."""
-        with autocast(policy, precision):
-            hidden = response_hidden(policy, rows.prompts, rows.responses)
-        targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
-        likely = -token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets).sum()
+        hidden, likely = likelihood(policy, rows, precision)
         texts = hidden.split(list(map(len, rows.responses)))
         apart = torch.stack([len(text) * contrast(text, self.margin) for text in texts]).sum()
         return {"loss": likely + apart, "lm_loss": likely, "contrast": apart}

@@ -4,7 +4,7 @@ Layer 3. A scorer is imported only when it is asked for, so the rest needs none 
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class ScorerError(ValueError):
     """A scorer that does not exist; the text names the nearest one."""
 
 
-def check_scorer(name: str, others: Iterable[str] = ()) -> None:
+def check_scorer(name: str, others: Collection[str] = ()) -> None:
     """Make sure that there is a scorer called `name`, without loading it.
 
     Args:
@@ -53,8 +53,10 @@ def check_scorer(name: str, others: Iterable[str] = ()) -> None:
         others: names of classifiers, which are scorers too.
 
     Raises:
-        ScorerError: there is none.
+        ScorerError: there is none, or two.
     """
+    if name in SCORERS and name in others:
+        raise ScorerError(f"classifiers.{name}: {name} is a scorer already; choose another name")
     known = [*SCORERS, *others]
     if name not in known:
         nearest = difflib.get_close_matches(name, known, 1, cutoff=0)[0]

@@ -8,8 +8,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from quark.config import Classifier as Settings
+from quark.config import Label
 from quark.files import read_json
+
+BATCH = 64
+"""Texts read together."""
 
 
 class ClassifierError(ValueError):
@@ -25,14 +28,14 @@ class Classifier:
 
     Args:
         name: in the configuration.
-        how: label, what is read, and sizes.
+        how: label, and what is read.
         folder: the fetched model.
 
     Raises:
         ClassifierError: the model has no such label, or fewer positions than `tokens`.
     """
 
-    def __init__(self, name: str, how: Settings, folder: Path) -> None:
+    def __init__(self, name: str, how: Label, folder: Path) -> None:
         self.name, self.how = name, how
         self.version = str(read_json(folder / "manifest.json")["sha256"])[:12]
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,13 +43,13 @@ class Classifier:
         labels: dict[int, str] = model.config.id2label
         if how.label not in labels.values():
             raise ClassifierError(
-                f"classifiers.{name}.label is {how.label!r}, the model's are "
+                f"classifiers.{name}.reads.label is {how.label!r}, the model's are "
                 + ", ".join(map(repr, labels.values()))
             )
         positions = getattr(model.config, "max_position_embeddings", how.tokens)
         if how.tokens > positions:
             raise ClassifierError(
-                f"classifiers.{name}.tokens is {how.tokens}, the model reads {positions}"
+                f"classifiers.{name}.reads.tokens is {how.tokens}, the model reads {positions}"
             )
         self.label = next(i for i, label in labels.items() if label == how.label)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -65,8 +68,8 @@ class Classifier:
         texts = [prompt + response if self.how.whole else response for prompt, response in pairs]
         found = np.empty(len(texts))
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), self.how.batch):
-            places = order[start : start + self.how.batch]
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
             read = self.tokenizer(
                 [texts[i] for i in places],
                 padding=True,

@@ -110,7 +110,8 @@ def test_a_step_of_the_token_level(make_policy: Callable[..., Policy]) -> None:
 
 def test_a_step_of_the_sequence_level(make_policy: Callable[..., Policy]) -> None:
     policy = make_policy(0)
-    how = HOW.model_copy(update={"sequence_share": 1.0})
+    # of twelve tokens that a tiny model finds likeliest, one at least comes again
+    how = HOW.model_copy(update={"sequence_share": 1.0, "ngram": 1, "continuation": 12})
     found = Loss(how, np.random.default_rng(0))(policy, ROWS, "fp32", 0)
     wanted = 0.0
     for prompt, text in zip(ROWS.prompts, ROWS.responses, strict=True):
@@ -119,11 +120,11 @@ def test_a_step_of_the_sequence_level(make_policy: Callable[..., Policy]) -> Non
         logits = plain_logits(policy, read, new)[:-1]
         mean = float(sequence_loss(logits, torch.tensor(new), how.ngram)) / how.continuation
         wanted += len(text) * mean
-    assert found["loss"].item() == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert wanted > 0
+    assert found["loss"].item() == pytest.approx(wanted, rel=1e-3)
     assert found["lm_loss"].item() == 0
-    if wanted:  # the tiny model repeats itself under one architecture at least
-        found["loss"].backward()
-        assert any(p.grad is not None and p.grad.any() for p in policy.parameters())
+    found["loss"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in policy.parameters())
 
 
 def test_greedy_writes_the_likeliest_token(make_policy: Callable[..., Policy]) -> None:

@@ -17,6 +17,7 @@ from quark.files import read_json
 from quark.resources import ResourceError
 from quark.resources.classifiers import fetch_classifier
 from quark.resources.models import _byte_tokenizer
+from quark.scorers import classifier as module
 from quark.scorers.classifier import Classifier, ClassifierError
 
 PROMPTS = ["The film ", "I ", "", "It was such a long and winding road that "]
@@ -47,18 +48,21 @@ def local(tmp_path: Path) -> Path:
 
 
 def settings(local: Path, **changed: Any) -> Settings:
-    given = {"label": "POSITIVE", "whole": True, "tokens": 32, "batch": 3, "licence": "none"}
-    return Settings.model_validate({"local": str(local), **given, **changed})
+    reads = {"label": "POSITIVE", "whole": True, "tokens": 32} | changed
+    return Settings.model_validate({"local": str(local), "licence": "none", "reads": reads})
 
 
 def scorer(local: Path, **changed: Any) -> Classifier:
     how, out = settings(local, **changed), local.parent / "fetched"
     fetch_classifier("mine", how, out)
-    return Classifier("mine", how, out)
+    return Classifier("mine", how.reads, out)
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_against_one_text_at_a_time(local: Path, whole: bool) -> None:
+def test_against_one_text_at_a_time(
+    local: Path, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 3)
     made = scorer(local, whole=whole)
     found = made.score(PROMPTS, RESPONSES)
     model = BertForSequenceClassification.from_pretrained(local).eval()
@@ -98,6 +102,6 @@ def test_a_model_without_a_head_is_refused(local: Path) -> None:
 
 def test_a_classifier_is_of_the_hub_or_local() -> None:
     random = {"architecture": "gpt2", "layers": 1, "width": 4, "heads": 1, "context": 4, "seed": 0}
-    given = {"random": random, "label": "a", "whole": True, "tokens": 1, "batch": 1}
+    reads = {"label": "a", "whole": True, "tokens": 1}
     with pytest.raises(ValueError, match="of the hub or local"):
-        Settings.model_validate({**given, "licence": "none"})
+        Settings.model_validate({"random": random, "reads": reads, "licence": "none"})

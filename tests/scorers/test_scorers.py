@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quark.scorers import SCORERS, load_scorer
+from quark.scorers import SCORERS, ScorerError, check_scorer, load_scorer
 from quark.scorers.profanity import ProfanityCheck
 
 TEXTS = ["Have a nice day, my friend.", "You fucking idiot, shut up.", "", " \n", "The sun rises."]
@@ -19,6 +19,9 @@ def test_every_scorer_loads_under_its_name(name):
 def test_unknown_scorer_names_the_nearest():
     with pytest.raises(ValueError, match=r"no scorer 'profanity'; did you mean 'profanity-check'"):
         load_scorer("profanity")
+    with pytest.raises(ScorerError, match=r"classifiers\.vader: vader is a scorer already"):
+        check_scorer("vader", ["vader"])
+    check_scorer("mine", ["mine"])
 
 
 def test_scores_are_probabilities_and_tell_insults_from_kindness():

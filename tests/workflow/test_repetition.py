@@ -1,6 +1,8 @@
 """The repetition task: models trained further, several decodings, predictions of real text."""
 
 import csv
+from collections import Counter
+from importlib.util import find_spec
 
 import pytest
 
@@ -37,13 +39,26 @@ def test_a_row_for_each_method_and_decoding(made):
     assert not made.planned(targets=(TABLE,))
 
 
-def test_another_decoding_trains_nothing(made):
-    how = {"temperature": 1.0, "top_k": 5, "top_p": 1.0, "min_new_tokens": 2, "max_new_tokens": 3}
-    change = {"tasks": {"repetition": {"override": {"evaluation": {"decoding": {"few": how}}}}}}
+@pytest.mark.parametrize(("tokens", "predicted"), [(3, 0), (13, 3)])
+def test_another_decoding_trains_nothing(made, tokens, predicted):
+    """What is predicted of real texts is as long as the longest generations."""
+    how = {"temperature": 1.0, "top_k": 5, "top_p": 1.0, "min_new_tokens": 2}
+    decoding = {"few": how | {"max_new_tokens": tokens}}
+    change = {"tasks": {"repetition": {"override": {"evaluation": {"decoding": decoding}}}}}
     over = made.configure("few.yaml", change)
-    evaluated = dict.fromkeys(("generate", "score_generations", "judge", "evaluate"), 3)
+    expected = dict.fromkeys(("generate", "score_generations", "judge"), 3)
+    expected |= {"evaluate": 3 + (5 if predicted else 0), "predict": predicted}
     following = {"table": 1, "costs": 1, "track": 3, "publish": 1}
-    assert made.planned(targets=(TABLE,), config=(over,)) == evaluated | following
+    assert made.planned(targets=(TABLE,), config=(over,)) == Counter(expected) + Counter(following)
+
+
+def test_mauve_without_its_package_stops_before_any_job(made, monkeypatch):
+    if find_spec("mauve"):
+        pytest.skip("the extra is installed")
+    how = {"model": "tiny-gpt2", "tokens": 16, "buckets": None, "scaling": 5, "seed": 25}
+    over = made.configure("mauve.yaml", {"evaluation": {"mauve": how}})
+    printed = made.run("--dry-run", targets=(TABLE,), config=(over,), fails=True)
+    assert "evaluation.mauve needs the package mauve-text" in printed
 
 
 def test_another_model_of_a_method_reruns_what_starts_from_it(made):

@@ -18,9 +18,9 @@ rule corpus:
         "results/benchmarks/jobs/{task}/corpus/seed-{seed}/corpus.tsv"
     conda:
         CONDA
-    threads: 1
+    threads: lambda w, input: (workflow.cores or 1) if input.classifier else 1
     resources:
-        mem_mb=4000,
+        mem_mb=lambda w, input: 8000 if input.classifier else 4000,
         runtime=60,
     params:
         settings=lambda w: as_json(
@@ -33,7 +33,7 @@ rule corpus:
     shell:
         "quark corpus --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
         " {params.texts} --samples {input.samples} --scores {input.scores} --model {input.model}"
-        " {params.classifier} --out {output.corpus} 2> {log}"
+        " {params.classifier} --threads {threads} --out {output.corpus} 2> {log}"
 
 
 rule fit:

@@ -46,7 +46,9 @@ try:
         for sweep, ablation in CONFIG.ablations.items()
         for name in ablation.variants
     }
-    wants_mauve = any(part.evaluation.mauve for part in CONFIGS.values())
+    wants_mauve = any(
+        part.evaluation.mauve for part in [*CONFIGS.values(), *VARIANTS.values()]
+    )
     if wants_mauve and find_spec("mauve") is None:
         raise configuration.ConfigError(
             "evaluation.mauve needs the package mauve-text: pip install 'quark[mauve]'"
@@ -69,7 +71,11 @@ wildcard_constraints:
     iteration=r"\d+",
     split="|".join({split for task in CONFIG.tasks.values() for split in task.splits}),
     decoding="|".join(
-        {n for part in CONFIGS.values() for n in part.evaluation.decoding}
+        {
+            name
+            for part in [*CONFIGS.values(), *VARIANTS.values()]
+            for name in part.evaluation.decoding
+        }
     ),
 
 
@@ -105,7 +111,7 @@ def tracked(task):
 
 def model(wildcards):
     """The model that a method, or the whole task, starts from."""
-    method = family(getattr(wildcards, "method", "base"))
+    method = getattr(wildcards, "method", "base")
     return f"resources/models/{settings.model(CONFIG, wildcards.task, method)}"
 
 
@@ -231,11 +237,11 @@ def memo_so_far(wildcards):
 def training_costs(task, method, seed):
     """What a method cost before it was evaluated, as the stages wrote it down."""
     method = TRAINED_AS.get(method, method)
-    name, own = settings.model(CONFIG, task, family(method)), []
-    while name in FINETUNED:
-        own.append(f"results/models/{name}/training.json")
-        name = CONFIG.models[name].finetuned.model
-    return own + method_costs(task, method, seed)
+    start = settings.model(CONFIG, task, method)
+    trained = [n for n in settings.lineage(CONFIG, start) if n in FINETUNED]
+    return expand("results/models/{name}/training.json", name=trained) + method_costs(
+        task, method, seed
+    )
 
 
 def method_costs(task, method, seed):
@@ -263,16 +269,20 @@ def method_costs(task, method, seed):
 
 def evaluated(task, name, methods=None):
     """File `name` of all evaluations: by split, decoding, method and seed."""
-    chosen = CONFIG.tasks[task]
+    chosen = methods or CONFIG.tasks[task].methods
+    decoded = {
+        method: settings.decodings(config_of(task, method), family(method))
+        for method in chosen
+    }
     return [
         f"{EVALUATION}/{name}".format(
             task=task, method=method, seed=seed, split=split, decoding=decoding
         )
-        for split in chosen.splits
-        for decoding in CONFIGS[task].evaluation.decoding
-        for method in methods or chosen.methods
+        for split in CONFIG.tasks[task].splits
+        for decoding in dict.fromkeys(n for names in decoded.values() for n in names)
+        for method in chosen
         for seed in CONFIG.seeds
-        if decoding in settings.decodings(config_of(task, method), family(method))
+        if decoding in decoded[method]
     ]
 
 
@@ -297,12 +307,16 @@ def predictions(task, method, seed, split):
 
 def optional(wildcards, name):
     """File `name` of an evaluation, if its task or its configuration asks for it."""
-    task = CONFIG.tasks[wildcards.task]
-    asked = {
-        "second_scores.parquet": task.second_scorer,
-        "mauve.json": of(wildcards).evaluation.mauve and task.prefix,
-    }
-    return f"{EVALUATION.format(**dict(wildcards))}/{name}" if asked[name] else []
+    asked = wanted(wildcards.task, of(wildcards), name)
+    return f"{EVALUATION.format(**dict(wildcards))}/{name}" if asked else []
+
+
+def wanted(task, chosen, name):
+    """Whether file `name` is made for the evaluations of a task."""
+    own = CONFIG.tasks[task]
+    if Path(name).stem == "second_scores":
+        return own.second_scorer is not None
+    return own.prefix is not None and chosen.evaluation.mauve is not None
 
 
 def all_costs(task):
@@ -315,6 +329,12 @@ def all_costs(task):
         for seed in CONFIG.seeds
         for cost in training_costs(task, method, seed)
     ]
+    asked = [
+        f"{Path(file).parent}/{name}"
+        for name in ("second_scores.json", "mauve.json")
+        for file in evaluated(task, "metrics.json")
+        if wanted(task, CONFIGS[task], name)
+    ]
     predicted = [
         cost.replace("predictions.parquet", "predictions.json")
         for method in chosen
@@ -325,6 +345,7 @@ def all_costs(task):
     return (
         list(dict.fromkeys(trained))
         + predicted
+        + asked
         + [cost for stage in stages for cost in evaluated(task, stage)]
     )
 
