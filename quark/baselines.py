@@ -13,6 +13,7 @@ from quark import files, schemas
 from quark.checkpoint import load_moments, load_policy, load_value, read_about, save
 from quark.config import ConfigError, GeDiTraining
 from quark.lm import Policy, load_model
+from quark.memo import Memo
 from quark.methods import dapt, gedi, pplm, ppo
 from quark.pool import check_failed
 from quark.reward_tokens import new_reward_tokens
@@ -123,6 +124,7 @@ def ppo_stage(
     checkpoint: Path | None,
     out: Path,
     memory_mb: int,
+    memo: Path | None = None,
 ) -> None:
     """One iteration of PPO on what its policy sampled.
 
@@ -134,6 +136,7 @@ def ppo_stage(
         checkpoint: of the iteration before; None: the base model.
         out: directory of the new checkpoint; `training.json` appears beside it.
         memory_mb: bounds the rows of a micro-batch.
+        memo: the hidden states with which the policy sampled; without it they are read again.
     """
     begun = time.monotonic()
     rows, reward = _scored(settings, samples, scores)
@@ -163,6 +166,7 @@ def ppo_stage(
         seed_name=settings.stream,
         memory_mb=memory_mb,
         resume=resume,
+        memo=None if memo is None else Memo([memo]),
     )
     following = ppo.next_kl_coef(kl_coef, summary["kl"], settings.ppo)
     save(

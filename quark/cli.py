@@ -280,6 +280,9 @@ def train_ppo(
     out: Folder,
     memory_mb: Memory,
     checkpoint: Checkpoint = None,
+    memo: Annotated[
+        Path | None, typer.Option(help="hidden states with which the policy sampled")
+    ] = None,
     threads: Threads = 1,
 ) -> None:
     """One iteration of PPO on scored samples."""
@@ -287,7 +290,7 @@ def train_ppo(
 
     _use(threads)
     wanted = _settings(needs.PPOSettings, settings)
-    ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb)
+    ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, memo)
 
 
 # ----------------------------------------------------------------------------------- evaluation

@@ -92,7 +92,8 @@ def fused_token_loss(
 def token_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
     """Log p of each target, (T,) float32 nats, differentiable; for the baselines' losses.
 
-    Logits exist for one chunk at a time: backward forms them again.
+    Logits exist for one chunk at a time. Where only the hidden states learn, their derivative is
+    formed with them; where the head learns too, backward forms the logits again.
 
     Args:
         hidden: (T, d) last hidden states.
@@ -101,16 +102,39 @@ def token_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, chunk: int = C
         chunk: positions whose logits exist at one time.
     """
     parts = [slice(start, start + chunk) for start in range(0, len(targets), chunk)]
-    found = [
-        checkpoint(_chosen, hidden[part], head, targets[part], use_reentrant=False)
-        for part in parts
-    ]
+    if head.requires_grad:
+        found = [
+            checkpoint(_chosen, hidden[part], head, targets[part], use_reentrant=False)
+            for part in parts
+        ]
+    else:
+        found = [_Chosen.apply(hidden[part], head, targets[part]) for part in parts]  # type: ignore[no-untyped-call]
     return torch.cat(found)
 
 
 def _chosen(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     log_p = _log_softmax(hidden @ head.to(hidden.dtype).T)
     return log_p.gather(-1, targets[:, None]).squeeze(-1)
+
+
+class _Chosen(torch.autograd.Function):
+    """`_chosen` under a frozen head: d log p(y) / d hidden = head[y] - sum_v p(v) head[v]."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        low_head = head.to(hidden.dtype)
+        log_p = _log_softmax(hidden @ low_head.T)
+        found = log_p.gather(-1, targets[:, None])
+        if ctx.needs_input_grad[0]:
+            by_logits = log_p.exp_().neg_()
+            by_logits[torch.arange(len(targets), device=hidden.device), targets] += 1
+            ctx.save_for_backward(by_logits.to(hidden.dtype) @ low_head)
+        return found.squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        (by_hidden,) = ctx.saved_tensors
+        return by_hidden * scale[:, None].to(by_hidden.dtype), None, None
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

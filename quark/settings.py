@@ -236,7 +236,8 @@ def explore(
         samples=samples if by_quark else ppo.samples,
         sampling=quark.sampling,
         precision=config.precision,
-        memo=by_quark and quark.training.base_memo and iteration == 0,  # later: the policy's own
+        # of the base model, and of PPO's policy, whose rollout needs them
+        memo=quark.training.base_memo and (not by_quark or iteration == 0),
         steering=None,
     )
 

@@ -3,7 +3,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from quark.objective import Coefficients, Direction, TokenTerms, fused_token_loss, token_loss
+from quark.objective import (
+    Coefficients,
+    Direction,
+    TokenTerms,
+    fused_token_loss,
+    token_logprobs,
+    token_loss,
+)
 
 T, V, D = 9, 101, 32
 both_directions = pytest.mark.parametrize("direction", ["policy_to_base", "base_to_policy"])
@@ -73,3 +80,19 @@ def test_frozen_head() -> None:
     assert hidden.grad is not None and plain.grad is not None
     torch.testing.assert_close(hidden.grad, plain.grad, atol=1e-4, rtol=1e-4)  # as above
     assert isinstance(terms, TokenTerms) and not any(term.requires_grad for term in terms)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 128])
+@pytest.mark.parametrize("head_learns", [True, False])
+def test_token_logprobs(head_learns: bool, chunk: int) -> None:
+    hidden, head = normal(T, D).requires_grad_(), normal(V, D, seed=1).requires_grad_(head_learns)
+    y, weights = torch.arange(T) * 11, normal(T, seed=2)
+    inputs = [hidden, head] if head_learns else [hidden]
+    plain = (hidden @ head.T).log_softmax(-1)[range(T), y]
+    expected = torch.autograd.grad((plain * weights).sum(), inputs)
+    found = token_logprobs(hidden, head, y, chunk)
+    torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-5)  # as above
+    gradients = torch.autograd.grad((found * weights).sum(), inputs)
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-4)
+    assert not token_logprobs(hidden.detach(), head.detach(), y, chunk).requires_grad

@@ -24,7 +24,7 @@ of the policy's last hidden states, does not shape them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from quark.checkpoint import Moments
 from quark.config import Precision
 from quark.gae import advantages
 from quark.lm import DTYPES, Policy
+from quark.memo import Memo
 from quark.memory import rows_for_training
 from quark.objective import token_logprobs
 from quark.progress import track
@@ -141,6 +142,7 @@ def learn(
     seed_name: str,
     memory_mb: int,
     resume: tuple[Moments, int] | None,
+    memo: Memo | None = None,
 ) -> tuple[Moments, int, list[dict[str, float]], dict[str, float]]:
     """Train the actor in place for one iteration.
 
@@ -156,6 +158,7 @@ def learn(
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows of a micro-batch.
         resume: the optimiser's moments and step after the iteration before.
+        memo: what the policy made of the rows when it sampled them; else they are read again.
 
     Returns:
         The optimiser's moments and step, the terms of each step, and of the rollout its mean
@@ -175,7 +178,7 @@ def learn(
         policy, base, max(lengths), memory_mb, settings.gradient_checkpointing
     )
     rollout, summary = _roll_out(
-        actor, base, told, rows.prompts, reward, settings, kl_coef, precision, micro_batch
+        actor, base, told, rows.prompts, reward, settings, kl_coef, precision, micro_batch, memo
     )
     rates = {"value": settings.value_learning_rate, "lm": settings.learning_rate}
     rates["reward_tokens"] = settings.token_learning_rate
@@ -222,6 +225,7 @@ def _roll_out(
     kl_coef: float,
     precision: Precision,
     batch: int,
+    memo: Memo | None = None,
 ) -> tuple[Rollout, dict[str, float]]:
     """What the responses are worth to the policy that wrote them; the base reads `plain`."""
     order = sorted(range(len(told.ids)), key=lambda i: len(plain[i]))
@@ -234,14 +238,8 @@ def _roll_out(
         places = order[start : start + batch]
         responses = [told.responses[i] for i in places]
         own = real[places]
-        hidden, base_hidden = _of_both(
-            actor.policy,
-            base,
-            [told.prompts[i] for i in places],
-            [plain[i] for i in places],
-            responses,
-            precision,
-        )
+        part, read_plain = told.take(places), [plain[i] for i in places]
+        hidden, base_hidden = _of_both(actor.policy, base, part, read_plain, precision, memo)
         targets = _flat(responses, hidden)
         found = token_logprobs(hidden.to(DTYPES[precision]), actor.policy.head, targets)
         under_base = token_logprobs(base_hidden, base.head, targets)
@@ -268,14 +266,21 @@ def _roll_out(
 def _of_both(
     policy: Policy,
     base: Policy,
-    told: list[list[int]],
+    told: Rows,
     plain: list[list[int]],
-    responses: list[list[int]],
     precision: Precision,
+    memo: Memo | None,
 ) -> tuple[Tensor, Tensor]:
-    """Last hidden states (tokens, d) of policy and base; a prompt both read alike is read once."""
+    """Last hidden states (tokens, d) of policy and base; what both read alike is read once."""
+    responses, tokens = told.responses, policy.reward_tokens
+    by_sink = base.lm is policy.lm and isinstance(tokens, SinkTokens)
+    if memo is not None and not memo.missing(told.ids):
+        hidden = memo.get(told.ids, policy.head.device)
+        if by_sink and not cast(SinkTokens, tokens).axis.any():  # the policy is the base model
+            return hidden, hidden
+        return hidden, response_hidden(base, plain, responses)
     with autocast(policy, precision):
-        if base.lm is policy.lm and isinstance(policy.reward_tokens, SinkTokens):
-            return with_base(policy, told, responses, range(len(told)))
-        hidden = response_hidden(policy, told, responses)
+        if by_sink:
+            return with_base(policy, told.prompts, responses, range(len(plain)))
+        hidden = response_hidden(policy, told.prompts, responses)
     return hidden, response_hidden(base, plain, responses)

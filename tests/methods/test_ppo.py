@@ -9,8 +9,10 @@ from oracle import SINK, plain_logits
 from quark import config
 from quark.config import Training
 from quark.lm import Policy
+from quark.memo import Memo
 from quark.methods import ppo as method
 from quark.methods.ppo import Actor, Rollout, learn, losses, next_kl_coef, token_rewards
+from quark.reading import response_hidden
 from quark.training import Rows
 
 Make = Callable[..., Policy]
@@ -93,6 +95,16 @@ def test_the_rollout(make_policy: Make, settings: config.PPO) -> None:
     rollout, summary = method._roll_out(
         Actor(policy), Policy(policy.lm), told, rows.prompts, reward, settings, 0.5, "fp32", 4
     )
+    memo = Memo()  # what the sampler leaves
+    for prompt, response, name in zip(told.prompts, rows.responses, rows.ids, strict=True):
+        with torch.no_grad():
+            memo.add([name], [len(response)], response_hidden(policy, [prompt], [response]))
+    again, summary_again = method._roll_out(
+        Actor(policy), Policy(policy.lm), told, rows.prompts, reward, settings, 0.5, "fp32", 4, memo
+    )
+    assert summary_again == pytest.approx(summary, abs=1e-4)
+    for one, other in zip(again, rollout, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
     found, kl = [], []
     for plain, prompt, response in zip(rows.prompts, told.prompts, rows.responses, strict=True):
         under = [

@@ -68,6 +68,7 @@ rule train_ppo:
         scores=f"{PPO}/scores.parquet",
         model=model,
         checkpoint=checkpoint_before("ppo"),
+        memo=f"{PPO}/samples.memo.safetensors",
     output:
         checkpoint=directory(f"{PPO}/checkpoint"),
         summary=f"{PPO}/training.json",
@@ -89,4 +90,5 @@ rule train_ppo:
     shell:
         "quark train-ppo --settings {params.settings:q} --samples {input.samples}"
         " --scores {input.scores} --model {input.model} {params.checkpoint}"
+        " --memo {input.memo}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
