@@ -76,6 +76,7 @@ def test_the_stage_finds_it_by_its_name(
     make_policy(0).lm.save_pretrained(tmp_path)
     monkeypatch.setitem(DECODERS, "taboo", decoder)
     fixed: dict[str, Any] = {"version": 1, "stream": "s", "iteration": 0, "prompts": None}
+    fixed["prefix"] = None
     settings = SampleSettings(
         **fixed,
         method="base",

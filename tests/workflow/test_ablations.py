@@ -36,8 +36,9 @@ def swept(finished, tmp_path_factory):
 def test_a_table_and_a_figure(swept):
     with (swept.folder / TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    names = ["base", "quark", "quark.tokens.by-chance", "quark.tokens.none"]
-    assert [row["method"] for row in rows] == names
+    names = [row["method"] for row in rows]
+    assert names[:2] == ["base", "quark"]
+    assert sorted(names[2:]) == ["quark.tokens.by-chance", "quark.tokens.none"]
     assert {row["ablation"] for row in rows} == {"tokens"}
     with (swept.folder / "results/tables/toxicity.csv").open(newline="") as file:
         main = {row["method"]: row for row in csv.DictReader(file)}
