@@ -37,15 +37,21 @@ def by_prompt(made: Generations) -> dict[str, Values]:
     return found | {"real_nll": real["nll"].to_numpy()}
 
 
+def _part(count: Values, every: Values) -> Values:
+    """count / every; 0 where there is nothing to count."""
+    found = np.zeros(np.shape(every))
+    return np.divide(count, every, out=found, where=np.asarray(every) > 0)
+
+
 def rep(repeated: Values, grams: Values) -> Values:
-    """rep-n in per cent, from the means of a prompt's repeated n-grams and of all."""
-    return 100 * repeated / grams
+    """rep-n in per cent, from the means of a prompt's repeated n-grams and of all; 0 if none."""
+    return 100 * _part(repeated, grams)
 
 
 def diversity(*means: Values) -> Any:
-    """Product of 1 - rep-n over n; repeated and all n-grams in turn."""
+    """Product of 1 - rep-n over n; repeated and all n-grams in turn; 0 without any n-gram."""
     pairs = zip(means[::2], means[1::2], strict=True)
-    return np.prod([1 - repeated / grams for repeated, grams in pairs], axis=0)
+    return np.prod([_part(grams - repeated, grams) for repeated, grams in pairs], axis=0)
 
 
 def perplexity(nll: Values, places: Values) -> Values:

@@ -58,6 +58,13 @@ def test_metrics_take_many_means_at_once() -> None:
         )
 
 
+def test_texts_too_short_for_an_n_gram() -> None:
+    found = measured(["a", "b c"], [0, 1])
+    values = {name: metric.over(found) for name, metric in TASK.metrics.items()}
+    assert [values[f"rep{n}"] for n in (2, 3, 4)] == [0, 0, 0]
+    assert values["diversity"] == 0  # as the reward: nothing is new
+
+
 def test_real_continuations_are_needed() -> None:
     with pytest.raises(ValueError, match="give predictions"):
         TASK.by_prompt(Generations(np.array([0]), np.array([1.0]), ["a"], 0.5))
