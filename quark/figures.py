@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("svg")  # no display
 
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from quark import files
@@ -18,6 +19,7 @@ from quark.schemas import TableError
 from quark.tasks import TASKS
 
 WIDTH = 0.8  # of a group of bars
+UNDATED = {"svg": {"Date": None}, "png": {"Software": None}}
 
 
 def draw_sweep(table: Path, out: Path) -> None:
@@ -58,19 +60,15 @@ def draw_sweep(table: Path, out: Path) -> None:
             keys = [Patch(color=f"C{i}", label=", ".join(p)) for i, p in enumerate(places)]
             axes[0].legend(handles=keys, frameon=False, fontsize=8)
         figure.tight_layout()
-        for file, options in ((out.with_suffix(".png"), {"dpi": 150}), (out, {})):
+        for file in (out.with_suffix(".png"), out):  # the SVG last, as it is asked for
+            kind = file.suffix[1:]
             with files.whole(file) as made:
-                figure.savefig(
-                    made, format=file.suffix[1:], metadata=_UNDATED[file.suffix], **options
-                )
+                figure.savefig(made, format=kind, metadata=UNDATED[kind], dpi=150)
         plt.close(figure)
 
 
-_UNDATED = {".svg": {"Date": None}, ".png": {"Software": None}}
-
-
 def _bars(
-    axis: plt.Axes, rows: list[dict[str, str]], name: str, methods: list[str], i: int, n: int
+    axis: Axes, rows: list[dict[str, str]], name: str, methods: list[str], i: int, n: int
 ) -> None:
     """One bar for each row, the i-th of n in its method's group."""
     for row in rows:

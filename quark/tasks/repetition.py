@@ -38,7 +38,7 @@ def by_prompt(made: Generations) -> dict[str, Values]:
 
 
 def _part(count: Values, every: Values) -> Values:
-    """count / every; 0 where there is nothing to count."""
+    """Share of `count` in `every`; 0 where there is nothing to count."""
     found = np.zeros(np.shape(every))
     return np.divide(count, every, out=found, where=np.asarray(every) > 0)
 

@@ -26,10 +26,10 @@ def test_a_row_for_each_method_and_decoding(made):
     plain = METHODS[:2]  # contrastive search is of models without reward tokens
     greedy = [("greedy", method) for method in METHODS]
     assert list(rows) == greedy + [("contrastive", method) for method in plain]
-    for (decoding, method), row in rows.items():
+    for row in rows.values():
         assert 0 <= float(row["diversity"]) <= 1 and 0 <= float(row["wrep"]) <= float(row["rep"])
         assert float(row["ppl_low"]) <= float(row["ppl"]) <= float(row["ppl_high"])
-        assert bool(row["published_method"]) == (decoding == "greedy"), method
+        assert not row["published_method"]  # the paper's numbers are of another split
     for method in plain:  # what real text is predicted to be is none of a decoding's business
         assert rows["greedy", method]["ppl"] == rows["contrastive", method]["ppl"]
     trained = {m: float(rows["greedy", m]["training_sequences_per_seed"]) for m in METHODS}
