@@ -251,12 +251,17 @@ TextLoss = Callable[[Policy, Rows, Precision, int], dict[str, Tensor]]
 """Of a policy, rows, the precision of matrix products and the step's number: sums over the rows."""
 
 
-def likelihood(policy: Policy, rows: Rows, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Last hidden states (tokens, d) that predict the responses; -log p in nats, summed."""
+def response_tokens(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    precision: Precision,
+) -> tuple[Tensor, Tensor]:
+    """Last hidden states (tokens, d) that predict the responses' tokens, and log p (tokens,)."""
     with autocast(policy, precision):
-        hidden = response_hidden(policy, rows.prompts, rows.responses)
-    targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
-    return hidden, -token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets).sum()
+        hidden = response_hidden(policy, prompts, responses)
+    targets = torch.tensor([i for r in responses for i in r], device=hidden.device)
+    return hidden, token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets)
 
 
 def steps_of(rows: int, batch: int, count: int) -> int:

@@ -15,14 +15,15 @@ from quark.training import (
     Trainer,
     choose_parameters,
     epochs,
-    likelihood,
+    response_tokens,
     sizes,
 )
 
 
 def loss(policy: Policy, rows: Rows, precision: Precision, step: int = 0) -> dict[str, Tensor]:
     """-log p(response | prompt) in nats, summed over the tokens of some rows at any step."""
-    return {"loss": likelihood(policy, rows, precision)[1]}
+    _, log_p = response_tokens(policy, rows.prompts, rows.responses, precision)
+    return {"loss": -log_p.sum()}
 
 
 def finetune(

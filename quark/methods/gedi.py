@@ -34,11 +34,9 @@ from quark import config
 from quark.checkpoint import load_policy, read_about
 from quark.config import ConfigError, Precision, RewardTokens
 from quark.decoding import Decoder, Decoding, Guidance, Guided, Plain
-from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
-from quark.objective import token_logprobs
-from quark.reading import response_hidden
+from quark.lm import Policy, encode, load_model, load_tokenizer
 from quark.reward_tokens import EmbeddingTokens, new_reward_tokens
-from quark.training import Rows, autocast
+from quark.training import Rows, response_tokens
 
 FIRST_SCALE = 10.0
 """s before training."""
@@ -178,13 +176,10 @@ def _mean_logprob(
     precision: Precision,
 ) -> Tensor:
     """1/T log p(response | prompt), (rows,), differentiable."""
-    with autocast(policy, precision):
-        hidden = response_hidden(policy, prompts, responses)
-    targets = torch.tensor([i for r in responses for i in r], device=hidden.device)
-    found = token_logprobs(hidden.to(DTYPES[precision]), policy.head, targets)
-    lengths = torch.tensor([len(r) for r in responses], device=hidden.device)
-    row = torch.arange(len(responses), device=hidden.device).repeat_interleave(lengths)
-    return torch.zeros(len(responses), device=hidden.device).index_add(0, row, found) / lengths
+    _, found = response_tokens(policy, prompts, responses, precision)
+    lengths = torch.tensor([len(r) for r in responses], device=found.device)
+    row = torch.arange(len(responses), device=found.device).repeat_interleave(lengths)
+    return torch.zeros(len(responses), device=found.device).index_add(0, row, found) / lengths
 
 
 def code_ids(model: Path, codes: tuple[str, str]) -> tuple[int, int]:

@@ -43,7 +43,15 @@ from quark.progress import track
 from quark.reading import check_lengths, response_hidden, with_base
 from quark.reward_tokens import SinkTokens
 from quark.seeds import stream
-from quark.training import Rows, Trainer, autocast, choose_parameters, epochs, steps_of
+from quark.training import (
+    Rows,
+    Trainer,
+    autocast,
+    choose_parameters,
+    epochs,
+    response_tokens,
+    steps_of,
+)
 
 
 class Rollout(NamedTuple):
@@ -69,20 +77,13 @@ class Actor(nn.Module):
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], how: Precision
     ) -> tuple[Tensor, Tensor]:
         """Log p (nats) and value of each response token, both (tokens,), row after row."""
-        with autocast(self.policy, how):
-            hidden = response_hidden(self.policy, prompts, responses)
-        logprob = token_logprobs(hidden.to(DTYPES[how]), self.policy.head, _flat(responses, hidden))
+        hidden, logprob = response_tokens(self.policy, prompts, responses, how)
         return logprob, self.worth(hidden)
 
     def worth(self, hidden: Tensor) -> Tensor:
         """Values (tokens,) of last hidden states (tokens, d), which they do not shape."""
         value: Tensor = self.value(hidden.detach().float())
         return value.squeeze(-1)
-
-
-def _flat(responses: Sequence[Sequence[int]], like: Tensor) -> Tensor:
-    """All response tokens, row after row."""
-    return torch.tensor([i for r in responses for i in r], device=like.device)
 
 
 def token_rewards(
@@ -240,7 +241,7 @@ def _roll_out(
         own = real[places]
         part, read_plain = told.take(places), [plain[i] for i in places]
         hidden, base_hidden = _of_both(actor.policy, base, part, read_plain, precision, memo)
-        targets = _flat(responses, hidden)
+        targets = torch.tensor([i for r in responses for i in r], device=hidden.device)
         found = token_logprobs(hidden.to(DTYPES[precision]), actor.policy.head, targets)
         under_base = token_logprobs(base_hidden, base.head, targets)
         for full, flat in ((logprob, found), (ref, under_base), (value, actor.worth(hidden))):

@@ -22,7 +22,7 @@ from quark.config import Precision
 from quark.decoding import Decoding, Law
 from quark.lm import Policy, pad
 from quark.reading import Reading, read_padded
-from quark.training import Rows, likelihood
+from quark.training import Rows, response_tokens
 
 
 def contrast(hidden: Tensor, margin: float) -> Tensor:
@@ -57,7 +57,8 @@ class Loss:
         self, policy: Policy, rows: Rows, precision: Precision, step: int
     ) -> dict[str, Tensor]:
         """Sums over the tokens of some rows: `loss`, and its terms `lm_loss` and `contrast`."""
-        hidden, likely = likelihood(policy, rows, precision)
+        hidden, log_p = response_tokens(policy, rows.prompts, rows.responses, precision)
+        likely = -log_p.sum()
         texts = hidden.split(list(map(len, rows.responses)))
         apart = torch.stack([len(text) * contrast(text, self.margin) for text in texts]).sum()
         return {"loss": likely + apart, "lm_loss": likely, "contrast": apart}
