@@ -388,8 +388,7 @@ def evaluate(
         second=second_scores,
         mauve=mauve,
     )
-    facts = evaluation.facts(wanted, scores, costs or [], second_scores)
-    facts["mauve"] = None if mauve is None else files.read_json(mauve)["mauve"]
+    facts = evaluation.facts(wanted, scores, costs or [], second_scores, mauve)
     files.write_json(out.with_name("settings.json"), facts)
 
 

@@ -88,7 +88,11 @@ def evaluate(
 
 
 def facts(
-    settings: EvaluateSettings, scores: Path, costs: Sequence[Path], second: Path | None = None
+    settings: EvaluateSettings,
+    scores: Path,
+    costs: Sequence[Path],
+    second: Path | None = None,
+    mauve: Path | None = None,
 ) -> dict[str, Any]:
     """What the table says of an evaluation beside its metrics: settings, scorer and cost.
 
@@ -97,6 +101,7 @@ def facts(
         scores: the table of scores, which knows its scorer.
         costs: the JSON files of all stages that led here, Quark's iterations included.
         second: the table of another scorer's scores.
+        mauve: JSON of the stage that measures it; not a mean over prompts, so it stands here.
     """
     stages = [(file.stem, files.read_json(file)) for file in costs]
 
@@ -109,6 +114,7 @@ def facts(
         "scorer": scorer["scorer"],
         "scorer_version": scorer["version"],
         "second_scorer": None if second is None else schemas.about(second)["scorer"],
+        "mauve": None if mauve is None else files.read_json(mauve)["mauve"],
         "scorer_calls": total("rows", "scores") + total("scored", "corpus"),
         "tokens_sampled": total("tokens", "samples", "generations"),
         "training_sequences": total("rows", "training"),
@@ -215,18 +221,17 @@ def _join(generations: Path, scores: Path, likelihoods: Path, second: Path | Non
     """Return one row for each generation, in their order, with its scores and likelihood."""
     table = _read(generations, schemas.SAMPLES, ["response"])
     for file, schema, columns in (
-        (scores, schemas.SCORES, ["score"]),
-        (likelihoods, schemas.LIKELIHOODS, ["nll", "tokens"]),
+        (scores, schemas.SCORES, {"score": "score"}),
+        (second, schemas.SCORES, {"score": "second"}),
+        (likelihoods, schemas.LIKELIHOODS, {"nll": "nll", "tokens": "tokens"}),
     ):
-        other = _read(file, schema, columns)
+        if file is None:
+            continue
+        other = _read(file, schema, list(columns))
         _same_rows(generations, table, file, other)
-        table[columns] = other.loc[table.index, columns]
-    if second is not None:
-        other = _read(second, schemas.SCORES, ["score"])
-        _same_rows(generations, table, second, other)
-        table["second"] = other.loc[table.index, "score"]
-        _refuse(second, ~table["second"].dropna().between(0, 1), "a score outside [0, 1]")
-    _refuse(scores, ~table["score"].dropna().between(0, 1), "a score outside [0, 1]")
+        table[list(columns.values())] = other.loc[table.index, list(columns)]
+        if "score" in columns:
+            _refuse(file, ~other["score"].dropna().between(0, 1), "a score outside [0, 1]")
     _refuse(likelihoods, ~np.isfinite(table["nll"]), "an nll that is not finite")
     _refuse(likelihoods, table["tokens"] < 0, "a negative number of tokens")
     return table

@@ -3,7 +3,6 @@
 Layer 4: imports neither torch nor MLflow. Equal tables give equal bytes: no dates, no random ids.
 """
 
-import csv
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +15,7 @@ from matplotlib.patches import Patch
 
 from quark import files
 from quark.schemas import TableError
+from quark.tables.text import read_csv
 from quark.tasks import TASKS
 
 WIDTH = 0.8  # of a group of bars
@@ -35,11 +35,8 @@ def draw_sweep(table: Path, out: Path) -> None:
     Raises:
         TableError: the table is missing, empty, or of no task.
     """
-    if not table.is_file():
-        raise TableError(f"{table}: no such file")
-    with table.open(encoding="utf-8", newline="") as source:
-        rows = list(csv.DictReader(source))
-    if not rows or rows[0].get("task") not in TASKS:
+    rows = read_csv(table)
+    if rows[0].get("task") not in TASKS:
         raise TableError(f"{table}: holds no rows of a task")
     main, metric = next(iter(TASKS[rows[0]["task"]].metrics.items()))
     places = list(dict.fromkeys((row["split"], row["decoding"]) for row in rows))

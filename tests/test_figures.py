@@ -53,6 +53,9 @@ def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"gone\.csv: no such file"):
         draw_sweep(tmp_path / "gone.csv", tmp_path / "a.svg")
     (tmp_path / "empty.csv").write_text("task,method\n")
-    with pytest.raises(TableError, match=r"empty\.csv: holds no rows of a task"):
+    with pytest.raises(TableError, match=r"empty\.csv: has no rows"):
         draw_sweep(tmp_path / "empty.csv", tmp_path / "a.svg")
+    (tmp_path / "odd.csv").write_text("task,method\nchess,base\n")
+    with pytest.raises(TableError, match=r"odd\.csv: holds no rows of a task"):
+        draw_sweep(tmp_path / "odd.csv", tmp_path / "a.svg")
     assert not (tmp_path / "a.svg").exists()

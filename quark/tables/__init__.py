@@ -1,0 +1,11 @@
+"""The table of a task, measured beside published numbers, and the table of what it cost.
+
+Layer 4: imports neither torch nor MLflow. Measured and published numbers stand in columns of their
+own; a published one comes with how far it can be trusted. `toxicity.csv` holds no times, so a run
+that was interrupted ends with the same bytes as one that was not; `toxicity_cost.csv` holds them.
+"""
+
+from quark.tables.costs import cost_table
+from quark.tables.make import gather, make_table
+
+__all__ = ["cost_table", "gather", "make_table"]

@@ -1,0 +1,15 @@
+"""What the columns of a table are called; a row holds a value for each."""
+
+from typing import Any
+
+SETTINGS = (
+    *("model", "judge", "scorer", "scorer_version", "second_scorer"),
+    *("temperature", "top_k", "top_p"),
+    *("penalty_alpha", "min_new_tokens", "max_new_tokens", "samples", "precision"),
+    *("threshold", "bootstrap"),
+)
+PLACE = ("split", "decoding", "method")
+"""What a row is of, beside its task."""
+COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
+
+Row = dict[str, Any]

@@ -1,0 +1,58 @@
+"""From evaluations to the table of a task, and from tables to one of them all."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from quark import files
+from quark.tables.columns import PLACE, Row
+from quark.tables.measured import Run, check, load, measure
+from quark.tables.published import published_columns, read_published
+from quark.tables.text import csv_text, latex, markdown, read_csv
+
+
+def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
+    """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
+
+    One row for each split, decoding and method: metrics over prompts after averaging over seeds,
+    with 95 % bootstrap intervals over prompts; costs as the mean of a seed.
+
+    Args:
+        evaluations: folders with `prompts.parquet` and `settings.json`. Rows follow the order in
+            which splits, within them decodings, and within those methods appear here first.
+        published: numbers of the paper, a row for each cell, with source and confidence.
+        out: the CSV file.
+
+    Raises:
+        TableError: an evaluation is incomplete or given twice, two of one split have different
+            prompts, seeds of one row have different settings, or a published cell is missing.
+    """
+    runs = [load(Path(folder)) for folder in evaluations]
+    check(runs)
+    task = runs[0].task
+    cells = read_published(published, task.published)
+    rank = {key: list(dict.fromkeys(run.settings[key] for run in runs)) for key in PLACE}
+    groups: dict[tuple[int, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(order.index(run.settings[key]) for key, order in rank.items())].append(run)
+    rows = [
+        measure(groups[at], task)
+        | published_columns(groups[at][0].settings, task.published, cells, published)
+        for at in sorted(groups)
+    ]
+    files.write_text(out.with_suffix(".md"), markdown(rows, task))
+    files.write_text(out.with_suffix(".tex"), latex(rows, task))
+    files.write_text(out, csv_text(rows))
+
+
+def gather(tables: Sequence[Path], out: Path) -> None:
+    """Write the rows of several tables as one, after a column `ablation` with the table's name.
+
+    Raises:
+        TableError: a table is missing or empty.
+    """
+    rows: list[Row] = []
+    for table in tables:
+        rows += [{"ablation": table.stem, **row} for row in read_csv(table)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    files.write_text(out, csv_text([dict.fromkeys(columns, "") | row for row in rows]))

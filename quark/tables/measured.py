@@ -1,0 +1,130 @@
+"""The measured columns of a row: metrics over prompts after averaging over seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from quark import files
+from quark.evaluation import count, over_seeds, read_prompts, summary
+from quark.metrics.bootstrap import interval
+from quark.schemas import TableError
+from quark.seeds import stream
+from quark.tables.columns import COSTS, PLACE, SETTINGS, Row
+from quark.tasks import TASKS, Metric, Task
+
+# What all tasks measure with an interval; the rounded tables take header and digits from COMMON.
+INTERVALS = {
+    "output_ppl": Metric(("ppl_sum", "ppl_count"), "", 0, "", np.divide),
+    "dist2": Metric(("dist2",), "", 0, ""),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The evaluation of one method and seed on one split, under one decoding."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    prompts: pd.DataFrame
+
+    @property
+    def task(self) -> Task:
+        """What is measured."""
+        return TASKS[self.settings["task"]]
+
+
+def load(folder: Path) -> Run:
+    """Read an evaluation's settings and its metrics of each prompt."""
+    file = folder / "settings.json"
+    try:
+        settings = files.read_json(file)
+    except FileNotFoundError:
+        raise TableError(f"{file}: no such file") from None
+    missing = {"task", *PLACE, "seed", "prompts", "mauve", *SETTINGS, *COSTS} - set(settings)
+    if missing:
+        raise TableError(f"{file}: no key {', '.join(sorted(missing))}")
+    if settings["task"] not in TASKS:
+        raise TableError(f"{file}: task is {settings['task']!r}, there are {', '.join(TASKS)}")
+    task = TASKS[settings["task"]]
+    return Run(folder, settings, read_prompts(folder / "prompts.parquet", task))
+
+
+def check(runs: Sequence[Run]) -> None:
+    """Refuse no runs, two tasks, runs given twice and runs of one split on different prompts.
+
+    A run whose settings limit its prompts may have fewer, as many as they say.
+    """
+    tasks = sorted({run.settings["task"] for run in runs})
+    if len(tasks) != 1:
+        raise TableError(f"a table is of one task, these evaluations are of {tasks or 'none'}")
+    fullest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: len(run.prompts)):
+        fullest[run.settings["split"]] = run
+    seen: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        name = tuple(run.settings[key] for key in ("task", *PLACE, "seed"))
+        if name in seen:
+            raise TableError(f"{run.folder}: the same evaluation as {seen[name].folder}: {name}")
+        seen[name] = run
+        other = fullest[run.settings["split"]]
+        mine, theirs = run.prompts.index, other.prompts.index
+        fewer = run.settings["prompts"] is not None and len(mine) == run.settings["prompts"]
+        odd = mine.difference(theirs) if fewer else mine.symmetric_difference(theirs)
+        if len(odd):
+            raise TableError(
+                f"{run.folder} and {other.folder}: only one has prompt {odd[0]} "
+                f"({len(odd)} such prompts); evaluate both on the same prompts"
+            )
+
+
+def measure(group: Sequence[Run], task: Task) -> Row:
+    """Return the measured columns of one row from its seeds."""
+    settings = _agreed(group)
+    prompts = over_seeds([run.prompts for run in group], task)
+    first, main = next(iter(task.metrics.items()))
+    seeds = [value for run in group if (value := main.over(run.prompts)) is not None]
+    intervals = {**task.metrics, **INTERVALS}
+    row: Row = {key: settings[key] for key in ("task", *PLACE)}
+    row["n_seeds"] = len(group)
+    for name, value in summary(prompts, task).items():
+        row[name] = value
+        if name in intervals:
+            has = prompts[prompts["ppl_count"] > 0] if name == "output_ppl" else prompts
+            low, high = _interval(has, intervals[name], settings)
+            row[f"{name}_low"], row[f"{name}_high"] = low, high
+    mauves = [run.settings["mauve"] for run in group]
+    row["mauve"] = None if None in mauves else fmean(mauves)
+    row[f"{first}_seed_std"] = stdev(seeds) if len(seeds) > 1 else None
+    row |= count(prompts, task)
+    row |= {key: settings[key] for key in SETTINGS}
+    return row | {f"{key}_per_seed": fmean(run.settings[key] for run in group) for key in COSTS}
+
+
+def _agreed(group: Sequence[Run]) -> Mapping[str, Any]:
+    """Return the settings that all seeds share, costs and the seed itself aside."""
+    first = group[0]
+    for run in group[1:]:
+        for key in sorted((set(first.settings) | set(run.settings)) - {"seed", "mauve", *COSTS}):
+            a, b = first.settings.get(key), run.settings.get(key)
+            if a != b:
+                raise TableError(
+                    f"{first.folder} and {run.folder}: {key} is {a!r} and {b!r}; "
+                    "seeds of one row need the same settings"
+                )
+    return first.settings
+
+
+def _interval(
+    prompts: pd.DataFrame, metric: Metric, settings: Mapping[str, Any]
+) -> tuple[float | None, float | None]:
+    """Return the interval over the prompts that have a value, the same draw for all methods."""
+    columns = metric.present(prompts)
+    if not columns[0].size:
+        return None, None
+    rng = stream("bootstrap", settings["task"], settings["split"])
+    return interval(columns, metric.value, settings["bootstrap"], rng)

@@ -1,0 +1,43 @@
+"""The published columns of a row, and how far each number can be trusted."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quark.schemas import TableError
+from quark.tables.columns import Row
+from quark.tables.text import read_csv
+from quark.tasks import Published
+
+
+def read_published(file: Path, which: Published) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return the published cells by split, method and metric."""
+    found = read_csv(file)
+    key = ("split", "method", "metric")
+    missing = {*key, "table", "value", "source", "confidence"} - set(found[0])
+    if missing:
+        raise TableError(f"{file}: no column {', '.join(sorted(missing))}")
+    return {tuple(c[k] for k in key): c for c in found if c["table"] == which.table}
+
+
+def published_columns(
+    settings: Mapping[str, Any],
+    which: Published,
+    cells: dict[tuple[str, ...], dict[str, str]],
+    file: Path,
+) -> Row:
+    """Return the published columns of one row, values as published; None without counterpart."""
+    split, method = which.splits.get(settings["split"]), which.methods.get(settings["method"])
+    names = [f"published_{name}" for name in ("method", *which.metrics, "source", "confidence")]
+    if not split or not method or settings["decoding"] != which.decoding:
+        return dict.fromkeys(names)
+    try:
+        found = {m: cells[split, method, m] for m in which.metrics}
+    except KeyError as error:
+        raise TableError(f"{file}: table {which.table}: no cell {error}") from None
+    values = [cell["value"] for cell in found.values()]
+    source, confidence = (  # a source may itself hold "; "
+        sep.join(f"{metric}: {cell[key]}" for metric, cell in found.items())
+        for key, sep in (("source", " | "), ("confidence", "; "))
+    )
+    return dict(zip(names, [method, *values, source, confidence], strict=True))

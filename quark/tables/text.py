@@ -1,0 +1,140 @@
+"""Tables as text: CSV with every digit, Markdown and LaTeX rounded for people."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from quark.metrics.perplexity import CEILING
+from quark.schemas import TableError
+from quark.tables.columns import COSTS, PLACE, SETTINGS, Row
+from quark.tasks import Task
+
+COMMON = {  # header and digits, in the rounded tables, of what all tasks measure
+    "output_ppl": ("output ppl", 2),
+    "output_ppl_median": ("median ppl", 2),
+    "output_ppl_exp_mean_nll": ("exp mean nll", 2),
+    "dist1": ("dist-1", 3),
+    "dist2": ("dist-2", 3),
+    "dist3": ("dist-3", 3),
+    "mauve": ("MAUVE", 3),
+}
+COUNTS = (
+    *("n_seeds", "n_prompts", "n_prompts_unscored", "n_generations", "n_unscored", "n_empty"),
+    *("n_ppl_dropped", *(f"{cost}_per_seed" for cost in COSTS)),
+)
+Table = tuple[str, list[list[str]]]  # title, lines of cells; the first line is the header
+
+
+def read_csv(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file.
+
+    Raises:
+        TableError: there is no such file, or it has no rows.
+    """
+    if not file.is_file():
+        raise TableError(f"{file}: no such file")
+    with file.open(encoding="utf-8", newline="") as source:
+        rows = list(csv.DictReader(source))
+    if not rows:
+        raise TableError(f"{file}: has no rows")
+    return rows
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the same keys as CSV, with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")  # floats as repr, None as ""
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _shown(task: Task) -> dict[str, tuple[str, int]]:
+    """Header and digits of each metric."""
+    return {name: (metric.header, metric.digits) for name, metric in task.metrics.items()} | COMMON
+
+
+def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
+    """Return the tables for people: measured, published, counts and costs."""
+    several = len({row["decoding"] for row in rows}) > 1
+    head = [key for key in PLACE if several or key != "decoding"]
+    shown = _shown(task)
+    measured = {m: how for m, how in shown.items() if any(row[m] is not None for row in rows)}
+    known = [row for row in rows if row["published_method"]]
+    published = [f"published_{name}" for name in ("method", *task.published.metrics)]
+    return [
+        (
+            "Measured, with 95 % bootstrap intervals over prompts",
+            [[*head, *(header for header, _ in measured.values())]]
+            + [
+                [*(row[key] for key in head), *(_cell(row, m, d) for m, (_, d) in measured.items())]
+                for row in rows
+            ],
+        ),
+        (
+            "Published (Lu et al. 2022)",
+            [[*head, "published as", *(shown[metric][0] for metric in task.published.metrics)]]
+            + [[row[key] for key in (*head, *published)] for row in known],
+        ),
+        (
+            "Counts over all seeds, costs of a seed",
+            [[*head, *(name.replace("_", " ") for name in COUNTS)]]
+            + [[str(_short(row[key])) for key in (*head, *COUNTS)] for row in rows],
+        ),
+    ]
+
+
+def _cell(row: Row, metric: str, digits: int) -> str:
+    if row[metric] is None:
+        return "-"
+    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    between = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{row[metric]:.{digits}f}{between}"
+
+
+def _short(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def markdown(rows: Sequence[Row], task: Task) -> str:
+    """Return the tables for people and notes on every column."""
+    parts = [f"# {rows[0]['task'].capitalize().replace('_', ', ')}"]
+    for title, (header, *lines) in _rounded(rows, task):
+        grid = [header, ["---"] * len(header), *lines]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in grid)
+        parts += [f"## {title}", table if lines else "None of these rows has a counterpart."]
+    used = {key: " / ".join(dict.fromkeys(str(row[key]) for row in rows)) for key in SETTINGS}
+    notes = [
+        *(f"{key}: {value}" for key, value in used.items()),
+        *(f"{metric.header}: {metric.note}" for metric in task.metrics.values()),
+        f"output ppl: mean over generations, {CEILING:g} and more dropped; the next two drop none",
+        "dist-n: distinct n-grams of a prompt's generations / words",
+        f"published numbers: {task.published.note}; compare only with the same",
+        "read: the number was read in the source named here; recalled: it was read nowhere",
+        *(
+            f"published {row['split']}, {row['published_method']}: {text}"
+            for row in rows
+            if row["published_method"]
+            for text in (row["published_confidence"], *row["published_source"].split(" | "))
+        ),
+    ]
+    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes)]) + "\n"
+
+
+def latex(rows: Sequence[Row], task: Task) -> str:
+    """Return a tabular for each table; needs the package booktabs."""
+    parts = []
+    for title, (header, *lines) in _rounded(rows, task):
+        body = [" & ".join(map(_escape, line)) + r" \\" for line in (header, *lines)]
+        rules = [r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule"]
+        columns = "ll" + "r" * (len(header) - 2)
+        begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+        parts.append("\n".join([f"% {title}", begin, *rules, end]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _escape(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
