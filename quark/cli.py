@@ -34,6 +34,9 @@ Out = Annotated[Path, typer.Option(help="appears whole or not at all")]
 ClassifierFolder = Annotated[
     Path | None, typer.Option("--classifier", help="directory of the scorer, if it is one")
 ]
+CacheFile = Annotated[
+    Path | None, typer.Option("--cache", help="file that keeps scores, if the scorer is a service")
+]
 Folder = Annotated[Path, typer.Option(help="directory, made whole or not at all")]
 
 
@@ -173,6 +176,7 @@ def score(
     samples: Annotated[Path, typer.Option(help="Parquet file of samples")],
     out: Out,
     classifier: ClassifierFolder = None,
+    cache: CacheFile = None,
     threads: Threads = 1,
 ) -> None:
     """Score each response; a failed score is null and counted."""
@@ -181,7 +185,7 @@ def score(
     wanted = _settings(needs.ScoreSettings, settings)
     if wanted.classifier is not None:
         _use(threads)
-    score_stage(wanted, samples, out, classifier)
+    score_stage(wanted, samples, out, classifier, cache)
 
 
 @app.command()
@@ -240,6 +244,7 @@ def corpus(
     out: Out,
     texts: Annotated[Path | None, typer.Option(help="Parquet file of plain texts")] = None,
     classifier: ClassifierFolder = None,
+    cache: CacheFile = None,
     threads: Threads = 1,
 ) -> None:
     """Gather wanted and unwanted text for the baselines."""
@@ -247,12 +252,11 @@ def corpus(
     from quark.tasks import TASKS
 
     wanted = _settings(needs.CorpusSettings, settings)
-    if wanted.classifier is not None:
+    if wanted.score.classifier is not None:
         _use(threads)
     reward = TASKS[wanted.task].reward
-    make_corpus(
-        wanted, prompts, texts, samples, scores, model, out, reward=reward, classifier=classifier
-    )
+    files = (prompts, texts, samples, scores, model, out)
+    make_corpus(wanted, *files, reward=reward, classifier=classifier, cache=cache)
 
 
 @app.command()

@@ -51,6 +51,7 @@ def make_corpus(
     out: Path,
     reward: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     classifier: Path | None = None,
+    cache: Path | None = None,
 ) -> None:
     """Write `out` (schema CORPUS).
 
@@ -64,12 +65,13 @@ def make_corpus(
         out: rows in a random order.
         reward: turns scores into rewards in [0, 1].
         classifier: directory of the scorer, if it is one.
+        cache: where its scores are kept, if it is a service.
 
     Raises:
         ConfigError: a class has no text.
     """
     begun = time.monotonic()
-    how, scorer = settings.corpus, scorer_of(settings, classifier)
+    how, scorer = settings.corpus, scorer_of(settings.score, classifier, cache)
 
     def label(scores: NDArray[np.float64]) -> list[int]:
         return _labels(reward(scores), how)

@@ -39,7 +39,8 @@ SCORES = pa.schema(
     [
         pa.field("row_id", pa.string(), False),
         pa.field("prompt_id", pa.string(), False),
-        pa.field("score", pa.float64()),  # toxicity in [0, 1]; null where the scorer failed
+        pa.field("score", pa.float64()),  # in [0, 1]; null where the scorer failed
+        pa.field("error", pa.string()),  # why there is no score
     ]
 )
 POOL = pa.schema(
@@ -93,14 +94,19 @@ def write(
 ) -> None:
     """Write `columns` as Parquet in the order and types of `schema`; `about` goes in as metadata.
 
+    A column that may be null may be left out: it is null throughout.
+
     Raises:
         TableError: a column is missing or superfluous, or has a null that the schema forbids.
     """
+    rows = max(map(len, columns.values()), default=0)
+    nothing = {f.name: pa.nulls(rows) for f in schema if f.nullable}
+    columns = nothing | dict(columns)
     if set(columns) != set(schema.names):
         raise TableError(f"{target}: columns {sorted(columns)}, expected {schema.names}")
     metadata = {"quark": json.dumps(about or {})}
     try:
-        table = pa.table(dict(columns), schema=schema.with_metadata(metadata))
+        table = pa.table(columns, schema=schema.with_metadata(metadata))
         table.validate(full=True)
     except pa.ArrowInvalid as error:
         raise TableError(f"{target}: {error}") from None
@@ -162,7 +168,7 @@ def read_scored(samples: Path, scores: Path, columns: Sequence[str]) -> pa.Table
     Raises:
         TableError: a table is broken, the two hold different rows, or a score is NaN.
     """
-    rows, scored = read(samples, SAMPLES, columns), read(scores, SCORES)
+    rows, scored = read(samples, SAMPLES, columns), read(scores, SCORES, ["row_id", "score"])
     if rows["row_id"] != scored["row_id"]:
         raise TableError(f"{scores}: its rows are not those of {samples}; score again")
     if pc.any(pc.is_nan(scored["score"])).as_py():

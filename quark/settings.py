@@ -26,6 +26,7 @@ from quark.config import (
     Method,
     ModelSource,
     Name,
+    Perspective,
     Precision,
     Probability,
     Quark,
@@ -75,6 +76,7 @@ class ScoreSettings(Section):
 
     scorer: Name
     classifier: Label | None = Field(None, description="if the scorer is one")
+    perspective: Perspective | None = Field(None, description="if it is the service")
 
 
 class FinetuneSettings(Section):
@@ -127,8 +129,7 @@ class CorpusSettings(Section):
     version: int = Field(description="of the baselines")
     task: TaskName
     stream: str
-    scorer: Name
-    classifier: Label | None = Field(None, description="if the scorer is one")
+    score: ScoreSettings = Field(description="of texts that come without a score")
     corpus: Corpus
 
 
@@ -248,8 +249,7 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
         version=config.baselines.version,
         task=task,
         stream=f"{seed}/{task}/corpus",
-        scorer=config.tasks[task].scorer,
-        classifier=_label(config, config.tasks[task].scorer),
+        score=score(config, config.tasks[task].scorer),
         corpus=config.baselines.corpus,
     )
 
@@ -427,12 +427,11 @@ def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str
 
 def score(config: Config, scorer: str) -> ScoreSettings:
     """One scorer."""
-    return ScoreSettings(scorer=scorer, classifier=_label(config, scorer))
-
-
-def _label(config: Config, scorer: str) -> Label | None:
-    """What a scorer reads, if it is a classifier."""
-    return config.classifiers[scorer].reads if scorer in config.classifiers else None
+    return ScoreSettings(
+        scorer=scorer,
+        classifier=config.classifiers[scorer].reads if scorer in config.classifiers else None,
+        perspective=config.perspective if scorer == "perspective" else None,
+    )
 
 
 def source(classifier: Classifier) -> Source:

@@ -32,7 +32,7 @@ class Scorer:
 @pytest.fixture
 def scorer(monkeypatch: pytest.MonkeyPatch) -> Scorer:
     scorer = Scorer()
-    monkeypatch.setattr(module, "scorer_of", lambda settings, classifier: scorer)
+    monkeypatch.setattr(module, "scorer_of", lambda *which: scorer)
     return scorer
 
 
@@ -79,7 +79,7 @@ def run(files: dict[str, Path], out: Path, **changed: Any) -> list[dict[str, Any
     rows = {"prompts": None, "samples": None, "texts": 2} | changed.pop("rows", {})
     how = {"texts": "texts", "wanted_from": 0.9, "unwanted_to": 0.5, "tokens": 4} | changed
     settings = CorpusSettings.model_validate(
-        {"version": 1, "task": "toxicity", "stream": "1/corpus", "scorer": "x"}
+        {"version": 1, "task": "toxicity", "stream": "1/corpus", "score": {"scorer": "x"}}
         | {"corpus": how | {"rows": rows}}
     )
     make_corpus(settings, out=out, reward=lambda toxicity: 1 - toxicity, **files)

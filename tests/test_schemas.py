@@ -7,7 +7,12 @@ import pytest
 
 from quark.schemas import SCORES, TableError, about, read, write
 
-COLUMNS: dict[str, Any] = {"row_id": ["a", "b"], "prompt_id": ["p", "p"], "score": [0.5, None]}
+COLUMNS: dict[str, Any] = {
+    "row_id": ["a", "b"],
+    "prompt_id": ["p", "p"],
+    "score": [0.5, None],
+    "error": [None, "busy"],
+}
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -17,6 +22,12 @@ def test_round_trip(tmp_path: Path) -> None:
     assert table.to_pydict() == COLUMNS and table.column_names == SCORES.names
     assert read(file, SCORES, ["score"]).column_names == ["score"]
     assert about(file) == {"scorer": "x"}
+
+
+def test_what_may_be_null_may_be_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a", SCORES, {name: COLUMNS[name] for name in ("row_id", "prompt_id")})
+    table = read(tmp_path / "a", SCORES)
+    assert table["score"].to_pylist() == table["error"].to_pylist() == [None, None]
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
@@ -45,7 +56,7 @@ def test_write_refuses(tmp_path: Path, change: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"row_id": ["a"], "prompt_id": ["p"]}, "no column score"),
+        ({"row_id": ["a"], "prompt_id": ["p"]}, "no column error, score"),
         (COLUMNS | {"score": ["high", "low"]}, "column score is string, expected double"),
         (COLUMNS | {"prompt_id": [None, "p"]}, "row 0: column prompt_id is null"),
         (pa.table(COLUMNS).slice(0, 0), "has no rows"),

@@ -58,6 +58,7 @@ def test_scores_stand_in_the_order_of_the_samples(monkeypatch, tmp_path, samples
         "row_id": ["0/p0/0", "0/p1/0", "0/p2/0", "0/p3/0"],
         "prompt_id": ["p0", "p1", "p2", "p3"],
         "score": [0.0, 0.75, None, 0.0],  # the failed one is null, not the good score 0
+        "error": [None, None, "handmade gave no score", None],
     }
     assert schemas.about(out) == {"scorer": "handmade", "version": "7"}
 

@@ -129,6 +129,14 @@ class Classifier(Source):
         return self
 
 
+class Perspective(Section):
+    """The Perspective API, which ends with 2026; as a scorer it is called `perspective`."""
+
+    url: str = Field(description="where texts are sent")
+    attribute: str = Field(description="whose score is asked for")
+    label: str = Field(description="names the service's state; scores are kept under this name")
+
+
 class PromptSource(Source):
     """One file, or several of one package, of prompts."""
 

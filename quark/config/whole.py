@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from quark.config.baselines import Baselines
 from quark.config.method import Contrast, Quark, Sampling
-from quark.config.resources import Classifier, ModelSource, Prompts
+from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
     Count,
     Distinct,
@@ -114,6 +114,7 @@ class Config(Section):
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
     classifiers: dict[Name, Classifier] = Field({}, description="scorers that are models")
+    perspective: Perspective
     tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark
     quark_guided: Contrast = Field(description="the base model steered by Quark's best token")

@@ -4,6 +4,7 @@ Layer 3. A scorer is imported only when it is asked for, so the rest needs none 
 """
 
 import difflib
+import os
 from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Protocol
@@ -26,6 +27,8 @@ class Scorer(Protocol):
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
         """Return scores in [0, 1], shape (n,), in the order given; NaN where the scorer failed.
 
+        A scorer that knows the reason of a failure says it with `why(prompt, response)`.
+
         Args:
             prompts: what each response continues, shape (n,); a scorer may leave it unread.
             responses: the texts to score, shape (n,).
@@ -41,8 +44,12 @@ SCORERS: dict[str, str] = {
 }
 
 
+KEY = "PERSPECTIVE_API_KEY"
+"""The variable of the environment that holds the key of the Perspective API."""
+
+
 class ScorerError(ValueError):
-    """A scorer that does not exist; the text names the nearest one."""
+    """A scorer that does not exist or cannot work; the text says what to do."""
 
 
 def check_scorer(name: str, others: Collection[str] = ()) -> None:
@@ -50,17 +57,32 @@ def check_scorer(name: str, others: Collection[str] = ()) -> None:
 
     Args:
         name: in the configuration.
-        others: names of classifiers, which are scorers too.
+        others: names of classifiers and services, which are scorers too.
 
     Raises:
         ScorerError: there is none, or two.
     """
-    if name in SCORERS and name in others:
-        raise ScorerError(f"classifiers.{name}: {name} is a scorer already; choose another name")
     known = [*SCORERS, *others]
+    if known.count(name) > 1:
+        raise ScorerError(f"classifiers.{name}: {name} is a scorer already; choose another name")
     if name not in known:
         nearest = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
         raise ScorerError(f"no scorer {name!r}; did you mean {nearest!r}?")
+
+
+def check_key() -> str:
+    """The key of the Perspective API, from the environment.
+
+    Raises:
+        ScorerError: there is none.
+    """
+    key = os.environ.get(KEY)
+    if not key:
+        raise ScorerError(
+            f"the scorer perspective needs a key in the environment: export {KEY}=..., or name "
+            "another scorer (the service gives out no new keys and ends with 2026)"
+        )
+    return key
 
 
 def load_scorer(name: str) -> Scorer:
@@ -73,3 +95,9 @@ def load_scorer(name: str) -> Scorer:
     module, made_by = SCORERS[name].split(":")
     scorer: Scorer = getattr(import_module(module), made_by)()
     return scorer
+
+
+def why(scorer: Scorer, prompt: str, response: str) -> str:
+    """Why a scorer gave no score, if it knows."""
+    known = getattr(scorer, "why", None)
+    return str(known(prompt, response)) if known else f"{scorer.name} gave no score"

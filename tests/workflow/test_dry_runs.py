@@ -79,6 +79,16 @@ def test_an_unknown_scorer_stops_before_any_job(empty):
     assert "rule " not in printed
 
 
+def test_a_service_needs_its_key_before_any_job(empty, monkeypatch):
+    over = empty.configure("over.yaml", {"tasks": {"toxicity": {"scorer": "perspective"}}})
+    monkeypatch.delenv("PERSPECTIVE_API_KEY", raising=False)
+    assert "export PERSPECTIVE_API_KEY=" in empty.run("--dry-run", config=(over,), fails=True)
+    monkeypatch.setenv("PERSPECTIVE_API_KEY", "not-to-be-printed")
+    printed = empty.run("--dry-run", "--printshellcmds", config=(over,))
+    assert printed.count("--cache resources/scores.sqlite") == 2 + 2  # iterations and evaluations
+    assert "not-to-be-printed" not in printed
+
+
 def test_a_dry_run_plans_every_job_once_and_makes_nothing(empty):
     stages = dict.fromkeys(("sample", "score", "quantize", "train"), 2)
     fetched = {"fetch_model": 1, "fetch_prompts": 1}

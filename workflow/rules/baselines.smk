@@ -30,10 +30,11 @@ rule corpus:
             "texts", input.texts and f"{input.texts}/train.parquet"
         ),
         classifier=lambda w, input: option("classifier", input.classifier),
+        cache=lambda w: score_cache(CONFIG.tasks[w.task].scorer),
     shell:
         "quark corpus --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
         " {params.texts} --samples {input.samples} --scores {input.scores} --model {input.model}"
-        " {params.classifier} --threads {threads} --out {output.corpus} 2> {log}"
+        " {params.classifier} {params.cache} --threads {threads} --out {output.corpus} 2> {log}"
 
 
 rule fit:

@@ -11,9 +11,13 @@ from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
 from quark import settings
-from quark.scorers import ScorerError, check_scorer
+from quark.scorers import ScorerError, check_key, check_scorer
 
 CONDA = "../envs/quark.yaml"
+SERVICE = "perspective"
+CACHE = (
+    "resources/scores.sqlite"  # of all that a service scored, for all tasks and runs
+)
 ITERATION = "results/{task}/{method}/seed-{seed}/iteration-{iteration}"
 QUARK = ITERATION.replace("{method}", "quark")
 PPO = ITERATION.replace("{method}", "ppo")
@@ -37,7 +41,9 @@ try:
     ]
     asked += [p.sorted.scorer for p in CONFIG.prompts.values() if p.sorted]
     for scorer in asked:
-        check_scorer(scorer, CONFIG.classifiers)
+        check_scorer(scorer, [*CONFIG.classifiers, SERVICE])
+    if SERVICE in asked:
+        check_key()
     for part in CONFIG.prompts.values():
         check_scorer(part.scorer)
     CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
@@ -163,6 +169,11 @@ def iterations(task, method):
 def classifier(name):
     """The folder of a scorer that is a classifier."""
     return [f"resources/classifiers/{name}"] if name in CONFIG.classifiers else []
+
+
+def score_cache(name):
+    """The option that keeps the scores of a service."""
+    return option("cache", CACHE if name == SERVICE else "")
 
 
 def texts(wildcards):

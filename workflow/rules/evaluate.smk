@@ -61,6 +61,7 @@ use rule score_generations as score_again with:
             settings.score(CONFIG, CONFIG.tasks[w.task].second_scorer)
         ),
         classifier=lambda w, input: option("classifier", input.classifier),
+        cache=lambda w: score_cache(CONFIG.tasks[w.task].second_scorer),
 
 
 rule judge:

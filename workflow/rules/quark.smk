@@ -59,9 +59,10 @@ rule score:
     params:
         settings=lambda w: as_json(settings.score(CONFIG, CONFIG.tasks[w.task].scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),
+        cache=lambda w: score_cache(CONFIG.tasks[w.task].scorer),
     shell:
         "quark score --settings {params.settings:q} --samples {input.samples} {params.classifier}"
-        " --threads {threads} --out {output.scores} 2> {log}"
+        " {params.cache} --threads {threads} --out {output.scores} 2> {log}"
 
 
 rule quantize:

@@ -57,6 +57,7 @@ use rule score as score_candidates with:
             settings.score(CONFIG, CONFIG.prompts[w.name].sorted.scorer)
         ),
         classifier=lambda w, input: option("classifier", input.classifier),
+        cache=lambda w: score_cache(CONFIG.prompts[w.name].sorted.scorer),
 
 
 rule sort_prompts:
