@@ -189,6 +189,24 @@ def score(
 
 
 @app.command()
+def calibrate(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="directory of prompts with published scores")],
+    out: Out,
+    classifier: ClassifierFolder = None,
+    cache: CacheFile = None,
+    threads: Threads = 1,
+) -> None:
+    """Compare a scorer with the published scores of prompts."""
+    from quark.calibration import calibrate as run
+
+    wanted = _settings(needs.CalibrateSettings, settings)
+    if wanted.score.classifier is not None:
+        _use(threads)
+    run(wanted, prompts, out, classifier, cache)
+
+
+@app.command()
 def quantize(
     settings: Settings,
     samples: Annotated[list[Path], typer.Option(help="of iterations 0 to i, in this order")],

@@ -79,6 +79,14 @@ class ScoreSettings(Section):
     perspective: Perspective | None = Field(None, description="if it is the service")
 
 
+class CalibrateSettings(Section):
+    """`quark calibrate`."""
+
+    score: ScoreSettings
+    threshold: Probability = Field(description="a text is toxic strictly above this score")
+    resamples: Count
+
+
 class FinetuneSettings(Section):
     """`quark finetune-model`."""
 
@@ -431,6 +439,13 @@ def score(config: Config, scorer: str) -> ScoreSettings:
         scorer=scorer,
         classifier=config.classifiers[scorer].reads if scorer in config.classifiers else None,
         perspective=config.perspective if scorer == "perspective" else None,
+    )
+
+
+def calibrate(config: Config, scorer: str) -> CalibrateSettings:
+    """How a scorer agrees with published scores."""
+    return CalibrateSettings(
+        score=score(config, scorer), threshold=config.evaluation.threshold, resamples=1000
     )
 
 

@@ -1,4 +1,4 @@
-"""Functions of the rules: the checked configuration, and which files a target needs."""
+"""The checked configuration, where files lie, and how settings become options of a verb."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
 from quark import settings
-from quark.scorers import ScorerError, check_key, check_scorer
+from quark.scorers import SCORERS, ScorerError, check_key, check_scorer
 
 CONDA = "../envs/quark.yaml"
 SERVICE = "perspective"
@@ -40,8 +40,9 @@ try:
         task.second_scorer for task in CONFIG.tasks.values() if task.second_scorer
     ]
     asked += [p.sorted.scorer for p in CONFIG.prompts.values() if p.sorted]
+    others = [*CONFIG.classifiers, SERVICE]
     for scorer in asked:
-        check_scorer(scorer, [*CONFIG.classifiers, SERVICE])
+        check_scorer(scorer, others)
     if SERVICE in asked:
         check_key()
     for part in CONFIG.prompts.values():
@@ -75,6 +76,7 @@ wildcard_constraints:
     part="|".join(get_args(settings.Part)),
     seed=r"\d+",
     iteration=r"\d+",
+    scorer="|".join(map(re.escape, [*SCORERS, *others])),
     split="|".join({split for task in CONFIG.tasks.values() for split in task.splits}),
     decoding="|".join(
         {
@@ -88,277 +90,6 @@ wildcard_constraints:
 def as_json(section):
     """The settings of a verb, as its command line takes them."""
     return section.model_dump_json()
-
-
-def local_files(*sources):
-    """What a model or prompts are made from on this machine: a change makes them anew."""
-    return [source.local for source in sources if source.local]
-
-
-def unsorted(name):
-    """Prompts as they are fetched, whatever they are sorted by afterwards."""
-    return CONFIG.prompts[name].model_copy(update={"sorted": None})
-
-
-def tables():
-    """What a whole run makes: the table of each task, and with it costs and tracking."""
-    return [f"results/tables/{task}.csv" for task in CONFIG.tasks]
-
-
-def tracked(task):
-    """The marks of all runs of a task in MLflow."""
-    return expand(
-        "results/tracking/{task}/{method}/seed-{seed}.json",
-        task=task,
-        method=CONFIG.tasks[task].methods,
-        seed=CONFIG.seeds,
-    )
-
-
-def model(wildcards):
-    """The model that a method, or the whole task, starts from."""
-    method = getattr(wildcards, "method", "base")
-    return f"resources/models/{settings.model(CONFIG, wildcards.task, method)}"
-
-
-def judge(wildcards):
-    """The model that judges fluency."""
-    return f"resources/models/{CONFIG.tasks[wildcards.task].judge}"
-
-
-def prompts(wildcards):
-    """The folder of a task's prompts, a Parquet file for each split."""
-    return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
-
-
-ITERATED = (*settings.QUARKS, "ppo")  # methods that sample and train in rounds
-TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
-
-
-def family(method):
-    """The method that a variant is of; any other is its own."""
-    return method.split(".")[0]
-
-
-def config_of(task, method):
-    """The configuration of a task's method, or of a variant of Quark."""
-    return VARIANTS.get(method, CONFIGS[task])
-
-
-def of(wildcards):
-    """The configuration of a job."""
-    return config_of(wildcards.task, wildcards.method)
-
-
-def iterated(methods=ITERATED):
-    """A pattern of these methods, and of their variants."""
-    variants = [name for name in VARIANTS if family(name) in methods]
-    return "|".join(map(re.escape, [*methods, *variants]))
-
-
-def iterations(task, method):
-    """How many rounds of sampling and training a method has."""
-    chosen = config_of(task, method)
-    return (
-        chosen.quark.iterations
-        if family(method) in settings.QUARKS
-        else chosen.baselines.ppo.iterations
-    )
-
-
-def classifier(name):
-    """The folder of a scorer that is a classifier."""
-    return [f"resources/classifiers/{name}"] if name in CONFIG.classifiers else []
-
-
-def score_cache(name):
-    """The option that keeps the scores of a service."""
-    return option("cache", CACHE if name == SERVICE else "")
-
-
-def texts(wildcards):
-    """The folder of the corpus's plain texts, if it has any."""
-    name = CONFIGS[wildcards.task].baselines.corpus.texts
-    return f"resources/prompts/{name}" if name else []
-
-
-def explores_alike(task, method, seed):
-    """Whether a variant's iteration 0 draws the very samples that its method's own does."""
-    wanted = [task, family(method), int(seed), 0]
-    one, other = (
-        settings.explore(c, *wanted) for c in (CONFIGS[task], config_of(task, method))
-    )
-    return one == other
-
-
-def of_iteration(task, method, seed, iteration, name):
-    """File `name` of one iteration; what a variant would only make again is its method's."""
-    explored = name.split(".")[0] in ("samples", "scores")
-    if explored and iteration == 0 and explores_alike(task, method, seed):
-        method = family(method)
-    return f"{ITERATION}/{name}".format(
-        task=task, method=method, seed=seed, iteration=iteration
-    )
-
-
-def checkpoint_before(method=None):
-    """A function that gives the checkpoint an iteration starts from; none: the base model."""
-
-    def before(wildcards):
-        last = int(wildcards.iteration) - 1
-        place = wildcards.task, method or wildcards.method, wildcards.seed
-        return [] if last < 0 else of_iteration(*place, last, "checkpoint")
-
-    return before
-
-
-def checkpoints_of(wildcards):
-    """The checkpoints that a method is evaluated with; the base model has none."""
-    method = TRAINED_AS.get(wildcards.method, wildcards.method)
-    if family(method) in ITERATED:
-        last = iterations(wildcards.task, method) - 1
-        return [
-            of_iteration(wildcards.task, method, wildcards.seed, last, "checkpoint")
-        ]
-    return expand(
-        f"{PART}/checkpoint",
-        task=wildcards.task,
-        part=settings.PARTS.get(method, ()),
-        seed=wildcards.seed,
-    )
-
-
-def so_far(name):
-    """A function that gives file `name` of a method's iterations 0 to the rule's own."""
-    return lambda w: [
-        of_iteration(w.task, w.method, w.seed, i, name)
-        for i in range(int(w.iteration) + 1)
-    ]
-
-
-def memo_so_far(wildcards):
-    """What the base model made of the pool: of its own samples, and in training before."""
-    place = wildcards.task, wildcards.method, wildcards.seed
-    return [of_iteration(*place, 0, "samples.memo.safetensors")] + [
-        of_iteration(*place, i, "training.memo.safetensors")
-        for i in range(int(wildcards.iteration))
-    ]
-
-
-def training_costs(task, method, seed):
-    """What a method cost before it was evaluated, as the stages wrote it down."""
-    method = TRAINED_AS.get(method, method)
-    start = settings.model(CONFIG, task, method)
-    trained = [n for n in settings.lineage(CONFIG, start) if n in FINETUNED]
-    return expand("results/models/{name}/training.json", name=trained) + method_costs(
-        task, method, seed
-    )
-
-
-def method_costs(task, method, seed):
-    """What it cost beside the model that it starts from."""
-    if family(method) in ITERATED:
-        return [
-            of_iteration(task, method, seed, i, f"{stage}.json")
-            for i in range(iterations(task, method))
-            for stage in ("samples", "scores", "training")
-        ]
-    if method not in settings.PARTS:
-        return []
-    explored = expand(
-        f"{QUARK}/{{stage}}.json",
-        task=task,
-        seed=seed,
-        iteration=0,
-        stage=["samples", "scores"],
-    )
-    parts = expand(
-        f"{PART}/training.json", task=task, part=settings.PARTS[method], seed=seed
-    )
-    return [*explored, f"{CORPUS}/corpus.json".format(task=task, seed=seed), *parts]
-
-
-def evaluated(task, name, methods=None):
-    """File `name` of all evaluations: by split, decoding, method and seed."""
-    chosen = methods or CONFIG.tasks[task].methods
-    decoded = {
-        method: settings.decodings(config_of(task, method), family(method))
-        for method in chosen
-    }
-    return [
-        f"{EVALUATION}/{name}".format(
-            task=task, method=method, seed=seed, split=split, decoding=decoding
-        )
-        for split in CONFIG.tasks[task].splits
-        for decoding in dict.fromkeys(n for names in decoded.values() for n in names)
-        for method in chosen
-        for seed in CONFIG.seeds
-        if decoding in decoded[method]
-    ]
-
-
-def sweep(name):
-    """The methods of an ablation's table: the base model, Quark, and Quark's variants."""
-    variants = [
-        f"quark.{name}.{variant}" for variant in CONFIG.ablations[name].variants
-    ]
-    return ["base", "quark", *variants]
-
-
-def predictions(task, method, seed, split):
-    """What a method predicts of a split's real continuations, if its prompts have any."""
-    if CONFIG.tasks[task].prefix is None:
-        return []
-    return [
-        f"{PREDICTED}/predictions.parquet".format(
-            task=task, method=method, seed=seed, split=split
-        )
-    ]
-
-
-def optional(wildcards, name):
-    """File `name` of an evaluation, if its task or its configuration asks for it."""
-    asked = wanted(wildcards.task, of(wildcards), name)
-    return f"{EVALUATION.format(**dict(wildcards))}/{name}" if asked else []
-
-
-def wanted(task, chosen, name):
-    """Whether file `name` is made for the evaluations of a task."""
-    own = CONFIG.tasks[task]
-    if Path(name).stem == "second_scores":
-        return own.second_scorer is not None
-    return own.prefix is not None and chosen.evaluation.mauve is not None
-
-
-def all_costs(task):
-    """What all stages of a task cost."""
-    stages = ("generations.json", "scores.json", "likelihoods.json")
-    chosen = CONFIG.tasks[task].methods
-    trained = [
-        cost
-        for method in chosen
-        for seed in CONFIG.seeds
-        for cost in training_costs(task, method, seed)
-    ]
-    asked = [
-        f"{Path(file).parent}/{name}"
-        for name in ("second_scores.json", "mauve.json")
-        for file in evaluated(task, "metrics.json")
-        if wanted(task, CONFIGS[task], name)
-    ]
-    predicted = [
-        cost.replace("predictions.parquet", "predictions.json")
-        for method in chosen
-        for seed in CONFIG.seeds
-        for split in CONFIG.tasks[task].splits
-        for cost in predictions(task, method, seed, split)
-    ]
-    return (
-        list(dict.fromkeys(trained))
-        + predicted
-        + asked
-        + [cost for stage in stages for cost in evaluated(task, stage)]
-    )
 
 
 def option(name, value):

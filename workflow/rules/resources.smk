@@ -1,4 +1,4 @@
-"""Pretrained models and prompts, fetched once."""
+"""Pretrained models and prompts, fetched once; how scorers agree with published scores."""
 
 
 rule fetch_model:
@@ -97,3 +97,28 @@ rule fetch_prompts:
     shell:
         "quark fetch-prompts --name {wildcards.name} --settings {params.settings:q}"
         " --out {output.prompts} 2> {log}"
+
+
+rule calibrate:
+    input:
+        prompts="resources/prompts/{name}",
+        classifier=lambda w: classifier(w.scorer),
+    output:
+        csv="results/calibration/{name}/{scorer}.csv",
+    log:
+        "logs/calibration/{name}/{scorer}.log",
+    benchmark:
+        "results/benchmarks/jobs/calibration/{name}/{scorer}.tsv"
+    conda:
+        CONDA
+    threads: lambda w, input: (workflow.cores or 1) if input.classifier else 1
+    resources:
+        mem_mb=lambda w, input: 8000 if input.classifier else 2000,
+        runtime=60,
+    params:
+        settings=lambda w: as_json(settings.calibrate(CONFIG, w.scorer)),
+        classifier=lambda w, input: option("classifier", input.classifier),
+        cache=lambda w: score_cache(w.scorer),
+    shell:
+        "quark calibrate --settings {params.settings:q} --prompts {input.prompts}"
+        " {params.classifier} {params.cache} --threads {threads} --out {output.csv} 2> {log}"
