@@ -12,11 +12,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help toxicity test tiny check format clean
+.PHONY: help toxicity test tiny test-slurm check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
 
 toxicity: .venv/quark  ## run the toxicity experiment and print its table
 	$(BIN)/snakemake --cores $(CORES) results/tables/toxicity.csv
@@ -34,6 +34,9 @@ tiny: .venv/quark  ## run the whole pipeline on a tiny random model
 	    ln -s "$(CURDIR)/$$part" $(TINY)/$$part || exit 1; done
 	cd $(TINY) && snakemake results/tables/toxicity.csv --cores 2 --configfile config/scale/test.yaml
 	@cat $(TINY)/results/tables/toxicity.md
+
+test-slurm: .venv/quark  ## run the tiny pipeline through SLURM, which it installs and starts (root)
+	tests/slurm/run
 
 check: .venv/quark  ## check format, lint, types and workflow, then run the tests
 	$(BIN)/ruff format --check .

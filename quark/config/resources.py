@@ -1,5 +1,6 @@
 """Models and prompts, and where they come from."""
 
+import re
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -115,6 +116,9 @@ class Label(Section):
     label: str = Field(description="of the model, whose probability is the score")
     whole: bool = Field(description="whether the prompt is read too")
     tokens: Count = Field(description="longer texts are cut, their beginning stays")
+    alone: bool = Field(
+        False, description="each label is judged by itself (sigmoid), not against others (softmax)"
+    )
 
 
 class Classifier(Source):
@@ -145,6 +149,7 @@ class PromptSource(Source):
     text: str | None = Field(None, description="the field or column that holds the prompt")
     toxicity: str | None = Field(None, description="that of the published score")
     exclude: tuple[str, ...] = Field((), description="texts that are no prompts, as a heading")
+    remove: str | None = Field(None, description="regular expression; what fits is cut out")
     fewest_words: Count | None = Field(None, description="shorter texts are left out")
     halves: tuple[Count, Count] | None = Field(
         None, description="take first halves of sentences, of so many words at least and at most"
@@ -154,6 +159,11 @@ class PromptSource(Source):
     def _fields_fit_format(self) -> Self:
         if self.random:
             raise ValueError("prompts cannot be random")
+        if self.remove is not None:
+            try:
+                re.compile(self.remove)
+            except re.error as fault:
+                raise ValueError(f"remove = {self.remove!r}: {fault}") from None
         if self.format == "csv" and self.toxicity:
             raise ValueError("csv has no published toxicity: a column of text is read")
         if self.halves and (self.halves[0] > self.halves[1] or self.toxicity):
@@ -168,6 +178,9 @@ class Split(Section):
 
     prompts: Count
     toxic: bool | None = Field(None, description="only toxic or only other prompts; null: both")
+    source: Name | None = Field(
+        None, description="its prompts alone, which no other split gets; null: of all others"
+    )
 
 
 class SortedSplit(Section):
@@ -230,6 +243,9 @@ class Prompts(Section):
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError("two sources have the same name")
+        for name, split in self.splits.items():
+            if split.source is not None and split.source not in names:
+                raise ValueError(f"splits.{name}.source is {split.source!r}, which is no source")
         if "train" in self.splits:
             raise ValueError("splits must not hold `train`, which is what they leave")
         if self.sorted is not None:

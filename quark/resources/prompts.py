@@ -9,7 +9,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
 
     The prompts stand in the order of sha256("SEED:TEXT"), so the same texts give the same splits
     on every machine, and a new source moves no old prompt past another. A split takes the first
-    prompts of its kind that no split before it took; those left over are `train` (protocol 2).
+    prompts of its kind that no split before it took; those left over are `train` (protocol 2). A
+    source that a split names gives prompts to such splits only, so the rest of it is left out.
 
     Raises:
         ResourceError: a source cannot be fetched or read, the scorer fails, or a split stays short.
@@ -62,7 +63,9 @@ def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
         manifest = {
             "name": name,
             "source": prompts.model_dump(mode="json", exclude_none=True),
-            "sources": {s: _counts(s, read, wanted, kept) | {"files": files[s]} for s in files},
+            "sources": {
+                s: _counts(s, read, wanted, kept, splits) | {"files": files[s]} for s in files
+            },
             "splits": {
                 split: {
                     "prompts": len(rows),
@@ -115,22 +118,32 @@ def cut(
 ) -> dict[str, list[Prompt]]:
     """Draw each split's first prompts of its kind, in the order of `splits`; the rest is `train`.
 
+    Sources that splits name are theirs: what is left of them is in no split.
+
     Raises:
         ResourceError: too few prompts of a split's kind are left, or none for `train`.
     """
     drawn: dict[str, list[Prompt]] = {}
     rest = list(prompts)
+    named = {split.source for split in splits.values()} - {None}
+
+    def fits(prompt: Prompt, split: Split) -> bool:
+        source = prompt.source if prompt.source in named else None
+        return source == split.source and split.toxic in (None, toxic[prompt.id])
+
     for name, split in splits.items():
-        fitting = [p for p in rest if split.toxic is None or toxic[p.id] == split.toxic]
+        fitting = [prompt for prompt in rest if fits(prompt, split)]
         if len(fitting) < split.prompts:
             kind = {None: "", True: "toxic ", False: "non-toxic "}[split.toxic]
+            of = f" of source {split.source}" if split.source else ""
             raise ResourceError(
-                f"{resource}.splits.{name}: wants {split.prompts} {kind}prompts, but only "
+                f"{resource}.splits.{name}: wants {split.prompts} {kind}prompts{of}, but only "
                 f"{len(fitting)} are left; ask for fewer or add a source"
             )
         drawn[name] = fitting[: split.prompts]
         taken = {prompt.id for prompt in drawn[name]}
         rest = [prompt for prompt in rest if prompt.id not in taken]
+    rest = [prompt for prompt in rest if prompt.source not in named]
     if not rest:
         raise ResourceError(f"{resource}.splits: no prompt is left for train; ask for fewer")
     return {"train": rest, **drawn}
@@ -185,18 +198,25 @@ def _columns(prompts: Sequence[Prompt], toxic: Mapping[str, bool]) -> dict[str, 
 
 
 def _counts(
-    source: str, read: Sequence[Prompt], wanted: Sequence[Prompt], kept: Sequence[Prompt]
+    source: str,
+    read: Sequence[Prompt],
+    wanted: Sequence[Prompt],
+    kept: Sequence[Prompt],
+    splits: Mapping[str, Sequence[Prompt]],
 ) -> dict[str, int]:
+    """How many lines of a source were left out, and why."""
     lines = [prompt for prompt in read if prompt.source == source]
     empty = sum(not prompt.text for prompt in lines)
     left = sum(prompt.source == source for prompt in wanted)
     last = sum(prompt.source == source for prompt in kept)
+    used = sum(prompt.source == source for split in splits.values() for prompt in split)
     return {
         "lines": len(lines),
         "empty": empty,
         "excluded": len(lines) - empty - left,
         "duplicates": left - last,
         "kept": last,
+        "unused": last - used,
     }
 
 
@@ -214,6 +234,9 @@ def _read(resource: str, source: PromptSource, file: Path) -> list[Prompt]:
             raise ResourceError(
                 f"{resource}: {file.name}, {kind} {number}: {fault}; correct or remove the {kind}"
             ) from None
+    if source.remove:
+        cut_out = re.compile(source.remove)
+        prompts = [replace(p, text=cut_out.sub("", p.text).strip()) for p in prompts]
     if source.fewest_words:
         prompts = [p for p in prompts if len(p.text.split()) >= source.fewest_words]
     if source.halves:

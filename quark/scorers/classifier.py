@@ -20,7 +20,10 @@ class ClassifierError(ValueError):
 
 
 class Classifier:
-    """Softmax over a model's labels, in float32; the paper's sentiment scorer is of this kind.
+    """The probability of one of a model's labels, in float32.
+
+    Against the other labels (softmax), as in the paper's scorer of sentiment, or by itself
+    (sigmoid), as in models that give a text several labels.
 
     Texts are sorted by length and read in batches, so that little is padded. A text of more than
     `tokens` tokens is cut, its beginning stays. Every text gets a score, an empty one that of the
@@ -32,7 +35,8 @@ class Classifier:
         folder: the fetched model.
 
     Raises:
-        ClassifierError: the model has no such label, or fewer positions than `tokens`.
+        ClassifierError: the model has no such label, fewer positions than `tokens`, or was trained
+            to judge its labels the other way.
     """
 
     def __init__(self, name: str, how: Label, folder: Path) -> None:
@@ -45,6 +49,11 @@ class Classifier:
             raise ClassifierError(
                 f"classifiers.{name}.reads.label is {how.label!r}, the model's are "
                 + ", ".join(map(repr, labels.values()))
+            )
+        alone = getattr(model.config, "problem_type", None) == "multi_label_classification"
+        if alone and not how.alone:
+            raise ClassifierError(
+                f"classifiers.{name}.reads.alone is false, but each label is judged by itself"
             )
         positions = getattr(model.config, "max_position_embeddings", how.tokens)
         if how.tokens > positions:
@@ -77,6 +86,7 @@ class Classifier:
                 max_length=self.how.tokens,
                 return_tensors="pt",
             ).to(self.model.device)
-            law = self.model(**read).logits.float().softmax(-1)
+            logits = self.model(**read).logits.float()
+            law = logits.sigmoid() if self.how.alone else logits.softmax(-1)
             found[places] = law[:, self.label].cpu().numpy()
         return found

@@ -38,7 +38,7 @@ TASK = Task(
     },
     published=Published(
         table="quark_toxicity_auto",
-        splits={"nontoxic": "in_domain_RTP"},
+        splits={"nontoxic": "in_domain_RTP", "writingprompts": "out_of_domain_WritingPrompts"},
         methods={
             "base": "GPT2",
             "dapt": "DAPT",

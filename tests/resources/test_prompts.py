@@ -272,6 +272,44 @@ def test_short_texts_are_left_out(tmp_path):
     assert texts == {"one two three", "four  words  are here"}
 
 
+def test_a_source_that_a_split_names_is_that_splits_alone(tmp_path):
+    published = rows(*((f"Published {i}", 0.1 * i) for i in range(6)), (KIND[0], 0.2))
+    named = SPLITS | {"listed": {"prompts": 4, "toxic": False, "source": "b"}}
+    prompts = config(tmp_path, ("a", "\n".join(KIND)), ("b", published), splits=named)
+    fetch_prompts("x", prompts, tmp_path / "out")
+    splits = read(tmp_path / "out")
+    assert {row["source"] for row in splits.pop("listed")} == {"b"}
+    others = [row for split in splits.values() for row in split]
+    # Neither the rest of the list nor the prompt that stands in both files is trained on.
+    assert sorted(row["text"] for row in others) == sorted(KIND[1:])
+    counts = json.loads((tmp_path / "out/manifest.json").read_text())["sources"]["b"]
+    assert (counts["kept"], counts["unused"]) == (7, 3)
+    with pytest.raises(ResourceError, match="wants 7 non-toxic prompts of source b, but only 6"):
+        named["listed"] = named["listed"] | {"prompts": 7}
+        again = config(tmp_path, ("a", "\n".join(KIND)), ("b", published), splits=named)
+        fetch_prompts("x", again, tmp_path / "out2")
+    with pytest.raises(ValueError, match=r"splits\.listed\.source is 'b', which is no source"):
+        config(tmp_path, ("a", "x"), splits=named)
+
+
+def test_what_is_no_part_of_a_prompt_is_removed(tmp_path):
+    file = tmp_path / "tagged.txt"
+    file.write_text("[ WP ] You wake up\n[WP] You  wake up\n[EU]\nNot [WP] here\n")
+    source = {"name": "t", "local": str(file), "format": "lines", "licence": "none"}
+    settings = {"scorer": "profanity-check", "toxic_from": 0.5, "seed": 0, "splits": {}}
+    tags = {"remove": r"^\[ ?[A-Z]{2} ?\]\s*"}
+    prompts = Prompts.model_validate({"sources": [source | tags], **settings})
+    fetch_prompts("x", prompts, tmp_path / "out")
+    assert [row["text"] for row in read(tmp_path / "out")["train"]] == [
+        "You wake up",
+        "Not [WP] here",
+    ]
+    counts = json.loads((tmp_path / "out/manifest.json").read_text())["sources"]["t"]
+    assert (counts["lines"], counts["empty"], counts["duplicates"]) == (4, 1, 1)
+    with pytest.raises(ValueError, match=r"remove = '\['"):
+        PromptSource.model_validate(source | {"remove": "["})
+
+
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [

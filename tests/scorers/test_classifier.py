@@ -1,5 +1,6 @@
 """A text-classification model as a scorer, against one text at a time."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from quark.resources.models import _byte_tokenizer
 from quark.scorers import classifier as module
 from quark.scorers.classifier import Classifier, ClassifierError
 
+SEVERAL = "multi_label_classification"
 PROMPTS = ["The film ", "I ", "", "It was such a long and winding road that "]
 RESPONSES = ["is fine.", "", "bad", "nobody knew where it went in the end."]
 
@@ -77,6 +79,18 @@ def test_against_one_text_at_a_time(
     assert len(set(found.round(6).tolist())) > 2
     assert made.name == "mine"
     assert made.version == read_json(local.parent / "fetched/manifest.json")["sha256"][:12]
+
+
+def test_each_label_by_itself(local: Path) -> None:
+    model = BertForSequenceClassification.from_pretrained(local, problem_type=SEVERAL)
+    model.save_pretrained(local)
+    with pytest.raises(ClassifierError, match="alone is false, but each label is judged"):
+        scorer(local)
+    found = scorer(local, alone=True).score(PROMPTS[:1], RESPONSES[:1])
+    ids = PreTrainedTokenizerFast.from_pretrained(local)(PROMPTS[0] + RESPONSES[0])["input_ids"]
+    with torch.no_grad():
+        odds = model.eval()(torch.tensor([ids[:32]])).logits[0, 1].item()
+    assert found[0] == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-5)  # float32
 
 
 def test_no_texts_and_lists_of_unequal_length(local: Path) -> None:
