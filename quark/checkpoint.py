@@ -2,7 +2,7 @@
 
     policy.safetensors      reward tokens and trained parameters; the rest is the base model's
     optimizer.safetensors   both moments of Adam
-    checkpoint.json         iteration, optimiser step, form of the reward tokens, base model
+    checkpoint.json         iteration, optimiser step, reward tokens, base model, checksums
     value.safetensors       PPO: the value head
 
 Random streams are named, not stored (see `quark.seeds`), so there is no generator to save.
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quark.config import Precision, RewardTokens
-from quark.files import read_json, whole
+from quark.files import read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
 from quark.reward_tokens import new_reward_tokens
 
@@ -71,6 +71,7 @@ def save(
             save_file(flat, made / "optimizer.safetensors")
         if value:
             save_file(value, made / "value.safetensors")
+        about["sha256"] = sums(*sorted(made.iterdir()))
         (made / "checkpoint.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -79,6 +80,7 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
 
     Raises:
         ModelError: the checkpoint is missing, or was trained from another base model.
+        DamagedError: it is not as training wrote it.
     """
     policy = load_model(model, precision)
     if checkpoint is None:
@@ -89,7 +91,7 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
     if about["reward_tokens"] is not None:
         form = RewardTokens.model_validate(about["reward_tokens"])
         policy.reward_tokens = new_reward_tokens(policy.lm, about["quantiles"], form, seed=0)
-    trained = load_file(checkpoint / "policy.safetensors")
+    trained = _tensors(checkpoint, "policy")
     missing, unknown = policy.load_state_dict(trained, strict=False)
     if unknown:
         raise ModelError(f"{checkpoint}: {model} has no parameter {unknown[0]}")
@@ -98,15 +100,22 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
     return policy
 
 
+def _tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of one file of a checkpoint, as they were written."""
+    file = checkpoint / f"{name}.safetensors"
+    verify(file, checkpoint / "checkpoint.json", target=checkpoint)
+    return load_file(file)
+
+
 def load_value(checkpoint: Path) -> dict[str, Tensor]:
     """The parameters of PPO's value head."""
-    return load_file(checkpoint / "value.safetensors")
+    return _tensors(checkpoint, "value")
 
 
 def load_moments(checkpoint: Path) -> Moments:
     """The optimiser's moments by parameter name."""
     moments: Moments = {}
-    for key, value in load_file(checkpoint / "optimizer.safetensors").items():
+    for key, value in _tensors(checkpoint, "optimizer").items():
         name, kind = key.rsplit("/", 1)
         moments.setdefault(name, {})[kind] = value
     return moments

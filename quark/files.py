@@ -1,18 +1,23 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and are known again by their checksums.
 
 Layer 0: imports no torch. Every stage writes through this module, so a job that is killed leaves
 either the finished file or nothing.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+class DamagedError(ValueError):
+    """A file that is not as its stage wrote it; the text says how to make it again."""
 
 
 @contextmanager
@@ -47,8 +52,50 @@ def write_json(target: Path | str, content: Any) -> None:
 
 
 def read_json(source: Path | str) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(source).read_text())
+    """Read a JSON file.
+
+    Raises:
+        DamagedError: it is not whole.
+    """
+    try:
+        return json.loads(Path(source).read_text())
+    except ValueError as error:
+        raise DamagedError(f"{source}: not JSON ({error}). {_mend(source)}") from None
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def sums(*files: Path) -> dict[str, str]:
+    """The checksum of each file by its name, as `verify` finds it in a manifest."""
+    return {file.name: sha256(file) for file in files}
+
+
+def verify(file: Path, manifest: Path, target: Path | None = None) -> None:
+    """Make sure that a file's bytes are those that its stage wrote.
+
+    Args:
+        file: what is about to be read.
+        manifest: JSON beside it, written after it; its key `sha256` holds checksums by name. Where
+            there is no manifest, or it has no such key, there is nothing to compare with.
+        target: what Snakemake knows the file by; None: the file itself.
+
+    Raises:
+        DamagedError: they are others.
+    """
+    known = read_json(manifest).get("sha256", {}) if manifest.is_file() else {}
+    if known and file.name in known and sha256(file) != known[file.name]:
+        raise DamagedError(
+            f"{file}: damaged or changed since it was written ({manifest} has another checksum). "
+            + _mend(target or file)
+        )
+
+
+def _mend(target: Path | str) -> str:
+    return f"Make it again: snakemake --cores all {target} --forcerun {target}"
 
 
 def cost(begun: float, *, rows: int, tokens: int) -> dict[str, Any]:
@@ -62,6 +109,24 @@ def cost(begun: float, *, rows: int, tokens: int) -> dict[str, Any]:
     }
 
 
-def report(out: Path, begun: float, *, rows: int, tokens: int = 0, **facts: Any) -> None:
-    """Write a stage's cost, and other facts, as JSON beside its table `out`."""
-    write_json(out.with_suffix(".json"), {**cost(begun, rows=rows, tokens=tokens), **facts})
+def report(
+    out: Path,
+    begun: float,
+    *,
+    rows: int,
+    tokens: int = 0,
+    beside: Sequence[Path] = (),
+    **facts: Any,
+) -> None:
+    """Write a stage's cost, checksums, and other facts, as JSON beside its table `out`.
+
+    Args:
+        out: the table.
+        begun: when the stage began, in monotonic seconds.
+        rows: that it wrote.
+        tokens: that it sampled or read.
+        beside: what else it wrote.
+        facts: JSON.
+    """
+    spent = cost(begun, rows=rows, tokens=tokens)
+    write_json(out.with_suffix(".json"), {**spent, **facts, "sha256": sums(out, *beside)})

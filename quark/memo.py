@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quark.files import whole
+from quark.files import verify, whole
 
 
 class Memo:
@@ -23,6 +23,9 @@ class Memo:
 
     Args:
         files: what `save` wrote; read from disk when it is needed.
+
+    Raises:
+        DamagedError: a file is not as its stage wrote it.
     """
 
     def __init__(self, files: Sequence[Path] = ()) -> None:
@@ -58,6 +61,7 @@ class Memo:
 
 
 def _load(file: Path) -> dict[str, Tensor]:
+    verify(file, file.with_name(f"{file.name.split('.')[0]}.json"))
     with safe_open(file, framework="pt") as content:
         rows = json.loads(content.metadata()["rows"])
     tensors = load_file(file)

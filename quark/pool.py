@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quark import schemas
-from quark.files import write_json
+from quark.files import sums, write_json
 from quark.quantiles import edges, quantiles
 from quark.seeds import ranks
 
@@ -67,7 +67,7 @@ def quantize(
         "quantile_edges": edges(rewards, quantile, k),
         "quantile_mean_reward": [float(rewards[quantile == i].mean()) for i in range(k)],
     }
-    write_json(out.with_suffix(".json"), summary)
+    write_json(out.with_suffix(".json"), summary | {"sha256": sums(out)})
 
 
 def check_failed(scored: pa.Table, file: Path, max_failed: float) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from quark.files import whole
+from quark.files import verify, whole
 
 PROMPTS = pa.schema(
     [
@@ -120,9 +120,11 @@ def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = 
 
     Raises:
         TableError: the file is missing or empty, a column is missing, of another type or null.
+        DamagedError: it is not as its stage wrote it.
     """
     if not Path(source).exists():
         raise TableError(f"{source}: no such file")
+    verify(Path(source), Path(source).with_suffix(".json"))
     names = list(columns or schema.names)
     try:
         missing = set(names) - set(pq.read_schema(source).names)

@@ -104,7 +104,9 @@ def sample_stage(
         },
         about=settings.model_dump(),
     )
-    files.report(out, begun, rows=len(rows), tokens=sum(map(len, response_ids)))
+    beside = [memo] if memo else []
+    tokens = sum(map(len, response_ids))
+    files.report(out, begun, rows=len(rows), tokens=tokens, beside=beside)
 
 
 def _read_prompts(
@@ -232,7 +234,8 @@ def train_stage(
         memo=known if settings.training.base_memo else None,
         resume=resume,
     )
-    known.save(out.parent / "training.memo.safetensors")
+    remembered = out.parent / "training.memo.safetensors"
+    known.save(remembered)
     save(
         out,
         policy,
@@ -259,6 +262,7 @@ def train_stage(
             ),
             **means,
             "gauge": gauge,
+            "sha256": files.sums(remembered),
             "steps": curve,
         },
     )

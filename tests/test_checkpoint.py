@@ -7,6 +7,7 @@ import torch
 from oracle import EMBEDDING, SINK
 
 from quark import checkpoint as checkpoints
+from quark.files import DamagedError, sums
 from quark.lm import ModelError, Policy
 
 
@@ -42,6 +43,7 @@ def test_round_trip(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
         "quantiles": 3,
         "reward_tokens": {"form": "embedding", "first_layer": 0},
         "base_sha256": "abc",
+        "sha256": sums(out / "optimizer.safetensors", out / "policy.safetensors"),
     }
     assert {f.suffix for f in out.iterdir()} == {".safetensors", ".json"}
 
@@ -85,6 +87,29 @@ def test_refused(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
         checkpoints.load_policy(other, tmp_path / "made", "fp32")
     with pytest.raises(ModelError, match="none: no checkpoint here"):
         checkpoints.load_policy(model, tmp_path / "none", "fp32")
+
+
+def test_a_damaged_checkpoint_is_refused(
+    make_policy: Callable[..., Policy], tmp_path: Path
+) -> None:
+    model, made = write_model(make_policy(0), tmp_path / "model", "abc"), tmp_path / "made"
+    policy, fixed = make_policy(), {"form": EMBEDDING, "step": 1, "iteration": 0, "model": model}
+    moments = {"reward_tokens.rows": {"exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}}
+    checkpoints.save(made, policy, moments, value={"weight": torch.ones(3)}, **fixed)
+    for name, load in (
+        ("policy", lambda: checkpoints.load_policy(model, made, "fp32")),
+        ("optimizer", lambda: checkpoints.load_moments(made)),
+        ("value", lambda: checkpoints.load_value(made)),
+    ):
+        file = made / f"{name}.safetensors"
+        load()
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1  # one bit of the last number: still a checkpoint, but another one
+        file.write_bytes(content)
+        with pytest.raises(
+            DamagedError, match=rf"{name}\.safetensors: damaged .*--forcerun {made}$"
+        ):
+            load()
 
 
 def test_without_reward_tokens_and_with_a_value_head(

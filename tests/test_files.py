@@ -1,9 +1,19 @@
+import hashlib
 import time
 from pathlib import Path
 
 import pytest
 
-from quark.files import read_json, report, whole, write_json, write_text
+from quark.files import (
+    DamagedError,
+    read_json,
+    report,
+    sums,
+    verify,
+    whole,
+    write_json,
+    write_text,
+)
 
 
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -42,7 +52,39 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
 
 
 def test_report_stands_beside_its_table(tmp_path: Path) -> None:
+    (tmp_path / "samples.parquet").touch()
     report(tmp_path / "samples.parquet", time.monotonic() - 2, rows=3, tokens=10, failed=1)
     found = read_json(tmp_path / "samples.json")
     assert (found["rows"], found["tokens"], found["failed"]) == (3, 10, 1)
     assert found["seconds"] >= 2 and found["tokens_per_second"] == 10 / found["seconds"] <= 5
+
+
+def test_a_changed_file_is_found_and_the_remedy_named(tmp_path: Path) -> None:
+    file, manifest = tmp_path / "pool.parquet", tmp_path / "pool.json"
+    file.write_bytes(b"all rows")
+    verify(file, manifest)  # nothing was written down
+    write_json(manifest, {"rows": 2})
+    verify(file, manifest)
+    write_json(manifest, {"sha256": sums(file)})
+    assert sums(file) == {"pool.parquet": hashlib.sha256(b"all rows").hexdigest()}
+    verify(file, manifest)
+    file.write_bytes(b"all row")
+    with pytest.raises(DamagedError, match=f"{file}: damaged .*--cores all {file} --forcerun"):
+        verify(file, manifest)
+    with pytest.raises(DamagedError, match=f"--cores all {tmp_path} --forcerun {tmp_path}$"):
+        verify(file, manifest, target=tmp_path)
+
+
+def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "pool.json"
+    manifest.write_text('{"rows": 2,')
+    with pytest.raises(DamagedError, match=f"{manifest}: not JSON .*--forcerun {manifest}"):
+        read_json(manifest)
+
+
+def test_a_report_knows_its_files(tmp_path: Path) -> None:
+    out, memo = tmp_path / "samples.parquet", tmp_path / "samples.memo.safetensors"
+    out.write_bytes(b"a")
+    memo.write_bytes(b"b")
+    report(out, time.monotonic(), rows=1, beside=[memo])
+    assert read_json(tmp_path / "samples.json")["sha256"] == sums(out, memo)

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from quark.config import Source
-from quark.files import whole, write_json
-from quark.resources.fetch import ResourceError, fetch, sha256
+from quark.files import sha256, whole, write_json
+from quark.resources.fetch import ResourceError, fetch
 
 
 def fetch_classifier(name: str, source: Source, out: Path) -> None:

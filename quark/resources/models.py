@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quark.config import ModelSource, RandomModel
-from quark.files import whole, write_json
-from quark.resources.fetch import ResourceError, fetch, sha256
+from quark.files import sha256, whole, write_json
+from quark.resources.fetch import ResourceError, fetch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

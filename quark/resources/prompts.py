@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import quark
 from quark import schemas
 from quark.config import Prompts, PromptSource, Split
-from quark.files import whole, write_json
-from quark.resources.fetch import ResourceError, fetch, sha256
+from quark.files import sha256, whole, write_json
+from quark.resources.fetch import ResourceError, fetch
 from quark.scorers import Scorer, load_scorer
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from quark import schemas
-from quark.files import read_json, whole, write_json
-from quark.resources.fetch import ResourceError, sha256
+from quark.files import read_json, sha256, whole, write_json
+from quark.resources.fetch import ResourceError
 from quark.settings import SortSettings
 
 CANDIDATES = "candidates"

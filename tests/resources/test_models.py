@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from quark.config import ModelSource
+from quark.files import sha256
 from quark.resources import ResourceError, fetch_model
-from quark.resources.fetch import sha256
 
 TINY = {"layers": 1, "width": 8, "heads": 2, "context": 32, "seed": 0}
 
