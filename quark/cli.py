@@ -522,6 +522,41 @@ def show(
 
 
 @app.command()
+def plan(
+    tasks: Annotated[list[str] | None, typer.Argument(help="all without it")] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="configuration files, later laid over earlier")
+    ] = None,
+    tflops: Annotated[
+        float, typer.Option(min=0.001, help="of the machine in bfloat16; an A100 has 312")
+    ] = 312.0,
+    utilisation: Annotated[
+        float, typer.Option(min=0.001, max=1, help="the share of them that is reached")
+    ] = 0.3,
+    resources: Annotated[Path, typer.Option(help="directory of what was fetched")] = Path(
+        "resources"
+    ),
+) -> None:
+    """Estimate what a configuration will cost, before anything runs."""
+    from rich import print as show_table
+
+    from quark import planning
+
+    whole = configuration.load(config or [Path("config/config.yaml")])
+    if unknown := sorted(set(tasks or ()) - set(whole.tasks)):
+        raise configuration.ConfigError(
+            f"no task {unknown[0]!r}, there are {', '.join(whole.tasks)}"
+        )
+    costs = planning.plan(
+        whole, [task for task in whole.tasks if task in (tasks or whole.tasks)], resources
+    )
+    show_table(planning.table(costs, tflops, utilisation))
+    typer.echo(
+        f"Hours at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached; see quark/planning.py"
+    )
+
+
+@app.command()
 def schema(out: Out) -> None:
     """Write the JSON schema of the configuration, generated from its typed models."""
     from quark.files import write_text

@@ -33,6 +33,7 @@ LAYERS = {
         "corpus",
         "evaluation",
         "figures",
+        "planning",
         "resources",
         "scoring",
         "tables",

@@ -230,6 +230,9 @@ class Prompts(Section):
     seed: int
     splits: dict[Name, Split] = Field(description="drawn in this order; the rest is `train`")
     sorted: Sorting | None = Field(None, description="sorts the split `candidates` into others")
+    roughly: Count | None = Field(
+        None, description="how many there are, for `quark plan` before they are fetched"
+    )
 
     @property
     def tested(self) -> set[str]:

@@ -7,8 +7,8 @@ def local_files(*sources):
 
 
 def unsorted(name):
-    """Prompts as they are fetched, whatever they are sorted by afterwards."""
-    return CONFIG.prompts[name].model_copy(update={"sorted": None})
+    """Prompts as they are fetched, whatever they are sorted by afterwards, or said to be."""
+    return CONFIG.prompts[name].model_copy(update={"sorted": None, "roughly": None})
 
 
 def tables():

@@ -1,0 +1,117 @@
+"""What a run will cost: counts by hand, and FLOP against a plain count of products."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quark.config import Config, ConfigError, load
+from quark.planning import KNOWN, Cost, Size, plan, table
+
+FOLDER = Path(__file__).parents[1] / "config"
+TINY = load([FOLDER / "config.yaml", FOLDER / "scale/test.yaml"])
+
+
+def of(costs: list[Cost], **which: str) -> list[Cost]:
+    return [c for c in costs if all(getattr(c, key) == value for key, value in which.items())]
+
+
+@pytest.fixture
+def prompts() -> Config:
+    """The tiny configuration, its prompts counted: 14 held out of 30."""
+    handmade = TINY.prompts["handmade"].model_copy(update={"roughly": 30})
+    return TINY.model_copy(update={"prompts": TINY.prompts | {"handmade": handmade}})
+
+
+def test_quark_by_hand(prompts: Config, tmp_path: Path) -> None:
+    found = of(plan(prompts, ["toxicity"], tmp_path), task="toxicity", method="quark")
+    rows = [16 * 4, 16 * 2]  # training prompts times samples in iterations 0 and 1
+    assert [c.calls for c in of(found, stage="score")] == [*rows, 6 * 5, 4 * 5]
+    assert [c.tokens for c in of(found, stage="sample")] == [20 * n for n in rows]
+    assert [c.sequences for c in of(found, stage="train")] == [32, 32]
+    assert [c.tokens for c in of(found, stage="generate")] == [6 * 5 * 20, 4 * 5 * 20]
+    assert all(c.jobs == 1 for c in found)
+    model = Size(2, 64, 12 * 2 * 64 * 64, 257 * 64)
+    token, predicted = 2 * model.trunk, 2 * model.trunk + 2 * model.head
+    sampled = 16 * (15 * token) + rows[0] * 20 * predicted
+    assert of(found, stage="sample")[0].flop == sampled
+    # The hidden states of the base model's samples are kept: two bytes for each of 64 numbers.
+    written = [c.disk for c in of(found, stage="sample")]
+    assert written[0] - 2 * written[1] == 2 * 64 * rows[0] * 20
+
+
+def test_learning_by_hand(prompts: Config, tmp_path: Path) -> None:
+    """All parameters: three times the forward pass. The base model reads beside it."""
+    how = prompts.quark.training.model_copy(update={"trained_layers": None, "base_memo": False})
+    every = prompts.model_copy(update={"quark": prompts.quark.model_copy(update={"training": how})})
+    train = of(plan(every, ["toxicity"], tmp_path), method="quark", stage="train")[0]
+    trunk, head = 12 * 2 * 64 * 64, 257 * 64
+    forward = 2 * trunk * 35 + 2 * head * 20  # 15 tokens of a prompt, 20 of a response
+    assert train.flop == 32 * (3 + 1) * forward
+    assert train.disk == 12 * (trunk + head)
+
+
+def test_seeds_multiply_and_shared_models_do_not(prompts: Config, tmp_path: Path) -> None:
+    one = plan(prompts, None, tmp_path)
+    several = plan(prompts.model_copy(update={"seeds": (1, 2, 3)}), None, tmp_path)
+    for single, three in zip(one, several, strict=True):
+        times = 1 if single.task in ("models", "prompts") else 3
+        assert three.jobs == times * single.jobs
+        assert three.flop == pytest.approx(times * single.flop)
+    models = [c.method for c in of(one, task="models")]
+    assert sorted(models) == sorted(set(models)) and "mle" in models
+
+
+def test_baselines_are_counted(prompts: Config, tmp_path: Path) -> None:
+    methods = ("base", "dexperts", "pplm", "ppo")
+    task = prompts.tasks["toxicity"].model_copy(update={"methods": methods})
+    many = prompts.model_copy(update={"tasks": {"toxicity": task}})
+    found = plan(many, None, tmp_path)
+    assert {c.method for c in of(found, stage="fit")} == {"expert", "anti-expert", "classifier"}
+    assert of(found, method="quark", stage="sample"), "the corpus takes Quark's first samples"
+    flop = {m: of(found, method=m, stage="generate")[0].flop for m in methods}
+    assert flop["dexperts"] == 3 * flop["base"]
+    assert of(found, method="pplm", stage="generate")[0].tokens == 3 * 5 * 20  # half the prompts
+    assert [c.calls for c in of(found, method="ppo", stage="score")][:2] == [16 * 3, 16 * 3]
+
+
+def test_what_was_fetched_is_known_better(prompts: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "models/tiny-gpt2"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"parameters": 1000, "vocabulary": 10}))
+    (folder / "config.json").write_text(json.dumps({"n_embd": 8, "n_layer": 3}))
+    costs = plan(prompts, ["toxicity"], tmp_path)
+    judged = of(costs, method="base", stage="judge")[0]
+    assert judged.flop == 6 * 15 * 2 * 920 + 6 * 5 * 20 * (2 * 920 + 2 * 80)
+
+
+def test_unknown_sizes_say_how_to_know_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"prompts\.handmade: .* set prompts\.handmade\.roughly"):
+        plan(TINY, ["toxicity"], tmp_path)
+    hub = {"repository": "somebody/new", "revision": "1"}
+    raw = TINY.model_dump(exclude_unset=True)
+    raw["models"]["tiny-gpt2"] = {"hub": hub, "licence": "none"}
+    with pytest.raises(ConfigError, match=r"models\.tiny-gpt2: its size .*--cores all .*tiny-gpt2"):
+        plan(Config.model_validate(raw), ["toxicity"], tmp_path)
+
+
+@pytest.mark.parametrize("scale", ["config.yaml", "scale/laptop.yaml", "scale/paper.yaml"])
+def test_every_scale_can_be_planned(scale: str, tmp_path: Path) -> None:
+    costs = plan(load([FOLDER / "config.yaml", FOLDER / scale]), None, tmp_path)
+    assert {c.task for c in costs} >= {"toxicity", "sentiment_positive", "repetition"}
+    assert all(c.flop >= 0 and c.jobs >= 1 for c in costs)
+
+
+def test_sizes_of_gpt2() -> None:
+    """Within two in a hundred of the published 124, 355, 774 and 1558 million parameters."""
+    for name, parameters in zip(KNOWN, (124e6, 355e6, 774e6, 1558e6), strict=False):
+        assert KNOWN[name].trunk + KNOWN[name].head == pytest.approx(parameters, rel=0.02)
+
+
+def test_the_table_adds_up() -> None:
+    cost = Cost("toxicity", "quark", "train", 2, 1500, 3, 2_000_000, 3.6e15, 5e9)
+    shown = table([cost, replace(cost, method="ppo")], tflops=10, utilisation=0.1)
+    cells = [list(column.cells) for column in shown.columns]
+    assert [column[0] for column in cells][2:] == ["2", "1.5k", "3", "2M", "3.60", "1.00", "5.0"]
+    assert [column[-1] for column in cells][2:] == ["4", "3k", "6", "4M", "7.20", "2.00", "10.0"]
