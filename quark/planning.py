@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from rich.table import Table
+from rich.table import Column, Table
 
 from quark import settings
 from quark.config import Config, ConfigError, Method, Optimisation, Sampling, TaskName, for_task
@@ -359,16 +359,18 @@ def table(costs: Sequence[Cost], tflops: float, utilisation: float) -> Table:
         tflops: of the machine at its best, 10 ** 12 operations a second.
         utilisation: the share of that which is reached.
     """
-    shown = Table("task", "method", title="What it will cost, roughly")
-    for column in ("jobs", "scores", "sequences", "tokens", "PFLOP", "hours", "disk GB"):
+    shown = Table(Column("", no_wrap=True), title="What it will cost, roughly")
+    for column in ("jobs", "scores", "sequences", "tokens", "PFLOP", "hours", "GB"):
         shown.add_column(column, justify="right", no_wrap=True)
-    groups: dict[tuple[str, str], list[Cost]] = defaultdict(list)
+    groups: dict[str, dict[str, list[Cost]]] = defaultdict(lambda: defaultdict(list))
     for cost in costs:
-        groups[cost.task, cost.method].append(cost)
-    for (task, method), group in groups.items():
-        shown.add_row(task, method, *_cells(group, tflops * utilisation))
-    shown.add_section()
-    shown.add_row("total", "", *_cells(costs, tflops * utilisation))
+        groups[cost.task][cost.method].append(cost)
+    for task, methods in groups.items():
+        shown.add_row(f"[bold]{task}")
+        for method, group in methods.items():
+            shown.add_row(f"  {method}", *_cells(group, tflops * utilisation))
+        shown.add_section()
+    shown.add_row("[bold]total", *_cells(costs, tflops * utilisation))
     return shown
 
 
@@ -378,7 +380,8 @@ def _cells(costs: Sequence[Cost], tflops: float) -> list[str]:
 
     counts = [_short(total(name)) for name in ("jobs", "calls", "sequences", "tokens")]
     hours = total("flop") / (tflops * 1e12) / 3600
-    return [*counts, f"{total('flop') / 1e15:.2f}", f"{hours:.2f}", f"{total('disk') / 1e9:.1f}"]
+    measures = (total("flop") / 1e15, hours, total("disk") / 1e9)
+    return [*counts, *(f"{x:.2f}" if x < 10 else f"{x:.0f}" for x in measures)]
 
 
 def _short(count: float) -> str:

@@ -113,5 +113,6 @@ def test_the_table_adds_up() -> None:
     cost = Cost("toxicity", "quark", "train", 2, 1500, 3, 2_000_000, 3.6e15, 5e9)
     shown = table([cost, replace(cost, method="ppo")], tflops=10, utilisation=0.1)
     cells = [list(column.cells) for column in shown.columns]
-    assert [column[0] for column in cells][2:] == ["2", "1.5k", "3", "2M", "3.60", "1.00", "5.0"]
-    assert [column[-1] for column in cells][2:] == ["4", "3k", "6", "4M", "7.20", "2.00", "10.0"]
+    assert cells[0] == ["[bold]toxicity", "  quark", "  ppo", "[bold]total"]
+    assert [column[1] for column in cells][1:] == ["2", "1.5k", "3", "2M", "3.60", "1.00", "5.00"]
+    assert [column[-1] for column in cells][1:] == ["4", "3k", "6", "4M", "7.20", "2.00", "10"]
