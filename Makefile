@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help toxicity test tiny test-slurm check format clean
+.PHONY: help toxicity test tiny test-faults test-slurm check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -34,6 +34,9 @@ tiny: .venv/quark  ## run the whole pipeline on a tiny random model
 	    ln -s "$(CURDIR)/$$part" $(TINY)/$$part || exit 1; done
 	cd $(TINY) && snakemake results/tables/toxicity.csv --cores 2 --configfile config/scale/test.yaml
 	@cat $(TINY)/results/tables/toxicity.md
+
+test-faults: .venv/quark  ## break a hundred runs of the tiny pipeline and compare what comes out
+	$(BIN)/python tests/faults/run.py --tries 100 --out tests/tmp/faults.csv
 
 test-slurm: .venv/quark  ## run the tiny pipeline through SLURM, which it installs and starts (root)
 	tests/slurm/run
