@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quark.config import Precision, RewardTokens
+from quark.config import LoRA, Precision, RewardTokens
 from quark.files import read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
+from quark.lora import add_adapters
 from quark.reward_tokens import new_reward_tokens
 
 Moments = dict[str, dict[str, Tensor]]
@@ -36,6 +37,8 @@ def save(
     model: Path,
     value: dict[str, Tensor] | None = None,
     notes: dict[str, Any] | None = None,
+    lora: LoRA | None = None,
+    trained_layers: int | None = None,
 ) -> None:
     """Write a checkpoint directory, whole or not at all.
 
@@ -49,6 +52,8 @@ def save(
         model: directory of the base model.
         value: parameters of a value head.
         notes: what else checkpoint.json holds.
+        lora: the adapters, if the model has them.
+        trained_layers: how many top layers learn; None: all.
     """
     tokens = policy.reward_tokens
     trained = {n: p.detach().contiguous() for n, p in policy.named_parameters() if p.requires_grad}
@@ -62,6 +67,8 @@ def save(
         "step": step,
         "quantiles": tokens.count if tokens is not None else 0,
         "reward_tokens": form.model_dump() if form is not None else None,
+        "lora": lora.model_dump() if lora is not None else None,
+        "trained_layers": trained_layers,
         "base_sha256": _base_sha256(model),
     }
     with whole(out) as made:
@@ -91,11 +98,13 @@ def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> P
     if about["reward_tokens"] is not None:
         form = RewardTokens.model_validate(about["reward_tokens"])
         policy.reward_tokens = new_reward_tokens(policy.lm, about["quantiles"], form, seed=0)
+    if about.get("lora") is not None:
+        add_adapters(policy.lm, LoRA.model_validate(about["lora"]), about["trained_layers"], seed=0)
     trained = _tensors(checkpoint, "policy")
     missing, unknown = policy.load_state_dict(trained, strict=False)
     if unknown:
         raise ModelError(f"{checkpoint}: {model} has no parameter {unknown[0]}")
-    if lost := [name for name in missing if name.startswith("reward_tokens.")]:
+    if lost := [n for n in missing if n.startswith("reward_tokens.") or "lora_" in n]:
         raise ModelError(f"{checkpoint}: holds no {lost[0]}")
     return policy
 

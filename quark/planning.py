@@ -16,7 +16,17 @@ import pyarrow.parquet as pq
 from rich.table import Column, Table
 
 from quark import settings
-from quark.config import Config, ConfigError, Method, Optimisation, Sampling, TaskName, for_task
+from quark.config import (
+    Config,
+    ConfigError,
+    LoRA,
+    Method,
+    Optimisation,
+    Sampling,
+    TaskName,
+    Training,
+    for_task,
+)
 from quark.files import read_json
 
 PROMPT = 15
@@ -234,8 +244,8 @@ class _Task:
                 if self.own.second_scorer is not None:
                     yield self._scored(method, prompts * samples)
                 _, read, _ = _sampling(prompts, samples, self.prompt, how, judge)
-                judged = {"tokens": made.tokens, "flop": self.seeds * read}
-                yield Cost(self.task, method, "judge", self.seeds, **judged)
+                judged = Cost(self.task, method, "judge", self.seeds, tokens=made.tokens)
+                yield replace(judged, flop=self.seeds * read)
             predicted = settings.predict(self.config, self.task, method, split)
             if predicted is not None:
                 read = _forward(model, self.prompt + predicted.tokens, predicted.tokens)
@@ -317,8 +327,8 @@ def _forward(model: Size, read: int, predicted: int) -> float:
 def _learning(model: Size, read: int, predicted: int, how: Optimisation) -> float:
     """FLOP of learning from a sequence."""
     gradient = 2 * model.trunk * read + 2 * model.head * predicted  # of what was read
-    weights = _share(model, how) * (2 * model.trunk * read)
-    weights += 2 * model.head * predicted if how.trained_layers is None else 0
+    weights = 2 * _trained(model, how) * read  # of the head fewer: it predicts less than is read
+    weights -= 2 * model.head * (read - predicted) if _whole(how) else 0
     passed = 1.0 if how.trained_layers is None else max(_share(model, how), 0.5)
     once = _forward(model, read, predicted)
     again = once if how.gradient_checkpointing else 0
@@ -330,10 +340,21 @@ def _share(model: Size, how: Optimisation) -> float:
     return 1.0 if how.trained_layers is None else min(1.0, how.trained_layers / model.layers)
 
 
+def _whole(how: Optimisation) -> bool:
+    """Whether all parameters learn."""
+    return how.trained_layers is None and _adapters(how) is None
+
+
+def _adapters(how: Optimisation) -> LoRA | None:
+    return how.lora if isinstance(how, Training) else None
+
+
 def _trained(model: Size, how: Optimisation) -> float:
     """How many parameters learn."""
-    head = model.head if how.trained_layers is None else 0
-    return _share(model, how) * model.trunk + head
+    adapters = _adapters(how)
+    if adapters is not None:  # the maps of a layer have 18 d rows and columns, as in GPT-2
+        return _share(model, how) * model.layers * 18 * model.width * adapters.rank
+    return _share(model, how) * model.trunk + (model.head if _whole(how) else 0)
 
 
 def _sampling(
@@ -376,7 +397,7 @@ def table(costs: Sequence[Cost], tflops: float, utilisation: float) -> Table:
 
 def _cells(costs: Sequence[Cost], tflops: float) -> list[str]:
     def total(name: str) -> float:
-        return sum(getattr(cost, name) for cost in costs)
+        return float(sum(getattr(cost, name) for cost in costs))
 
     counts = [_short(total(name)) for name in ("jobs", "calls", "sequences", "tokens")]
     hours = total("flop") / (tflops * 1e12) / 3600

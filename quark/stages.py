@@ -19,6 +19,7 @@ from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
 from quark.lm import Policy, decode, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs, text_features
+from quark.lora import add_adapters
 from quark.memo import Memo
 from quark.methods import DECODERS
 from quark.methods import quark as method
@@ -205,8 +206,11 @@ def train_stage(
         memory_mb: bounds the rows of a micro-batch.
     """
     begun = time.monotonic()
-    frozen = settings.training.trained_layers == 0
+    lora = settings.training.lora
+    frozen = settings.training.trained_layers == 0 or lora is not None
     policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
+    if checkpoint is None and lora is not None:
+        add_adapters(policy.lm, lora, settings.training.trained_layers, settings.seed)
     base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
     resume = None
     if checkpoint is None:
@@ -244,6 +248,8 @@ def train_stage(
         step=step,
         iteration=settings.iteration,
         model=model,
+        lora=lora,
+        trained_layers=settings.training.trained_layers,
     )
     gauge = method.gauge(
         policy, held_out, settings.quantiles, settings.precision, settings.stream, memory_mb
@@ -274,10 +280,13 @@ def _check_resumed(checkpoint: Path, about: dict[str, Any], settings: TrainSetti
         "iteration": settings.iteration - 1,
         "quantiles": 0 if settings.reward_tokens.form == "none" else settings.quantiles,
         "reward_tokens": settings.reward_tokens.model_dump(),
+        "lora": None if settings.training.lora is None else settings.training.lora.model_dump(),
     }
     for key, value in wanted.items():
-        if about[key] != value:
-            raise ConfigError(f"{checkpoint}: {key} is {about[key]}, these settings need {value}")
+        if about.get(key) != value:
+            raise ConfigError(
+                f"{checkpoint}: {key} is {about.get(key)}, these settings need {value}"
+            )
 
 
 def judge_stage(

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quark.checkpoint import Moments, moments_of, restore_moments
-from quark.config import ConfigError, Finetuning, Optimisation, Precision
+from quark.config import Finetuning, Optimisation, Precision
 from quark.lm import DTYPES, Policy
+from quark.lora import has_adapters, layers_of
 from quark.memory import rows_for_training
 from quark.objective import token_logprobs
 from quark.progress import track
@@ -174,18 +175,14 @@ def deal(places: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDA
 
 
 def choose_parameters(lm: nn.Module, trained_layers: int | None, checkpointing: bool) -> None:
-    """Let only the top layers of a language model learn; None: all of it.
+    """Let only the top layers of a language model learn; None: all of it; adapters: only they.
 
     Raises:
         ConfigError: the model has fewer layers.
     """
-    if trained_layers is not None:
+    if not has_adapters(lm) and trained_layers is not None:
         lm.requires_grad_(False)
-        stacks = [m for m in lm.modules() if isinstance(m, nn.ModuleList)]
-        layers = max(stacks, key=len)
-        if trained_layers > len(layers):
-            raise ConfigError(f"trained_layers = {trained_layers}, but the model has {len(layers)}")
-        for layer in layers[len(layers) - trained_layers :]:
+        for layer in layers_of(lm, trained_layers):
             layer.requires_grad_(True)
     if checkpointing:
         _keep_only_layer_inputs(lm)

@@ -42,6 +42,8 @@ def test_round_trip(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
         "step": 7,
         "quantiles": 3,
         "reward_tokens": {"form": "embedding", "first_layer": 0},
+        "lora": None,
+        "trained_layers": None,
         "base_sha256": "abc",
         "sha256": sums(out / "optimizer.safetensors", out / "policy.safetensors"),
     }

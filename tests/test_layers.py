@@ -16,6 +16,7 @@ LAYERS = {
         "checkpoint",
         "decoding",
         "lm",
+        "lora",
         "logprobs",
         "memo",
         "memory",

@@ -22,7 +22,15 @@ from quark.config.baselines import (
     GeDi,
     GeDiTraining,
 )
-from quark.config.method import Contrast, Optimisation, Quark, RewardTokens, Sampling, Training
+from quark.config.method import (
+    Contrast,
+    LoRA,
+    Optimisation,
+    Quark,
+    RewardTokens,
+    Sampling,
+    Training,
+)
 from quark.config.reading import ConfigError, check, for_task, for_variant, load, overlay
 from quark.config.resources import (
     Classifier,
@@ -85,6 +93,7 @@ __all__ = [
     "GeDiTraining",
     "Hub",
     "Label",
+    "LoRA",
     "Mauve",
     "Method",
     "ModelSource",

@@ -44,6 +44,13 @@ class RewardTokens(Section):
     )
 
 
+class LoRA(Section):
+    """Low-rank adapters (Hu et al. 2022) that learn in place of the model's own parameters."""
+
+    rank: Count
+    alpha: Count = Field(description="the change of a map is alpha / rank times B A")
+
+
 class Optimisation(Section):
     """Adam, with linear warm-up and decay."""
 
@@ -65,6 +72,9 @@ class Training(Optimisation):
     """The learning step of one Quark iteration."""
 
     sequences: Count = Field(description="pool rows trained on in each iteration")
+    lora: LoRA | None = Field(
+        None, description="adapters in the trained layers learn; null: the layers themselves"
+    )
     token_learning_rate: Positive = Field(description="rate of the reward tokens")
     kl_coef: NonNegative
     kl_direction: Literal["policy_to_base", "base_to_policy"]
@@ -78,6 +88,12 @@ class Training(Optimisation):
     gauge_prompts: Annotated[int, Field(ge=0)] = Field(
         description="prompts whose rows are kept out of training to measure what the tokens tell"
     )
+
+    @model_validator(mode="after")
+    def _adapters_have_layers(self) -> Self:
+        if self.lora is not None and self.trained_layers == 0:
+            raise ValueError("lora needs layers: set trained_layers to null or above 0")
+        return self
 
 
 class Quark(Section):

@@ -21,6 +21,7 @@ from quark.checkpoint import Moments
 from quark.config import ConfigError, Precision, Training
 from quark.lm import DTYPES, Policy
 from quark.logprobs import response_logprobs
+from quark.lora import adapters_off, has_adapters
 from quark.memo import Memo
 from quark.memory import rows_for_training
 from quark.objective import Coefficients, fused_token_loss
@@ -221,6 +222,11 @@ class _Objective:
         self.policy, self.base = policy, base
         self.precision = precision
         self.memo = memo
+        self.only_a_sink = (
+            base.lm is policy.lm
+            and isinstance(policy.reward_tokens, SinkTokens)
+            and not has_adapters(policy.lm)
+        )
         self.weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
@@ -246,11 +252,11 @@ class _Objective:
         """The policy's hidden states of all rows; the base model's of those at `unread`."""
         prompts = conditioned(self.policy, rows)
         with autocast(self.policy, self.precision):
-            if self.base.lm is self.policy.lm and isinstance(self.policy.reward_tokens, SinkTokens):
+            if self.only_a_sink:
                 return with_base(self.policy, prompts, rows.responses, unread)
             hidden = response_hidden(self.policy, prompts, rows.responses)
         if not unread:
             return hidden, hidden[:0]
         new = rows.take(unread)
-        with torch.no_grad():
+        with torch.no_grad(), adapters_off(self.base.lm):
             return hidden, response_hidden(self.base, new.prompts, new.responses)

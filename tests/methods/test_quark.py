@@ -9,8 +9,9 @@ import torch
 from oracle import EMBEDDING, SINK, plain_logits
 
 from quark import checkpoint as checkpoints
-from quark.config import ConfigError, RewardTokens, Training
+from quark.config import ConfigError, LoRA, RewardTokens, Training
 from quark.lm import Policy
+from quark.lora import add_adapters
 from quark.memo import Memo
 from quark.methods import quark as method
 from quark.methods.quark import learn, split_pool, training_order
@@ -274,6 +275,28 @@ def test_tokens_learn_their_quantile(
     logits = [plain_logits(policy, policy.condition([50, 51, 52], k), [])[0] for k in (0, 2)]
     best, worst = (each.softmax(-1) for each in logits)
     assert best[7] > 0.4 > best[9] and worst[9] > 0.4 > worst[7]
+
+
+@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=["embedding", "sink"])
+def test_with_adapters_the_base_model_is_the_policys_own(
+    make_policy: Make, rows: Rows, training: Training, form: RewardTokens
+) -> None:
+    """One model with its adapters off, or a second copy of it: the same steps."""
+    lora = LoRA(rank=2, alpha=4)
+    how = changed(training, lora=lora.model_dump(), learning_rate=1e-2)
+    learnt = []
+    for shared in (True, False):
+        policy = make_policy(form=form)
+        add_adapters(policy.lm, lora, None, seed=1)
+        base = Policy(policy.lm) if shared else make_policy(0)
+        curve = run(policy, base, rows, how)[2]
+        learnt.append(policy)
+        assert curve[-1]["kl"] > 1e-6, "the second step must have moved away"
+    same_parameters(*learnt, atol=1e-6)  # float32 sums in another order
+    plain = dict(make_policy(0).lm.named_parameters())
+    for name, parameter in learnt[0].lm.named_parameters():
+        moved = "lora_" in name
+        assert moved or torch.equal(parameter, plain[name.replace(".base_layer", "")]), name
 
 
 def test_only_the_sink_learns(make_policy: Make, rows: Rows, training: Training) -> None:
