@@ -552,7 +552,7 @@ def plan(
     )
     show_table(planning.table(costs, tflops, utilisation))
     typer.echo(
-        f"Hours at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached; see quark/planning.py"
+        f"Hours at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached; see quark/planning/flop.py"
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from quark.config import Config, ConfigError, load
-from quark.planning import KNOWN, Cost, Size, plan, table
+from quark.planning import Cost, plan, table
+from quark.planning.flop import KNOWN, Size
 
 FOLDER = Path(__file__).parents[1] / "config"
 TINY = load([FOLDER / "config.yaml", FOLDER / "scale/test.yaml"])

@@ -1,61 +1,19 @@
-"""What a configuration will cost, estimated before anything runs (`quark plan`).
+"""What the stages of each task cost, cut from the configuration as the workflow cuts it."""
 
-Layer 4: imports no torch. Counted are the matrix products: with N parameters in a model's layers
-and H = width x vocabulary in its head, a token costs 2N forward and 2H where it is predicted;
-backward twice as much for what learns, once for what only passes a gradient on. Every continuation
-has its full length, prompts have `PROMPT` tokens unless they are cut, samples of a prompt share it,
-and a classifier that scores is left out. The estimate is coarse; it shows what is large.
-"""
-
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from rich.table import Column, Table
 
 from quark import settings
-from quark.config import (
-    Config,
-    ConfigError,
-    LoRA,
-    Method,
-    Optimisation,
-    Sampling,
-    TaskName,
-    Training,
-    for_task,
-)
+from quark.config import Config, ConfigError, Method, Sampling, TaskName, for_task
 from quark.files import read_json
+from quark.planning.flop import KNOWN, Size, forward, learning, sampling, trained
 
 PROMPT = 15
 """Tokens of a prompt: half a sentence."""
-TEXT = 5
-"""Bytes of a token's text."""
-
 RESOURCES = Path("resources")
-
-
-@dataclass(frozen=True)
-class Size:
-    """A model's layers, width, and parameters in its layers and in its head."""
-
-    layers: int
-    width: int
-    trunk: float
-    head: float
-
-
-# layers, width, vocabulary; a layer of GPT-2 has 12 width ** 2 parameters, biases aside
-GPT2 = {
-    "gpt2": (12, 768),
-    "gpt2-medium": (24, 1024),
-    "gpt2-large": (36, 1280),
-    "gpt2-xl": (48, 1600),
-}
-KNOWN = {name: Size(n, d, 12 * n * d * d, 50257 * d) for name, (n, d) in GPT2.items()}
-KNOWN["smollm2-135m"] = Size(30, 576, 106.2e6, 49152 * 576)
 
 
 @dataclass(frozen=True)
@@ -84,6 +42,11 @@ class Cost:
     flop: float = 0.0
     disk: float = 0.0
 
+    def times(self, count: int) -> "Cost":
+        """The same jobs so many times."""
+        counts = {f.name: count * getattr(self, f.name) for f in fields(self)[3:]}
+        return replace(self, **counts)
+
 
 def plan(
     config: Config, tasks: list[TaskName] | None = None, resources: Path = RESOURCES
@@ -99,11 +62,15 @@ def plan(
     Raises:
         ConfigError: a size is not known; the text says how to make it known.
     """
-    found: list[Cost] = []
+    shared: dict[Cost, None] = {}
+    own: list[Cost] = []
     for task in tasks or list(config.tasks):
-        found += _Task(for_task(config, task), task, resources).costs()
-    shared = {cost: None for cost in found if cost.task in ("models", "prompts")}
-    return [*shared, *(cost for cost in found if cost not in shared)]
+        for cost in _Task(for_task(config, task), task, resources).costs():
+            if cost.task == task:
+                own.append(cost.times(len(config.seeds)))
+            else:
+                shared[cost] = None
+    return [*shared, *own]
 
 
 class _Task:
@@ -112,11 +79,11 @@ class _Task:
     def __init__(self, config: Config, task: TaskName, resources: Path) -> None:
         self.config, self.task, self.resources = config, task, resources
         self.own = config.tasks[task]
-        self.seeds = len(config.seeds)
         self.prompt = self.own.prefix or PROMPT
         self.prompts = self.own.prompts
 
     def costs(self) -> Iterator[Cost]:
+        """Of one seed, and of what all seeds share."""
         starts = {settings.model(self.config, self.task, method) for method in self.own.methods}
         lines = [settings.lineage(self.config, name) for name in sorted(starts)]
         for name in dict.fromkeys(name for line in lines for name in reversed(line)):
@@ -156,14 +123,16 @@ class _Task:
         quark, how = self.config.quark, self.config.quark.training
         model = self._size(settings.model(self.config, self.task, method))
         new = quark.sampling.max_new_tokens
-        reference = _forward(model, 0 if how.base_memo else self.prompt + new, new)
-        flop = _learning(model, self.prompt + new, new, how) + reference
+        reference = forward(model, 0 if how.base_memo else self.prompt + new, new)
+        flop = learning(model, self.prompt + new, new, how) + reference
         return Cost(
-            *(self.task, method, "train", self.seeds),
-            sequences=self.seeds * how.sequences,
-            tokens=self.seeds * how.sequences * new,
-            flop=self.seeds * how.sequences * flop,
-            disk=self.seeds * 12 * _trained(model, how),  # float32, and both moments of Adam
+            self.task,
+            method,
+            "train",
+            sequences=how.sequences,
+            tokens=how.sequences * new,
+            flop=how.sequences * flop,
+            disk=12 * trained(model, how),  # float32, and both moments of Adam
         )
 
     def _ppo(self) -> Cost:
@@ -171,14 +140,16 @@ class _Task:
         model = self._size(self.own.model)
         rows = self._count(self.prompts, "train", self.config.quark.prompts) * how.samples
         new = self.config.quark.sampling.max_new_tokens
-        once = 2 * _forward(model, self.prompt + new, new)  # the rollout under policy and base
-        flop = once + how.epochs * _learning(model, self.prompt + new, new, how)
+        once = 2 * forward(model, self.prompt + new, new)  # the rollout under policy and base
+        flop = once + how.epochs * learning(model, self.prompt + new, new, how)
         return Cost(
-            *(self.task, "ppo", "train-ppo", self.seeds),
-            sequences=self.seeds * how.epochs * rows,
-            tokens=self.seeds * how.epochs * rows * new,
-            flop=self.seeds * rows * flop,
-            disk=self.seeds * 12 * _trained(model, how),
+            self.task,
+            "ppo",
+            "train-ppo",
+            sequences=how.epochs * rows,
+            tokens=how.epochs * rows * new,
+            flop=rows * flop,
+            disk=12 * trained(model, how),
         )
 
     def _fit(self, part: settings.Part) -> Cost:
@@ -193,17 +164,19 @@ class _Task:
             rows //= 2  # of one class
         model = self._size(self.own.model)
         how = baselines.gedi.training if part == "gedi" else baselines.dapt
-        flop = how.epochs * _learning(model, corpus.tokens, corpus.tokens, how)
+        flop = how.epochs * learning(model, corpus.tokens, corpus.tokens, how)
         if part == "gedi":
             flop *= 2  # each text under both classes
         if part == "classifier":
-            flop = _forward(model, corpus.tokens, 0)
+            flop = forward(model, corpus.tokens, 0)
         return Cost(
-            *(self.task, part, "fit", self.seeds),
-            sequences=self.seeds * rows,
-            tokens=self.seeds * rows * corpus.tokens,
-            flop=self.seeds * rows * flop,
-            disk=self.seeds * 4 * _trained(model, how),
+            self.task,
+            part,
+            "fit",
+            sequences=rows,
+            tokens=rows * corpus.tokens,
+            flop=rows * flop,
+            disk=4 * trained(model, how),
         )
 
     def _finetune(self, name: str) -> Cost:
@@ -211,11 +184,15 @@ class _Task:
         assert source is not None  # the caller asks for no other
         model = self._size(source.model)
         rows = self._count(source.texts, "train", source.rows) * source.training.epochs
-        flop = _learning(model, source.tokens, source.tokens, source.training)
-        written = 4 * (model.trunk + model.head)
-        tokens = rows * source.tokens
+        flop = learning(model, source.tokens, source.tokens, source.training)
         return Cost(
-            *("models", name, "finetune-model", 1, 0, rows, tokens), flop=rows * flop, disk=written
+            "models",
+            name,
+            "finetune-model",
+            sequences=rows,
+            tokens=rows * source.tokens,
+            flop=rows * flop,
+            disk=4 * (model.trunk + model.head),
         )
 
     def _sorting(self) -> Iterator[Cost]:
@@ -224,9 +201,16 @@ class _Task:
             how = settings.candidates(self.config, self.prompts, sorting)
             prompts = self._count(self.prompts, "candidates", None)
             model = self._size(sorting.model)
-            cost = _sampling(prompts, how.samples, PROMPT, how.sampling, model)
-            calls = prompts * how.samples
-            yield Cost("prompts", self.prompts, "sort-prompts", 1, calls, 0, *cost)
+            tokens, flop, disk = sampling(prompts, how.samples, PROMPT, how.sampling, model)
+            yield Cost(
+                "prompts",
+                self.prompts,
+                "sort-prompts",
+                calls=prompts * how.samples,
+                tokens=tokens,
+                flop=flop,
+                disk=disk,
+            )
 
     # ------------------------------------------------------------------------------- evaluation
     def _evaluation(self, method: Method) -> Iterator[Cost]:
@@ -243,15 +227,15 @@ class _Task:
                 yield self._scored(method, prompts * samples)
                 if self.own.second_scorer is not None:
                     yield self._scored(method, prompts * samples)
-                _, read, _ = _sampling(prompts, samples, self.prompt, how, judge)
-                judged = Cost(self.task, method, "judge", self.seeds, tokens=made.tokens)
-                yield replace(judged, flop=self.seeds * read)
+                _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
+                judged = Cost(self.task, method, "judge", tokens=made.tokens)
+                yield replace(judged, flop=read)
             predicted = settings.predict(self.config, self.task, method, split)
             if predicted is not None:
-                read = _forward(model, self.prompt + predicted.tokens, predicted.tokens)
-                tokens = self.seeds * prompts * predicted.tokens
-                flop = self.seeds * prompts * read
-                yield Cost(self.task, method, "predict", self.seeds, tokens=tokens, flop=flop)
+                read = forward(model, self.prompt + predicted.tokens, predicted.tokens)
+                tokens = prompts * predicted.tokens
+                flop = prompts * read
+                yield Cost(self.task, method, "predict", tokens=tokens, flop=flop)
 
     def _passes(self, method: Method) -> int:
         """How often a method reads each token, beside the base model's once."""
@@ -262,12 +246,11 @@ class _Task:
     def _sampled(
         self, method: str, stage: str, prompts: int, samples: int, how: Sampling, model: Size
     ) -> Cost:
-        tokens, flop, disk = _sampling(prompts, samples, self.prompt, how, model)
-        each = (self.seeds * tokens, self.seeds * flop, self.seeds * disk)
-        return Cost(self.task, method, stage, self.seeds, 0, 0, *each)
+        tokens, flop, disk = sampling(prompts, samples, self.prompt, how, model)
+        return Cost(self.task, method, stage, tokens=tokens, flop=flop, disk=disk)
 
     def _scored(self, method: str, texts: int) -> Cost:
-        return Cost(self.task, method, "score", self.seeds, calls=self.seeds * texts)
+        return Cost(self.task, method, "score", calls=texts)
 
     # ------------------------------------------------------------------------------------ sizes
     def _size(self, name: str) -> Size:
@@ -318,96 +301,5 @@ class _Task:
         return _least(count, first)
 
 
-# --------------------------------------------------------------------------------------- formulas
-def _forward(model: Size, read: int, predicted: int) -> float:
-    """FLOP of reading tokens and predicting some of them."""
-    return 2 * model.trunk * read + 2 * model.head * predicted
-
-
-def _learning(model: Size, read: int, predicted: int, how: Optimisation) -> float:
-    """FLOP of learning from a sequence."""
-    gradient = 2 * model.trunk * read + 2 * model.head * predicted  # of what was read
-    weights = 2 * _trained(model, how) * read  # of the head fewer: it predicts less than is read
-    weights -= 2 * model.head * (read - predicted) if _whole(how) else 0
-    passed = 1.0 if how.trained_layers is None else max(_share(model, how), 0.5)
-    once = _forward(model, read, predicted)
-    again = once if how.gradient_checkpointing else 0
-    return once + passed * gradient + weights + again
-
-
-def _share(model: Size, how: Optimisation) -> float:
-    """What share of the layers learns."""
-    return 1.0 if how.trained_layers is None else min(1.0, how.trained_layers / model.layers)
-
-
-def _whole(how: Optimisation) -> bool:
-    """Whether all parameters learn."""
-    return how.trained_layers is None and _adapters(how) is None
-
-
-def _adapters(how: Optimisation) -> LoRA | None:
-    return how.lora if isinstance(how, Training) else None
-
-
-def _trained(model: Size, how: Optimisation) -> float:
-    """How many parameters learn."""
-    adapters = _adapters(how)
-    if adapters is not None:  # the maps of a layer have 18 d rows and columns, as in GPT-2
-        return _share(model, how) * model.layers * 18 * model.width * adapters.rank
-    return _share(model, how) * model.trunk + (model.head if _whole(how) else 0)
-
-
-def _sampling(
-    prompts: int, samples: int, prompt: int, how: Sampling, model: Size
-) -> tuple[int, float, float]:
-    """Tokens, FLOP and bytes of continuing prompts."""
-    new = how.max_new_tokens
-    tokens = prompts * samples * new
-    flop = prompts * _forward(model, prompt, 0) + prompts * samples * _forward(model, new, new)
-    return tokens, flop, prompts * samples * (prompt + new) * (4 + TEXT)
-
-
 def _least(count: int, limit: int | None) -> int:
     return count if limit is None else min(count, limit)
-
-
-# ------------------------------------------------------------------------------------------- text
-def table(costs: Sequence[Cost], tflops: float, utilisation: float) -> Table:
-    """The costs by task and method, and their sum, for a terminal.
-
-    Args:
-        costs: what `plan` returned.
-        tflops: of the machine at its best, 10 ** 12 operations a second.
-        utilisation: the share of that which is reached.
-    """
-    shown = Table(Column("", no_wrap=True), title="What it will cost, roughly")
-    for column in ("jobs", "scores", "sequences", "tokens", "PFLOP", "hours", "GB"):
-        shown.add_column(column, justify="right", no_wrap=True)
-    groups: dict[str, dict[str, list[Cost]]] = defaultdict(lambda: defaultdict(list))
-    for cost in costs:
-        groups[cost.task][cost.method].append(cost)
-    for task, methods in groups.items():
-        shown.add_row(f"[bold]{task}")
-        for method, group in methods.items():
-            shown.add_row(f"  {method}", *_cells(group, tflops * utilisation))
-        shown.add_section()
-    shown.add_row("[bold]total", *_cells(costs, tflops * utilisation))
-    return shown
-
-
-def _cells(costs: Sequence[Cost], tflops: float) -> list[str]:
-    def total(name: str) -> float:
-        return float(sum(getattr(cost, name) for cost in costs))
-
-    counts = [_short(total(name)) for name in ("jobs", "calls", "sequences", "tokens")]
-    hours = total("flop") / (tflops * 1e12) / 3600
-    measures = (total("flop") / 1e15, hours, total("disk") / 1e9)
-    return [*counts, *(f"{x:.2f}" if x < 10 else f"{x:.0f}" for x in measures)]
-
-
-def _short(count: float) -> str:
-    """A count in at most five characters."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
-    return f"{count:.0f}"
