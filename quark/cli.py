@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from quark import config as configuration
 from quark import settings as needs
+from quark.shards import Shard
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 S = TypeVar("S", bound=BaseModel)
@@ -38,6 +39,7 @@ CacheFile = Annotated[
     Path | None, typer.Option("--cache", help="file that keeps scores, if the scorer is a service")
 ]
 Folder = Annotated[Path, typer.Option(help="directory, made whole or not at all")]
+ShardOption = Annotated[str, typer.Option("--shard", help="which part of the work, as 2-of-8")]
 
 
 def main() -> None:
@@ -160,14 +162,15 @@ def sample(
     memo: Annotated[
         Path | None, typer.Option(help="file for the hidden states that predicted the samples")
     ] = None,
+    shard: ShardOption = "1-of-1",
     threads: Threads = 1,
 ) -> None:
     """Continue prompts under the best reward token, or as a baseline decodes."""
     from quark.stages import sample_stage
 
     _use(threads)
-    wanted = _settings(needs.SampleSettings, settings)
-    sample_stage(wanted, prompts, model, checkpoint or [], out, memory_mb, memo)
+    wanted, part = _settings(needs.SampleSettings, settings), Shard.parse(shard)
+    sample_stage(wanted, prompts, model, checkpoint or [], out, memory_mb, memo, part)
 
 
 @app.command()
@@ -345,13 +348,31 @@ def judge(
     judge: Annotated[Path, typer.Option(help="directory of the judging model")],
     out: Out,
     memory_mb: Memory,
+    shard: ShardOption = "1-of-1",
     threads: Threads = 1,
 ) -> None:
     """Measure the likelihood of each response under a judge, given its prompt."""
     from quark.stages import judge_stage
 
     _use(threads)
-    judge_stage(_settings(needs.JudgeSettings, settings), samples, model, judge, out, memory_mb)
+    wanted, part = _settings(needs.JudgeSettings, settings), Shard.parse(shard)
+    judge_stage(wanted, samples, model, judge, out, memory_mb, part)
+
+
+@app.command()
+def gather(
+    parts: Annotated[list[Path], typer.Option(help="Parquet files of all shards")],
+    order: Annotated[Path, typer.Option(help="Parquet file whose rows tell the order")],
+    out: Out,
+    memos: Annotated[
+        list[Path] | None, typer.Option(help="hidden states of the same shards")
+    ] = None,
+    memo: Annotated[Path | None, typer.Option(help="file for all of them")] = None,
+) -> None:
+    """Put the shards of a stage together."""
+    from quark.gathering import gather as run
+
+    run(parts, order, out, memos or [], memo)
 
 
 @app.command()
@@ -551,9 +572,7 @@ def plan(
         whole, [task for task in whole.tasks if task in (tasks or whole.tasks)], resources
     )
     show_table(planning.table(costs, tflops, utilisation))
-    typer.echo(
-        f"Hours at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached; see quark/planning/flop.py"
-    )
+    typer.echo(f"Hours at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached")
 
 
 @app.command()

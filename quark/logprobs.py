@@ -15,6 +15,7 @@ from quark.lm import Policy
 from quark.memory import rows_for_sampling
 from quark.reading import check_lengths, read, response_hidden
 from quark.sampling import MAX_ROWS
+from quark.shards import WHOLE, Shard
 
 
 @torch.inference_mode()
@@ -25,6 +26,7 @@ def response_logprobs(
     *,
     names: Sequence[str],
     memory_mb: int,
+    shard: Shard = WHOLE,
 ) -> list[NDArray[np.float64]]:
     """Log p(response | prompt) in nats, summed over the response's tokens; 0 for an empty one.
 
@@ -34,9 +36,10 @@ def response_logprobs(
         responses: token ids of the responses to each prompt.
         names: one for each prompt, for errors.
         memory_mb: bounds the rows read together.
+        shard: of the batches; each batch is of one shard, so a number is the same in any.
 
     Returns:
-        For each prompt an array of shape (its responses,).
+        For each prompt an array of shape (its responses,); NaN where it is of another shard.
 
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room.
@@ -46,8 +49,8 @@ def response_logprobs(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     widest = len(prompts[order[-1]]) + longest
     room = min(MAX_ROWS, rows_for_sampling([policy], widest, memory_mb))
-    found: list[NDArray[np.float64]] = [np.empty(0)] * len(prompts)
-    for places in _batches(order, [len(several) for several in responses], room):
+    found = [np.full(len(several), np.nan) for several in responses]
+    for places in shard.of(_batches(order, [len(several) for several in responses], room)):
         counts = [len(responses[i]) for i in places]
         flat = [list(r) for i in places for r in responses[i]]
         sums = _logprobs(policy, [prompts[i] for i in places], counts, flat)

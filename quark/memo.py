@@ -34,6 +34,15 @@ class Memo:
         for file in files:
             self._hidden |= _load(file)
 
+    @classmethod
+    def gather(cls, files: Sequence[Path]) -> "Memo":
+        """What several files hold, to be saved as one."""
+        memo = cls()
+        for file in files:
+            memo._new |= _load(file)
+        memo._hidden = dict(memo._new)
+        return memo
+
     def missing(self, rows: Sequence[str]) -> list[int]:
         """The places of the rows that are not known yet."""
         return [i for i, row in enumerate(rows) if row not in self._hidden]

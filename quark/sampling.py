@@ -19,6 +19,7 @@ from quark.memory import rows_for_sampling
 from quark.nucleus import UNIFORMS, draw
 from quark.reading import check_lengths
 from quark.seeds import stream
+from quark.shards import WHOLE, Shard
 
 MAX_ROWS = 4096 if torch.cuda.is_available() else 256
 """More rows than this gain no speed: the matrix units are busy."""
@@ -46,6 +47,7 @@ def sample(
     *,
     seed_name: str,
     memory_mb: int,
+    shard: Shard = WHOLE,
 ) -> Iterator[Continued]:
     """Continue each prompt `samples` times.
 
@@ -57,15 +59,17 @@ def sample(
         sampling: temperature, truncation and lengths.
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows decoded together.
+        shard: of the batches; each batch is of one shard, so a text is the same in any.
 
     Yields:
-        The continuations of every prompt once, in an order of the sampler's own.
+        The continuations of every prompt of the shard once, in an order of the sampler's own.
 
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room.
     """
     policy = decoder.policy
-    for places in batches(decoder, prompts, names, samples, sampling.max_new_tokens, memory_mb):
+    every = batches(decoder, prompts, names, samples, sampling.max_new_tokens, memory_mb)
+    for places in shard.of(every):
         rows = [f"{names[i]}/{sample}" for i in places for sample in range(samples)]
         ids, hidden = _continue(
             decoder,

@@ -37,6 +37,7 @@ from quark.settings import (
     SampleSettings,
     TrainSettings,
 )
+from quark.shards import WHOLE, Shard
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def sample_stage(
     out: Path,
     memory_mb: int,
     memo: Path | None = None,
+    shard: Shard = WHOLE,
 ) -> None:
     """Continue prompts under the best reward token, or as a baseline decodes.
 
@@ -60,6 +62,7 @@ def sample_stage(
         out: schema SAMPLES, in the order of the prompts.
         memory_mb: bounds the rows decoded together.
         memo: where the hidden states that predicted the samples go, if the settings want them kept.
+        shard: whose prompts are continued.
     """
     begun = time.monotonic()
     tokenizer = load_tokenizer(model)
@@ -78,24 +81,24 @@ def sample_stage(
         settings.sampling,
         seed_name=settings.stream,
         memory_mb=memory_mb,
+        shard=shard,
     )
-    rows = [(i, j) for i in range(len(names)) for j in range(settings.samples)]
-    row_ids = [f"{settings.iteration}/{names[i]}/{j}" for i, j in rows]
     responses: dict[int, list[list[int]]] = {}
     kept = Memo()
     for place, ids, hidden in track(continued, f"sample {out.stem}", total=len(names)):
         responses[place] = ids
         if settings.memo:
-            own = row_ids[place * settings.samples : (place + 1) * settings.samples]
+            own = [_row_id(settings, names[place], j) for j in range(settings.samples)]
             kept.add(own, list(map(len, ids)), hidden)
     if memo:
         kept.save(memo)
+    rows = [(i, j) for i in sorted(responses) for j in range(settings.samples)]
     response_ids = [responses[i][j] for i, j in rows]
     schemas.write(
         out,
         schemas.SAMPLES,
         {
-            "row_id": row_ids,
+            "row_id": [_row_id(settings, names[i], j) for i, j in rows],
             "prompt_id": [names[i] for i, _ in rows],
             "sample": [j for _, j in rows],
             "prompt": [texts[i] for i, _ in rows],
@@ -108,6 +111,10 @@ def sample_stage(
     beside = [memo] if memo else []
     tokens = sum(map(len, response_ids))
     files.report(out, begun, rows=len(rows), tokens=tokens, beside=beside)
+
+
+def _row_id(settings: SampleSettings, prompt: str, sample: int) -> str:
+    return f"{settings.iteration}/{prompt}/{sample}"
 
 
 def _read_prompts(
@@ -290,7 +297,13 @@ def _check_resumed(checkpoint: Path, about: dict[str, Any], settings: TrainSetti
 
 
 def judge_stage(
-    settings: JudgeSettings, samples: Path, model: Path, judge: Path, out: Path, memory_mb: int
+    settings: JudgeSettings,
+    samples: Path,
+    model: Path,
+    judge: Path,
+    out: Path,
+    memory_mb: int,
+    shard: Shard = WHOLE,
 ) -> None:
     """The likelihood of each response under the judge, given its prompt (protocol 5).
 
@@ -304,6 +317,7 @@ def judge_stage(
         judge: directory of the judge.
         out: schema LIKELIHOODS.
         memory_mb: bounds the rows read together.
+        shard: whose responses are judged.
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES).to_pydict()
@@ -318,13 +332,15 @@ def judge_stage(
         [[responses[i] for i in rows] for rows in places],
         names=[name for name, _ in groups],
         memory_mb=memory_mb,
+        shard=shard,
     )
     nll = np.empty(len(prompts))
     for rows, logprobs in zip(places, found, strict=True):
         nll[rows] = -logprobs
-    columns: dict[str, Any] = {"row_id": table["row_id"], "prompt_id": table["prompt_id"]}
-    tokens = list(map(len, responses))
-    columns |= {"nll": nll, "tokens": tokens}
+    judged = np.flatnonzero(~np.isnan(nll)).tolist()
+    tokens = [len(responses[i]) for i in judged]
+    columns: dict[str, Any] = {"nll": nll[judged], "tokens": tokens}
+    columns |= {name: [table[name][i] for i in judged] for name in ("row_id", "prompt_id")}
     schemas.write(out, schemas.LIKELIHOODS, columns, about={"judge": judge.name})
     files.report(out, begun, rows=len(tokens), tokens=sum(tokens))
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    0: ["__init__", "config", "files", "progress", "schemas", "seeds", "settings"],
+    0: ["__init__", "config", "files", "progress", "schemas", "seeds", "settings", "shards"],
     1: ["gae", "ngrams", "nucleus", "objective", "quantiles"],
     2: [
         "attention",
@@ -34,6 +34,7 @@ LAYERS = {
         "corpus",
         "evaluation",
         "figures",
+        "gathering",
         "planning",
         "resources",
         "scoring",

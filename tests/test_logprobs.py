@@ -7,6 +7,7 @@ from quark import logprobs as module
 from quark.lm import Policy
 from quark.logprobs import response_logprobs, text_features
 from quark.reading import PromptLengthError
+from quark.shards import Shard
 
 PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
 RESPONSES: list[list[list[int]]] = [[[3, 4, 5, 100], [], [9]], [[1, 2]], [], [[5], [6, 7, 8]]]
@@ -32,6 +33,19 @@ def test_equals_a_plain_pass(policy: Policy, monkeypatch: pytest.MonkeyPatch, ro
         # two layers in float32 round logits of size 10 by some 1e-6; at most four are summed
         np.testing.assert_allclose(sums, expected, atol=1e-4)
     assert found[0][1] == 0
+
+
+def test_the_union_of_shards_is_the_whole(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 3)
+    fixed = {"names": NAMES, "memory_mb": 4000}
+    whole = np.concatenate(response_logprobs(policy, PROMPTS, RESPONSES, **fixed))
+    parts = [
+        np.concatenate(response_logprobs(policy, PROMPTS, RESPONSES, shard=Shard(i, 2), **fixed))
+        for i in (1, 2)
+    ]
+    there = ~np.isnan(parts)
+    assert (there.sum(axis=0) == 1).all() and there.any(axis=1).all()
+    assert np.nansum(parts, axis=0).tolist() == whole.tolist()  # bit for bit
 
 
 def test_no_response(policy: Policy) -> None:

@@ -13,6 +13,7 @@ from quark.nucleus import UNIFORMS, draw
 from quark.reading import PromptLengthError, response_hidden
 from quark.sampling import sample
 from quark.seeds import stream
+from quark.shards import Shard
 
 PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
 NAMES = ["one", "long", "token", "same"]
@@ -82,6 +83,15 @@ def test_batches_change_nothing(
     monkeypatch.undo()
     monkeypatch.setattr(module, "rows_for_sampling", lambda *_: rows)
     assert run(policy, sampling) == expected
+
+
+def test_the_union_of_shards_is_the_whole(
+    policy: Policy, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 10)  # two prompts in a batch
+    parts = [run(policy, sampling, shard=Shard(i, 3)) for i in (1, 2, 3)]
+    assert sorted(map(len, parts)) == [0, 2, 2]
+    assert {place: ids for part in parts for place, ids in part.items()} == run(policy, sampling)
 
 
 def test_order_of_prompts_changes_nothing(policy: Policy, sampling: Sampling) -> None:

@@ -65,6 +65,15 @@ except (configuration.ConfigError, ScorerError) as error:
 
 
 NOTHING = "(?!)"  # a pattern that no name fits
+SEED = r"\d+"
+
+
+scattergather:
+    shards=1,
+
+
+SHARDS = len(scatter.shards("{scatteritem}"))
+UNDIVIDED = SEED if SHARDS == 1 else NOTHING  # of rules that shards stand in for
 FINETUNED = [name for name, part in CONFIG.models.items() if part.finetuned is not None]
 SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not None]
 
@@ -74,7 +83,8 @@ wildcard_constraints:
     method="|".join(map(re.escape, [*get_args(configuration.Method), *VARIANTS])),
     sweep="|".join(map(re.escape, CONFIG.ablations)) or NOTHING,
     part="|".join(get_args(settings.Part)),
-    seed=r"\d+",
+    seed=SEED,
+    shard=r"\d+-of-\d+",
     iteration=r"\d+",
     scorer="|".join(map(re.escape, [*SCORERS, *others])),
     split="|".join({split for task in CONFIG.tasks.values() for split in task.splits}),
@@ -90,6 +100,11 @@ wildcard_constraints:
 def as_json(section):
     """The settings of a verb, as its command line takes them."""
     return section.model_dump_json()
+
+
+def shard(wildcards):
+    """The option that cuts a stage, in a job that is of a shard."""
+    return option("shard", getattr(wildcards, "shard", ""))
 
 
 def option(name, value):

@@ -13,6 +13,8 @@ rule generate:
         "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/generate.log",
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/generate.tsv"
+    wildcard_constraints:
+        seed=UNDIVIDED,
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -26,15 +28,16 @@ rule generate:
             )
         ),
         checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
+        shard=shard,
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/{wildcards.split}.parquet"
-        " --model {input.model} {params.checkpoints}"
+        " --model {input.model} {params.checkpoints} {params.shard}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.generations} 2> {log}"
 
 
 use rule score as score_generations with:
     input:
-        samples=rules.generate.output.generations,
+        samples=f"{EVALUATION}/generations.parquet",
         classifier=lambda w: classifier(CONFIG.tasks[w.task].scorer),
     output:
         scores=f"{EVALUATION}/scores.parquet",
@@ -47,7 +50,7 @@ use rule score as score_generations with:
 
 use rule score_generations as score_again with:
     input:
-        samples=rules.generate.output.generations,
+        samples=f"{EVALUATION}/generations.parquet",
         classifier=lambda w: classifier(CONFIG.tasks[w.task].second_scorer),
     output:
         scores=f"{EVALUATION}/second_scores.parquet",
@@ -66,7 +69,7 @@ use rule score_generations as score_again with:
 
 rule judge:
     input:
-        generations=rules.generate.output.generations,
+        generations=f"{EVALUATION}/generations.parquet",
         model=model,
         judge=judge,
     output:
@@ -76,6 +79,8 @@ rule judge:
         "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/judge.log",
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/judge.tsv"
+    wildcard_constraints:
+        seed=UNDIVIDED,
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -84,9 +89,10 @@ rule judge:
         runtime=240,
     params:
         settings=lambda w: as_json(settings.judge(of(w))),
+        shard=shard,
     shell:
         "quark judge --settings {params.settings:q} --samples {input.generations}"
-        " --model {input.model} --judge {input.judge}"
+        " --model {input.model} --judge {input.judge} {params.shard}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.likelihoods} 2> {log}"
 
 
@@ -121,7 +127,7 @@ rule predict:
 
 rule mauve:
     input:
-        generations=rules.generate.output.generations,
+        generations=f"{EVALUATION}/generations.parquet",
         predictions=rules.predict.output.predictions,
         model=model,
         features=lambda w: f"resources/models/{of(w).evaluation.mauve.model}",
@@ -147,9 +153,9 @@ rule mauve:
 
 rule evaluate:
     input:
-        generations=rules.generate.output.generations,
+        generations=f"{EVALUATION}/generations.parquet",
         scores=rules.score_generations.output.scores,
-        likelihoods=rules.judge.output.likelihoods,
+        likelihoods=f"{EVALUATION}/likelihoods.parquet",
         predictions=lambda w: predictions(w.task, w.method, w.seed, w.split),
         second=lambda w: optional(w, "second_scores.parquet"),
         mauve=lambda w: optional(w, "mauve.json"),

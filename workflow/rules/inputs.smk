@@ -270,3 +270,9 @@ def all_costs(task):
         + asked
         + [cost for stage in stages for cost in evaluated(task, stage)]
     )
+
+
+def shard_files(name):
+    """File `name` of all shards, beside where the whole one goes."""
+    folder, file = name.rsplit("/", 1)
+    return [f"{folder}/shard-{i + 1}-of-{SHARDS}/{file}" for i in range(SHARDS)]

@@ -19,6 +19,7 @@ rule sample:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/sample.tsv"
     wildcard_constraints:
         method=iterated(),
+        seed=UNDIVIDED,
     conda:
         CONDA
     threads: workflow.cores or 1
@@ -32,16 +33,17 @@ rule sample:
             )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
+        shard=shard,
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
-        " --model {input.model} {params.checkpoint}"
+        " --model {input.model} {params.checkpoint} {params.shard}"
         " --threads {threads} --memory-mb {resources.mem_mb} --memo {output.memo}"
         " --out {output.samples} 2> {log}"
 
 
 rule score:
     input:
-        samples=rules.sample.output.samples,
+        samples=f"{ITERATION}/samples.parquet",
         classifier=lambda w: classifier(CONFIG.tasks[w.task].scorer),
     output:
         scores=f"{ITERATION}/scores.parquet",

@@ -1,0 +1,57 @@
+"""Gather: the shards of a stage put together as the undivided stage would have written them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quark import files, schemas
+from quark.memo import Memo
+from quark.shards import ShardError
+
+
+def gather(
+    parts: Sequence[Path],
+    order: Path,
+    out: Path,
+    memos: Sequence[Path] = (),
+    memo: Path | None = None,
+) -> None:
+    """Write one table of the rows of several, and what they cost together.
+
+    Args:
+        parts: tables of one schema, SAMPLES or LIKELIHOODS, each with its JSON beside it.
+        order: a table whose rows tell the order: by `row_id`, or if it has none by `prompt_id`.
+        out: the whole table; its JSON appears beside it.
+        memos: hidden states of the same shards.
+        memo: where they go together.
+
+    Raises:
+        ShardError: a row comes twice, or is of no row of `order`.
+        DamagedError: a part is not as its stage wrote it.
+    """
+    for part in parts:
+        files.verify(part, part.with_suffix(".json"))
+    rows = pa.concat_tables([pq.read_table(part) for part in parts])
+    key = "row_id" if "row_id" in pq.read_schema(order).names else "prompt_id"
+    place = {name: i for i, name in enumerate(pq.read_table(order, columns=[key])[key].to_pylist())}
+    twice = [name for name, count in Counter(rows["row_id"].to_pylist()).items() if count > 1]
+    if twice:
+        raise ShardError(f"{out}: row {twice[0]} is in two shards ({len(twice)} such rows)")
+    names = rows[key].to_pylist()
+    if strange := set(names) - set(place):
+        raise ShardError(f"{out}: {order} has no {key} {min(strange)} ({len(strange)} such)")
+    rows = rows.take(sorted(range(len(names)), key=lambda i: place[names[i]]))  # stable
+    schema = schemas.SAMPLES if "response" in rows.column_names else schemas.LIKELIHOODS
+    columns = {name: rows[name] for name in schema.names}
+    schemas.write(out, schema, columns, about=schemas.about(parts[0]))
+    beside = []
+    if memo is not None:
+        Memo.gather(memos).save(memo)
+        beside = [memo]
+    spent = [files.read_json(part.with_suffix(".json")) for part in parts]
+    total = {name: sum(cost[name] for cost in spent) for name in ("rows", "tokens", "seconds")}
+    speed = {"tokens_per_second": total["tokens"] / total["seconds"], "shards": len(parts)}
+    files.write_json(out.with_suffix(".json"), total | speed | {"sha256": files.sums(out, *beside)})

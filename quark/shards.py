@@ -1,0 +1,44 @@
+"""A stage cut into shards that may run side by side, on several machines, and put together again.
+
+Layer 0: imports no torch. What is cut are batches, not rows: a shard takes whole batches of those
+that the undivided stage would make, so rounding is the same and the union is the same bytes,
+however many shards there are. (On a GPU batches depend on its free memory, and so may last digits.)
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class ShardError(ValueError):
+    """No shard, or shards that do not fit together; the text says what is wrong."""
+
+
+class Shard(NamedTuple):
+    """Shard `number` (from 1) of `count`."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read "2-of-8", as Snakemake writes it.
+
+        Raises:
+            ShardError: it is not of this form, or there is no such shard.
+        """
+        found = re.fullmatch(r"(\d+)-of-(\d+)", text)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise ShardError(f"shard {text!r}: write it as 2-of-8")
+        return cls(int(found[1]), int(found[2]))
+
+    def of(self, batches: Iterable[T]) -> Iterator[T]:
+        """Every `count`-th batch."""
+        return islice(batches, self.number - 1, None, self.count)
+
+
+WHOLE = Shard(1, 1)
+"""The only shard."""

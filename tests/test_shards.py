@@ -1,0 +1,18 @@
+import pytest
+
+from quark.shards import WHOLE, Shard, ShardError
+
+
+def test_shards_share_out_the_batches() -> None:
+    batches = list(range(10))
+    parts = [list(Shard(i, 4).of(batches)) for i in range(1, 5)]
+    assert parts == [[0, 4, 8], [1, 5, 9], [2, 6], [3, 7]]
+    assert list(WHOLE.of(batches)) == batches
+    assert list(Shard(3, 3).of([0, 1])) == []  # more shards than batches
+
+
+def test_parse() -> None:
+    assert Shard.parse("2-of-8") == Shard(2, 8) and Shard.parse("1-of-1") == WHOLE
+    for text in ("0-of-2", "3-of-2", "1/2", "", "a-of-b"):
+        with pytest.raises(ShardError, match="write it as 2-of-8"):
+            Shard.parse(text)

@@ -1,0 +1,25 @@
+"""Sampling and judging cut into shards: the same bytes, however many there are."""
+
+import pytest
+
+pytestmark = pytest.mark.slow
+SAMPLES = "results/toxicity/quark/seed-1/iteration-0/samples.parquet"
+EVALUATED = "results/toxicity/base/seed-1/evaluation/nontoxic/nucleus"
+
+
+def test_shards_give_the_bytes_of_the_undivided_stages(finished, tmp_path):
+    twin = finished.copy(tmp_path / "run")
+    files = (SAMPLES, f"{EVALUATED}/generations.parquet", f"{EVALUATED}/likelihoods.parquet")
+    for name in files:
+        (twin.folder / name).unlink()
+    options = ("--set-scatter", "shards=3")
+    planned = twin.planned(*options, targets=files)
+    assert planned == {
+        "sample_shard": 3, "gather_samples": 1,
+        "generate_shard": 3, "gather_generations": 1,
+        "judge_shard": 3, "gather_likelihoods": 1,
+    }  # fmt: skip
+    twin.run(*options, targets=files)
+    for name in files:
+        assert (twin.folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
+    assert not list(twin.folder.glob("results/**/shard-*/*.parquet")), "shards are temporary"
