@@ -244,11 +244,14 @@ def train(
     memo: Annotated[
         list[Path] | None, typer.Option(help="hidden states of the base model, as far as known")
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="one for each GPU")] = 1,
     threads: Threads = 1,
 ) -> None:
     """Train on each quantile under its reward token, kept near the base model by the KL penalty."""
+    from quark.distributed import launch
     from quark.stages import train_stage
 
+    launch(processes)
     _use(threads)
     wanted = _settings(needs.TrainSettings, settings)
     train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb)

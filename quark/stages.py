@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from quark import files, schemas
+from quark import distributed, files, schemas
 from quark.checkpoint import load_moments, load_policy, read_about, save
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
@@ -202,6 +202,8 @@ def train_stage(
 ) -> None:
     """Train the policy of `checkpoint` (None: the base model with fresh reward tokens) on a pool.
 
+    Several processes that torchrun started share the rows of each batch; the first one writes.
+
     Args:
         settings: sizes, rates and weights.
         pool: schema POOL.
@@ -213,6 +215,7 @@ def train_stage(
         memory_mb: bounds the rows of a micro-batch.
     """
     begun = time.monotonic()
+    distributed.join()
     lora = settings.training.lora
     frozen = settings.training.trained_layers == 0 or lora is not None
     policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
@@ -245,6 +248,10 @@ def train_stage(
         memo=known if settings.training.base_memo else None,
         resume=resume,
     )
+    first = distributed.rank() == 0
+    distributed.leave()
+    if not first:
+        return
     remembered = out.parent / "training.memo.safetensors"
     known.save(remembered)
     save(

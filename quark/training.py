@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from quark import distributed
 from quark.checkpoint import Moments, moments_of, restore_moments
 from quark.config import Finetuning, Optimisation, Precision
 from quark.lm import DTYPES, Policy
@@ -130,7 +131,14 @@ class Trainer:
         return {"step": self.taken - 1, **terms, "grad_norm": norm, "rate_factor": factor}
 
     def _within_memory(self, places: list[int], weight: float, loss: Loss) -> dict[str, float]:
-        """Add up gradients over micro-batches; halve them if memory ends."""
+        """Add up gradients over micro-batches and processes; halve the first if memory ends."""
+        order = np.argsort(self.lengths[places], kind="stable")
+        own = [places[i] for i in order[distributed.rank() :: distributed.world()]]
+        terms = self._within_own_memory(own, weight, loss)
+        distributed.add_gradients(self._names)
+        return distributed.add_terms(terms)
+
+    def _within_own_memory(self, places: list[int], weight: float, loss: Loss) -> dict[str, float]:
         while True:
             try:
                 return self._accumulate(places, weight, loss)

@@ -15,6 +15,7 @@ LAYERS = {
         "attention",
         "checkpoint",
         "decoding",
+        "distributed",
         "lm",
         "lora",
         "logprobs",

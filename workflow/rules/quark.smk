@@ -121,6 +121,7 @@ rule train:
     resources:
         mem_mb=12000,
         runtime=720,
+        processes=1,
     params:
         settings=lambda w: as_json(
             settings.train(
@@ -131,5 +132,5 @@ rule train:
         memo=lambda w, input: repeated("memo", input.memo),
     shell:
         "quark train --settings {params.settings:q} --pool {input.pool}"
-        " --model {input.model} {params.checkpoint} {params.memo}"
+        " --model {input.model} {params.checkpoint} {params.memo} --processes {resources.processes}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
