@@ -1,0 +1,91 @@
+"""One iteration of Quark on a tiny GPT-2, alone or as one of torchrun's processes.
+
+    python tests/data/learn.py FILES
+
+Rows are of unlike lengths, and the last batch has one row, so that one of two processes has nothing
+to do in it. Each process writes FILES.RANK and FILES.RANK.safetensors.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from quark import distributed
+from quark.config import RewardTokens, Training
+from quark.lm import Policy
+from quark.methods.quark import learn
+from quark.reward_tokens import new_reward_tokens
+from quark.training import Rows
+
+LENGTHS = [5, 1, 3, 2, 6, 4, 1, 2, 3]
+TRAINING = Training(
+    sequences=len(LENGTHS),
+    batch=4,
+    learning_rate=1e-2,
+    token_learning_rate=1e-2,
+    warmup_steps=0,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    max_grad_norm=1.0,
+    kl_coef=0.05,
+    kl_direction="policy_to_base",
+    entropy_coef=0.06,
+    gradient_checkpointing=False,
+    base_memo=False,
+    trained_layers=None,
+    quantile_shares=None,
+    gauge_prompts=0,
+)
+
+
+def lm() -> GPT2LMHeadModel:
+    """The same weights in every process."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=50,
+        n_layer=2,
+        n_embd=16,
+        n_head=2,
+        n_positions=32,
+        bos_token_id=0,
+        eos_token_id=49,
+        embd_pdrop=0,
+        attn_pdrop=0,
+        resid_pdrop=0,
+    )
+    return GPT2LMHeadModel(config)
+
+
+torch.set_num_threads(1)
+distributed.join()
+rng = np.random.default_rng(0)
+rows = Rows(
+    [f"row{i}" for i in range(len(LENGTHS))],
+    [rng.integers(1, 49, n + 1).tolist() for n in LENGTHS],
+    [rng.integers(1, 49, n).tolist() for n in LENGTHS],
+    np.arange(len(LENGTHS), dtype=np.int32) % 3,
+)
+model = lm()
+form = RewardTokens(form="embedding", first_layer=0)
+policy = Policy(model, new_reward_tokens(model, 3, form, 0)).eval()
+_, steps, curve = learn(
+    policy,
+    Policy(lm()).eval(),
+    rows,
+    TRAINING,
+    iteration=0,
+    iterations=1,
+    precision="fp32",
+    seed_name="1/test",
+    memory_mb=4000,
+    memo=None,
+    resume=None,
+)
+out = f"{sys.argv[1]}.{distributed.rank()}"
+Path(out).write_text(f"{distributed.rank()},{distributed.world()},{steps},{curve[-1]['loss']}")
+save_file({n: p.detach().clone() for n, p in policy.named_parameters()}, f"{out}.safetensors")
+distributed.leave()
