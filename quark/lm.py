@@ -107,6 +107,12 @@ class Policy(nn.Module):
             )
 
 
+def layers_of(lm: nn.Module) -> nn.ModuleList:
+    """The stack of a language model's layers, lowest first."""
+    stacks = [module for module in lm.modules() if isinstance(module, nn.ModuleList)]
+    return max(stacks, key=lambda stack: len(stack))
+
+
 def load_model(directory: Path | str, precision: Precision) -> Policy:
     """Load a safetensors directory as a plain policy without reward tokens, in evaluation mode.
 

@@ -15,6 +15,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from quark.config import ConfigError, LoRA
+from quark.lm import layers_of
 
 
 def add_adapters(lm: nn.Module, lora: LoRA, trained_layers: int | None, seed: int) -> None:
@@ -29,7 +30,7 @@ def add_adapters(lm: nn.Module, lora: LoRA, trained_layers: int | None, seed: in
     Raises:
         ConfigError: the model has fewer layers.
     """
-    layers = layers_of(lm, trained_layers)
+    layers = top_layers(lm, trained_layers)
     names = {module: name for name, module in lm.named_modules()}
     maps = [m for layer in layers for m in layer.modules() if isinstance(m, nn.Linear | Conv1D)]
     config = LoraConfig(
@@ -49,17 +50,16 @@ def add_adapters(lm: nn.Module, lora: LoRA, trained_layers: int | None, seed: in
         parameter.requires_grad_("lora_" in name)
 
 
-def layers_of(lm: nn.Module, top: int | None) -> list[nn.Module]:
+def top_layers(lm: nn.Module, count: int | None) -> list[nn.Module]:
     """A language model's top layers; None: all.
 
     Raises:
         ConfigError: it has fewer.
     """
-    stacks = [list(module) for module in lm.modules() if isinstance(module, nn.ModuleList)]
-    layers: list[nn.Module] = max(stacks, key=len)
-    if top is not None and top > len(layers):
-        raise ConfigError(f"trained_layers = {top}, but the model has {len(layers)}")
-    return layers[len(layers) - (len(layers) if top is None else top) :]
+    layers = list(layers_of(lm))
+    if count is not None and count > len(layers):
+        raise ConfigError(f"trained_layers = {count}, but the model has {len(layers)}")
+    return layers if count is None else layers[len(layers) - count :]
 
 
 def has_adapters(lm: nn.Module) -> bool:

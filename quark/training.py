@@ -18,7 +18,7 @@ from quark import distributed
 from quark.checkpoint import Moments, moments_of, restore_moments
 from quark.config import Finetuning, Optimisation, Precision
 from quark.lm import DTYPES, Policy
-from quark.lora import has_adapters, layers_of
+from quark.lora import has_adapters, top_layers
 from quark.memory import rows_for_training
 from quark.objective import token_logprobs
 from quark.progress import track
@@ -190,7 +190,7 @@ def choose_parameters(lm: nn.Module, trained_layers: int | None, checkpointing: 
     """
     if not has_adapters(lm) and trained_layers is not None:
         lm.requires_grad_(False)
-        for layer in layers_of(lm, trained_layers):
+        for layer in top_layers(lm, trained_layers):
             layer.requires_grad_(True)
     if checkpointing:
         _keep_only_layer_inputs(lm)

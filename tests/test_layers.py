@@ -28,6 +28,7 @@ LAYERS = {
         "sampling",
         "tracking",
         "training",
+        "trunk",
     ],
     3: ["metrics", "scorers"],
     4: [

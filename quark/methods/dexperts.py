@@ -7,8 +7,9 @@ is not. Tokens outside the nucleus of the *base* law are never drawn; within it,
 from the guided law without further truncation (official `generation/dexperts_generation.py`;
 protocol 6). alpha is 2.0 for toxicity in the paper; alpha 0 is the base model.
 
-Departure: caches of keys and values, where the official code reads the whole text again for each
-token and filters the base logits at every position.
+Departures: caches of keys and values, where the official code reads the whole text again for each
+token and filters the base logits at every position; and layers that an expert shares with the base
+model are run once (`quark.trunk`).
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,14 @@ from quark.checkpoint import load_policy
 from quark.config import Precision
 from quark.decoding import Contrast, Decoder, Guided, Plain
 from quark.lm import load_model
+from quark.trunk import share_trunk
 
 
 def decoder(
     model: Path, parts: Sequence[Path], settings: config.Contrast, precision: Precision
 ) -> Decoder:
     """The base model under the experts whose checkpoints `parts` holds: expert, anti-expert."""
-    expert, anti = (Plain(load_policy(model, part, precision)) for part in parts)
-    return Guided(load_model(model, precision), Contrast(expert, anti, settings.alpha))
+    base = load_model(model, precision)
+    trained = (load_policy(model, part, precision) for part in parts)
+    expert, anti = (Plain(share_trunk(base, policy)) for policy in trained)
+    return Guided(base, Contrast(expert, anti, settings.alpha))
