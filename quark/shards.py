@@ -7,8 +7,9 @@ however many shards there are. (On a GPU batches depend on its free memory, and 
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -17,7 +18,8 @@ class ShardError(ValueError):
     """No shard, or shards that do not fit together; the text says what is wrong."""
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """Shard `number` (from 1) of `count`."""
 
     number: int

@@ -6,7 +6,7 @@ there, and runs its own layers, with a cache of their own. What comes out is the
 """
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,6 @@ def _shallow(module: nn.Module) -> Any:
 
 def _renumber(layers: Any, by: int) -> None:
     """Layers find their cache by their number."""
-    for module in cast(nn.ModuleList, layers).modules():
+    for module in layers.modules():
         if hasattr(module, "layer_idx"):
-            module.layer_idx = cast(int, module.layer_idx) + by
+            module.layer_idx += by
