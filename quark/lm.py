@@ -143,6 +143,8 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 def decode(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
     """The texts of token ids as they were written: no clean-up of spaces, no special tokens."""
+    if not ids:
+        return []  # the tokenizer would take it for one empty text
     texts: list[str] = tokenizer.batch_decode(
         [list(row) for row in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )

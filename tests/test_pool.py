@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quark import schemas
-from quark.files import read_json
+from quark.files import read_json, sums
 from quark.pool import FailedScoresError, quantize
 from quark.schemas import TableError
 
@@ -64,6 +64,7 @@ def test_two_iterations(tmp_path: Path) -> None:
     assert found["iteration"] == [0, 0, 0, 1, 1, 1]
     assert found["prompt_ids"][2] == [3, 3] and found["response_ids"][4] == [1, 1]
     assert read_json(out.with_suffix(".json")) == {
+        "sha256": sums(out),
         "iteration": 1,
         "rows": 6,
         "dropped": 1,

@@ -12,7 +12,9 @@ def test_shards_give_the_bytes_of_the_undivided_stages(finished, tmp_path):
     files = (SAMPLES, f"{EVALUATED}/generations.parquet", f"{EVALUATED}/likelihoods.parquet")
     for name in files:
         (twin.folder / name).unlink()
-    options = ("--set-scatter", "shards=3")
+    options = ["--set-scatter", "shards=3", "--set-resources"]
+    # So little memory that a batch holds a few prompts: the shards have batches to share.
+    options += [f"{stage}_shard:mem_mb=1501" for stage in ("sample", "generate", "judge")]
     planned = twin.planned(*options, targets=files)
     assert planned == {
         "sample_shard": 3, "gather_samples": 1,
