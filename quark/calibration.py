@@ -4,8 +4,6 @@ Layer 4. RealToxicityPrompts publishes Perspective's score of each prompt (Gehma
 scorer that stands in for it is asked for the same texts.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from quark.scorers import Scorer
 from quark.scoring import scorer_of
 from quark.seeds import stream
 from quark.settings import CalibrateSettings
+from quark.tables.text import csv_text
 
 Scores = NDArray[np.float64]
 
@@ -59,11 +58,7 @@ def calibrate(
         _row(name, *pair, settings, scorer)
         for name, pair in {"all": (ours, theirs), **splits}.items()
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(out, text.getvalue())
+    files.write_text(out, csv_text(rows))
 
 
 def _compared(file: Path, scorer: Scorer) -> tuple[Scores, Scores]:
