@@ -276,6 +276,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("faults.csv"))
     parser.add_argument("--only", help="one fault's name")
     how = parser.parse_args()
+    how.out.parent.mkdir(parents=True, exist_ok=True)
     rng = random.Random(how.seed)
     names = [how.only] if how.only else list(FAULTS)
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
