@@ -5,6 +5,7 @@ import os
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # exact comparisons: the CPU's numbers, on every machine
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from quark import schemas
 from quark.config import RewardTokens, Sampling, Training
 from quark.lm import Policy
 from quark.reward_tokens import new_reward_tokens
@@ -114,3 +116,24 @@ def training() -> Training:
         quantile_shares=None,
         gauge_prompts=2,
     )
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Callable[[list[str]], Path]:
+    """A function that writes a table of samples with given responses."""
+
+    def write(texts: list[str]) -> Path:
+        n = len(texts)
+        columns = {
+            "row_id": [f"0/p{i}/0" for i in range(n)],
+            "prompt_id": [f"p{i}" for i in range(n)],
+            "sample": [0] * n,
+            "prompt": ["so"] * n,
+            "response": texts,
+            "prompt_ids": [[1]] * n,
+            "response_ids": [[2]] * n,
+        }
+        schemas.write(tmp_path / "samples.parquet", schemas.SAMPLES, columns)
+        return tmp_path / "samples.parquet"
+
+    return write

@@ -23,27 +23,6 @@ class Handmade:
         return np.array([TOXICITY[text] for text in responses])
 
 
-@pytest.fixture
-def samples(tmp_path):
-    """A function that writes a table of samples with given responses."""
-
-    def write(texts):
-        n = len(texts)
-        columns = {
-            "row_id": [f"0/p{i}/0" for i in range(n)],
-            "prompt_id": [f"p{i}" for i in range(n)],
-            "sample": [0] * n,
-            "prompt": ["so"] * n,
-            "response": texts,
-            "prompt_ids": [[1]] * n,
-            "response_ids": [[2]] * n,
-        }
-        schemas.write(tmp_path / "samples.parquet", schemas.SAMPLES, columns)
-        return tmp_path / "samples.parquet"
-
-    return write
-
-
 def run(monkeypatch, tmp_path, samples, texts):
     monkeypatch.setattr(scoring, "load_scorer", lambda name: {"handmade": Handmade()}[name])
     out = tmp_path / "scores.parquet"

@@ -214,46 +214,31 @@ def test_without_a_key(service, tmp_path, monkeypatch):
         PerspectiveAPI(how(service), ScoreCache(tmp_path / "scores.sqlite"))
 
 
-def samples(folder, texts):
-    n = len(texts)
-    columns = {
-        "row_id": [f"0/p{i}/0" for i in range(n)],
-        "prompt_id": [f"p{i}" for i in range(n)],
-        "sample": [0] * n,
-        "prompt": ["so"] * n,
-        "response": texts,
-        "prompt_ids": [[1]] * n,
-        "response_ids": [[2]] * n,
-    }
-    schemas.write(folder / "samples.parquet", schemas.SAMPLES, columns)
-    return folder / "samples.parquet"
-
-
-def stage(service, tmp_path, label="then"):
+def stage(service, tmp_path, samples, label="then"):
     """Run the stage; return its scores, their reasons and its report."""
     settings = ScoreSettings(scorer="perspective", perspective=how(service, label))
     out = tmp_path / "scores.parquet"
-    texts = samples(tmp_path, ["kind", "odd", "", "kind"])
+    texts = samples(["kind", "odd", "", "kind"])
     score_stage(settings, texts, out, cache=tmp_path / "scores.sqlite")
     table = schemas.read(out, schemas.SCORES)
     report = json.loads((tmp_path / "scores.json").read_text())
     return table["score"].to_pylist(), table["error"].to_pylist(), report
 
 
-def test_the_stage(service, tmp_path, caplog):
+def test_the_stage(service, tmp_path, samples, caplog):
     caplog.set_level("DEBUG")
     service.faults = {"odd": (1, (400, "Language not supported", {}))}
     empty = "empty: the service does not score it"
-    scores, errors, report = stage(service, tmp_path)
+    scores, errors, report = stage(service, tmp_path, samples)
     assert scores == [0.4, None, None, 0.4]
     assert errors == [None, "400: Language not supported", empty, None]
     assert report["errors"] == {"400: Language not supported": 1, empty: 1}
     assert report["scorer_version"] == "TOXICITY then"
     assert service.times() == {"kind": 1, "odd": 1}
-    scores, errors, _ = stage(service, tmp_path)  # again: the known one is not asked for
+    scores, errors, _ = stage(service, tmp_path, samples)  # again: the known one is not asked for
     assert scores == [0.4, 0.3, None, 0.4] and errors == [None, None, empty, None]
     assert service.times() == {"kind": 1, "odd": 2}
-    stage(service, tmp_path, label="now")  # the service has changed since
+    stage(service, tmp_path, samples, label="now")  # the service has changed since
     assert service.times() == {"kind": 2, "odd": 3}
     for file in tmp_path.iterdir():
         assert SECRET.encode() not in file.read_bytes(), file
@@ -261,10 +246,10 @@ def test_the_stage(service, tmp_path, caplog):
     assert "Perspective ends with 2026" in caplog.text
 
 
-def test_the_stage_needs_a_cache(service, tmp_path):
+def test_the_stage_needs_a_cache(service, tmp_path, samples):
     settings = ScoreSettings(scorer="perspective", perspective=how(service))
     with pytest.raises(ScorerError, match="perspective is a service: give a cache"):
-        score_stage(settings, samples(tmp_path, ["a"]), tmp_path / "scores.parquet")
+        score_stage(settings, samples(["a"]), tmp_path / "scores.parquet")
 
 
 def test_an_interrupted_run_asks_for_no_text_twice(service, tmp_path):
