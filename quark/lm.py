@@ -91,8 +91,12 @@ class Policy(nn.Module):
         return self.lm.base_model(inputs_embeds=self.embed(ids), **arguments)
 
     @torch.no_grad()
-    def check_head(self, name: str) -> None:
+    def check_head(self, name: str, biased: bool = False) -> None:
         """Make sure that logits are the last hidden states times the head, nothing more.
+
+        Args:
+            name: of the model, for errors.
+            biased: a bias may come on top, which the caller adds.
 
         Raises:
             ModelError: the model scales, caps or shifts its logits, so the fused loss would lie.
@@ -100,6 +104,9 @@ class Policy(nn.Module):
         ids = torch.arange(4, device=self.head.device)[None]
         expected = self.lm(inputs_embeds=self.embed(ids)).logits.float()
         logits = (self.hidden(ids, use_cache=False).last_hidden_state @ self.head.T).float()
+        bias = getattr(self.lm.get_output_embeddings(), "bias", None)
+        if biased and bias is not None:
+            logits = logits + bias.float()
         if not torch.allclose(logits, expected, atol=1e-2, rtol=1e-2):  # bf16 has 8 bits
             raise ModelError(
                 f"{name}: its logits are not (last hidden state) x (output embeddings); "
@@ -113,8 +120,13 @@ def layers_of(lm: nn.Module) -> nn.ModuleList:
     return max(stacks, key=lambda stack: len(stack))
 
 
-def load_model(directory: Path | str, precision: Precision) -> Policy:
+def load_model(directory: Path | str, precision: Precision, *, biased: bool = False) -> Policy:
     """Load a safetensors directory as a plain policy without reward tokens, in evaluation mode.
+
+    Args:
+        directory: of the model.
+        precision: of its weights.
+        biased: its output layer may have a bias, which the caller heeds.
 
     Raises:
         ModelError: the directory is missing, or its architecture is not supported.
@@ -126,7 +138,7 @@ def load_model(directory: Path | str, precision: Precision) -> Policy:
         directory, dtype=DTYPES[precision], attn_implementation=attention
     )
     policy = Policy(lm).to(device()).eval()
-    policy.check_head(str(directory))
+    policy.check_head(str(directory), biased)
     return policy
 
 
@@ -149,6 +161,21 @@ def decode(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
         [list(row) for row in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     return texts
+
+
+def decode_after(
+    tokenizer: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> list[str]:
+    """The texts of responses as they stand after their prompts, with the space between the two.
+
+    Tokenizers of words or of SentencePiece drop the space that begins a text.
+    """
+    before, alone = decode(tokenizer, prompts), decode(tokenizer, responses)
+    both = decode(tokenizer, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
+    return [
+        whole.removeprefix(start) if whole.startswith(start) else text
+        for start, whole, text in zip(before, both, alone, strict=True)
+    ]
 
 
 def pad(rows: Sequence[Sequence[int]], side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from quark.config import (
+    CTRL,
     PPLM,
     PPO,
     Benchmark,
@@ -40,7 +41,7 @@ from quark.config import (
     Training,
 )
 
-Steering = Contrast | GeDi | PPLM
+Steering = Contrast | GeDi | PPLM | CTRL
 
 
 class SampleSettings(Section):
@@ -374,6 +375,7 @@ def predict(config: Config, task: TaskName, method: Method, split: str) -> Predi
 def _steering(config: Config, method: Method) -> Steering | None:
     """The settings of a method that decodes."""
     steering: dict[str, Steering] = {
+        "ctrl": config.baselines.ctrl,
         "dexperts": config.baselines.dexperts,
         "gedi": config.baselines.gedi,
         "pplm": config.baselines.pplm,

@@ -17,7 +17,7 @@ from quark import distributed, files, schemas
 from quark.checkpoint import load_moments, load_policy, read_about, save
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
-from quark.lm import Policy, decode, encode, load_model, load_tokenizer
+from quark.lm import Policy, decode, decode_after, encode, load_model, load_tokenizer
 from quark.logprobs import response_logprobs, text_features
 from quark.lora import add_adapters
 from quark.memo import Memo
@@ -94,6 +94,7 @@ def sample_stage(
         kept.save(memo)
     rows = [(i, j) for i in sorted(responses) for j in range(settings.samples)]
     response_ids = [responses[i][j] for i, j in rows]
+    read_ids = [prompt_ids[i] for i, _ in rows]
     schemas.write(
         out,
         schemas.SAMPLES,
@@ -102,8 +103,8 @@ def sample_stage(
             "prompt_id": [names[i] for i, _ in rows],
             "sample": [j for _, j in rows],
             "prompt": [texts[i] for i, _ in rows],
-            "response": decode(tokenizer, response_ids),
-            "prompt_ids": [prompt_ids[i] for i, _ in rows],
+            "response": decode_after(tokenizer, read_ids, response_ids),
+            "prompt_ids": read_ids,
             "response_ids": response_ids,
         },
         about=settings.model_dump(),

@@ -11,7 +11,7 @@ from quark.config import Config, Method, load, overlay
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load([ROOT / "config/config.yaml", ROOT / "config/scale/test.yaml"])
-STEERED = ("dexperts", "gedi", "pplm", "quark_guided")
+STEERED = ("ctrl", "dexperts", "gedi", "pplm", "quark_guided")
 GENERATED = {"generate", *(f"generate {method}" for method in STEERED)}
 FITTED, PPO = {"expert", "fit gedi", "classifier"}, {"sample ppo", "ppo"}
 
@@ -88,6 +88,7 @@ def nested(key: str, value):
         ("baselines.gedi.weight", 9, {"generate gedi"}),
         ("baselines.dexperts.alpha", 9, {"generate dexperts"}),
         ("baselines.pplm.step_size", 9, {"generate pplm"}),
+        ("baselines.ctrl.penalty", 9, {"generate ctrl"}),
         ("baselines.ppo.samples", 9, {"sample ppo", "ppo"}),
         ("baselines.ppo.clip", 9, {"ppo"}),
         ("tasks.toxicity.prefix", 3, {"sample", "sample ppo", *GENERATED}),
@@ -147,7 +148,7 @@ def test_the_streams_of_all_places_differ():
           for method in get_args(Method) for seed in (1, 2, 11)
           for split in ("nontoxic", "challenging")),
     ]  # fmt: skip
-    assert len(set(places)) == len(places) == 8 * 9 + 4 * 3 + 11 * 6
+    assert len(set(places)) == len(places) == 8 * 9 + 4 * 3 + 12 * 6
 
 
 def test_settings_hold_no_path_threads_or_memory():

@@ -13,6 +13,7 @@ schema in `workflow/schemas/config.schema.json` is generated from these models (
 """
 
 from quark.config.baselines import (
+    CTRL,
     PPLM,
     PPO,
     Baselines,
@@ -72,6 +73,7 @@ from quark.config.whole import (
 )
 
 __all__ = [
+    "CTRL",
     "PPLM",
     "PPO",
     "Ablation",

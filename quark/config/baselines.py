@@ -68,6 +68,15 @@ class GeDi(Section):
     class_bias: float = Field(description="added to the wanted class's exponent")
 
 
+class CTRL(Section):
+    """CTRL (Keskar et al. 2019): a model that writes under control codes."""
+
+    control: str = Field(description="text that stands before every prompt")
+    penalty: Annotated[float, Field(ge=1)] = Field(
+        description="theta, which lowers the logits of tokens that were read; 1: none"
+    )
+
+
 class PPLM(Section):
     """PPLM (Dathathri et al. 2020) with a classifier."""
 
@@ -110,4 +119,5 @@ class Baselines(Section):
     dexperts: Contrast
     gedi: GeDi
     pplm: PPLM
+    ctrl: CTRL
     ppo: PPO

@@ -22,6 +22,7 @@ TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repe
 Method = Literal[
     "base",
     "dapt",
+    "ctrl",
     "pplm",
     "gedi",
     "dexperts",
@@ -34,7 +35,7 @@ Method = Literal[
 ]
 
 
-OF_MODELS: tuple[Method, ...] = ("unlikelihood", "simctg", "quark_unlikelihood")
+OF_MODELS: tuple[Method, ...] = ("ctrl", "unlikelihood", "simctg", "quark_unlikelihood")
 """Methods that are, or start from, a model of their own."""
 
 

@@ -1,15 +1,16 @@
 """Quark and what the table compares it with; one method a file, which never imports another.
 
-`DECODERS` holds, for each method that steers the base model, what makes its decoder: a function of
+`DECODERS` holds, for each method that is no plain policy, what makes its decoder: a function of
 the model's directory, the checkpoints of its parts, its settings and the precision.
 """
 
 from collections.abc import Callable
 
 from quark.decoding import Decoder
-from quark.methods import dexperts, gedi, guided, pplm
+from quark.methods import ctrl, dexperts, gedi, guided, pplm
 
 DECODERS: dict[str, Callable[..., Decoder]] = {
+    "ctrl": ctrl.decoder,
     "dexperts": dexperts.decoder,
     "gedi": gedi.decoder,
     "pplm": pplm.decoder,

@@ -31,6 +31,7 @@ GPT2 = {
     "gpt2-xl": (48, 1600),
 }
 KNOWN = {name: Size(n, d, 12 * n * d * d, 50257 * d) for name, (n, d) in GPT2.items()}
+KNOWN["ctrl"] = Size(48, 1280, 48 * (4 * 1280**2 + 2 * 1280 * 8192), 246534 * 1280)
 KNOWN["smollm2-135m"] = Size(30, 576, 106.2e6, 49152 * 576)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quark import files
 from quark.tables.columns import PLACE, Row
-from quark.tables.measured import Run, check, load, measure
+from quark.tables.measured import Run, check, load, measure, pool
 from quark.tables.published import published_columns, read_published
 from quark.tables.text import csv_text, latex, markdown, read_csv
 
@@ -15,7 +15,8 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
 
     One row for each split, decoding and method: metrics over prompts after averaging over seeds,
-    with 95 % bootstrap intervals over prompts; costs as the mean of a seed.
+    with 95 % bootstrap intervals over prompts; costs as the mean of a seed. Where the paper gives
+    metrics of all splits together, so do further rows, of the split `all`.
 
     Args:
         evaluations: folders with `prompts.parquet` and `settings.json`. Rows follow the order in
@@ -30,6 +31,8 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     runs = [load(Path(folder)) for folder in evaluations]
     check(runs)
     task = runs[0].task
+    if task.published.pooled:
+        runs += pool(runs)
     cells = read_published(published, task.published)
     rank = {key: list(dict.fromkeys(run.settings[key] for run in runs)) for key in PLACE}
     groups: dict[tuple[int, ...], list[Run]] = defaultdict(list)

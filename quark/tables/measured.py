@@ -16,6 +16,7 @@ from quark.schemas import TableError
 from quark.seeds import stream
 from quark.tables.columns import COSTS, PLACE, SETTINGS, Row
 from quark.tasks import TASKS, Metric, Task
+from quark.tasks.task import ALL
 
 # What all tasks measure with an interval; the rounded tables take header and digits from COMMON.
 INTERVALS = {
@@ -82,6 +83,30 @@ def check(runs: Sequence[Run]) -> None:
             )
 
 
+def pool(runs: Sequence[Run]) -> list[Run]:
+    """The runs of each method, decoding and seed as one, over the prompts of all splits.
+
+    What it cost stands in the rows of the splits.
+
+    Raises:
+        TableError: a split is called as all of them are.
+    """
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if run.settings["split"] == ALL:
+            raise TableError(f"{run.folder}: a split cannot be called {ALL}, as all of them are")
+        key = tuple(run.settings[name] for name in ("method", "decoding", "seed"))
+        groups.setdefault(key, []).append(run)
+    return [
+        Run(
+            group[0].folder.parents[1],
+            {**group[0].settings, "split": ALL, "prompts": None, **dict.fromkeys(COSTS)},
+            pd.concat([run.prompts for run in group]),
+        )
+        for group in groups.values()
+    ]
+
+
 def measure(group: Sequence[Run], task: Task) -> Row:
     """Return the measured columns of one row from its seeds."""
     settings = _agreed(group)
@@ -97,12 +122,17 @@ def measure(group: Sequence[Run], task: Task) -> Row:
             has = prompts[prompts["ppl_count"] > 0] if name == "output_ppl" else prompts
             low, high = _interval(has, intervals[name], settings)
             row[f"{name}_low"], row[f"{name}_high"] = low, high
-    mauves = [run.settings["mauve"] for run in group]
-    row["mauve"] = None if None in mauves else fmean(mauves)
+    row["mauve"] = _mean([run.settings["mauve"] for run in group])
     row[f"{first}_seed_std"] = stdev(seeds) if len(seeds) > 1 else None
     row |= count(prompts, task)
     row |= {key: settings[key] for key in SETTINGS}
-    return row | {f"{key}_per_seed": fmean(run.settings[key] for run in group) for key in COSTS}
+    return row | {f"{key}_per_seed": _mean([run.settings[key] for run in group]) for key in COSTS}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None if one of them is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def _agreed(group: Sequence[Run]) -> Mapping[str, Any]:

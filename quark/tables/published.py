@@ -28,16 +28,21 @@ def published_columns(
 ) -> Row:
     """Return the published columns of one row, values as published; None without counterpart."""
     split, method = which.splits.get(settings["split"]), which.methods.get(settings["method"])
-    names = [f"published_{name}" for name in ("method", *which.metrics, "source", "confidence")]
+    every = (*which.metrics, *which.pooled)
+    row: Row = dict.fromkeys(f"published_{n}" for n in ("method", *every, "source", "confidence"))
     if not split or not method or settings["decoding"] != which.decoding:
-        return dict.fromkeys(names)
+        return row
     try:
-        found = {m: cells[split, method, m] for m in which.metrics}
+        found = {m: cells[split, method, m] for m in which.given(settings["split"])}
     except KeyError as error:
         raise TableError(f"{file}: table {which.table}: no cell {error}") from None
-    values = [cell["value"] for cell in found.values()]
+    row |= {f"published_{metric}": cell["value"] for metric, cell in found.items()}
     source, confidence = (  # a source may itself hold "; "
         sep.join(f"{metric}: {cell[key]}" for metric, cell in found.items())
         for key, sep in (("source", " | "), ("confidence", "; "))
     )
-    return dict(zip(names, [method, *values, source, confidence], strict=True))
+    return row | {
+        "published_method": method,
+        "published_source": source,
+        "published_confidence": confidence,
+    }

@@ -63,7 +63,8 @@ def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
     shown = _shown(task)
     measured = {m: how for m, how in shown.items() if any(row[m] is not None for row in rows)}
     known = [row for row in rows if row["published_method"]]
-    published = [f"published_{name}" for name in ("method", *task.published.metrics)]
+    given = (*task.published.metrics, *task.published.pooled)
+    published = [f"published_{name}" for name in ("method", *given)]
     return [
         (
             "Measured, with 95 % bootstrap intervals over prompts",
@@ -75,13 +76,13 @@ def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
         ),
         (
             "Published (Lu et al. 2022)",
-            [[*head, "published as", *(shown[metric][0] for metric in task.published.metrics)]]
-            + [[row[key] for key in (*head, *published)] for row in known],
+            [[*head, "published as", *(shown[metric][0] for metric in given)]]
+            + [[row[key] or "-" for key in (*head, *published)] for row in known],
         ),
         (
             "Counts over all seeds, costs of a seed",
             [[*head, *(name.replace("_", " ") for name in COUNTS)]]
-            + [[str(_short(row[key])) for key in (*head, *COUNTS)] for row in rows],
+            + [[_short(row[key]) for key in (*head, *COUNTS)] for row in rows],
         ),
     ]
 
@@ -94,8 +95,9 @@ def _cell(row: Row, metric: str, digits: int) -> str:
     return f"{row[metric]:.{digits}f}{between}"
 
 
-def _short(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _short(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return "-" if value is None else str(int(value) if whole else value)
 
 
 def markdown(rows: Sequence[Row], task: Task) -> str:

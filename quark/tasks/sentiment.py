@@ -2,7 +2,8 @@
 
 Towards positive text the reward is the score, towards negative 1 - score. Measured is the percent
 of a prompt's generations that are positive, averaged over prompts (DExperts; protocol 3), whichever
-way the text is steered.
+way the text is steered. Fluency and diversity are published of all prompts together, so the table
+has rows of the split `all` too.
 """
 
 from dataclasses import replace
@@ -10,7 +11,10 @@ from dataclasses import replace
 import numpy as np
 
 from quark.metrics.scored import share_above
-from quark.tasks.task import Generations, Metric, Published, Task, Values
+from quark.tasks.task import ALL, Generations, Metric, Published, Task, Values
+
+POOLED = "neutral+adversarial_weighted_2to1"
+"""Twice as many neutral prompts as others, all together: what fluency is published of."""
 
 
 def by_prompt(made: Generations) -> dict[str, Values]:
@@ -42,9 +46,10 @@ POSITIVE = Task(
     },
     published=Published(
         table="quark_sentiment_auto",
-        splits={"negative": "negative_prompts", "neutral": "neutral_prompts"},
+        splits={"negative": "negative_prompts", "neutral": "neutral_prompts", ALL: POOLED},
         methods={
             "base": "GPT2",
+            "ctrl": "CTRL",
             "pplm": "PPLM",
             "gedi": "GeDi",
             "dexperts": "DExperts",
@@ -53,6 +58,7 @@ POSITIVE = Task(
             "quark": "Quark",
         },
         metrics=("pct_positive",),
+        pooled=("output_ppl", "dist2", "dist3"),
         note="GPT-2 large, scored by a DistilBERT sentiment classifier, judged by GPT-2 XL",
     ),
 )
@@ -62,6 +68,6 @@ NEGATIVE = replace(
     reward=lambda positivity: 1 - positivity,
     published=replace(
         POSITIVE.published,
-        splits={"positive": "positive_prompts", "neutral": "neutral_prompts"},
+        splits={"positive": "positive_prompts", "neutral": "neutral_prompts", ALL: POOLED},
     ),
 )

@@ -71,13 +71,18 @@ class Metric:
         return float(self.value(*map(mean_over_scored, self.present(prompts))))
 
 
+ALL = "all"
+"""The split of a row that is over the prompts of all splits together."""
+
+
 @dataclass(frozen=True)
 class Published:
     """Where the paper's numbers stand in `config/published/TASK.csv`.
 
     `table`: the name of the table there. `splits`, `methods`: what it calls ours; those without a
     counterpart are left out. `metrics`: its columns, by our names. `note`: how they were measured.
-    `decoding`: the one of ours that they were made with.
+    `decoding`: the one of ours that they were made with. `pooled`: metrics that it gives of all
+    splits' prompts together alone, as the split `ALL`.
     """
 
     table: str
@@ -86,6 +91,11 @@ class Published:
     metrics: tuple[str, ...]
     note: str
     decoding: str = "nucleus"
+    pooled: tuple[str, ...] = ()
+
+    def given(self, split: str) -> tuple[str, ...]:
+        """What it gives of a split."""
+        return self.pooled if split == ALL else self.metrics
 
 
 @dataclass(frozen=True)

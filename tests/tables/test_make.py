@@ -271,3 +271,47 @@ def test_tables_gathered_into_one(tmp_path: Path) -> None:
         gather([tmp_path / "two.csv"], tmp_path / "all.csv")
     with pytest.raises(TableError, match=r"gone\.csv: no such file"):
         gather([tmp_path / "gone.csv"], tmp_path / "all.csv")
+
+
+def _sentiment(root: Path, split: str, method: str, ids: list[str], percent: float) -> Path:
+    """An evaluation whose prompts all have the same percentage, and as many generations."""
+    folder = root / f"sentiment_positive/{method}/seed-1/evaluation/{split}/nucleus"
+    n = len(ids)
+    columns = {
+        "prompt_id": ids,
+        **{name: [2] * n for name in ("n_generations", "ppl_count", "tokens")},
+        **{name: [0] * n for name in ("n_unscored", "n_empty", "ppl_dropped")},
+        "pct_positive": [percent] * n,
+        "pct_positive_second": [None] * n,
+        "ppl": [[percent, percent]] * n,
+        "ppl_sum": [2 * percent] * n,
+        **{name: [0.5] * n for name in ("nll", "dist1", "dist2", "dist3")},
+    }
+    schemas.write(folder / "prompts.parquet", prompt_schema(TASKS["sentiment_positive"]), columns)
+    about = {"task": "sentiment_positive", "split": split, "method": method, "seed": 1}
+    about |= SETTING | dict.fromkeys(COSTS, 10) | {"decoding": "nucleus"}
+    (folder / "settings.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_fluency_is_pooled_where_it_is_published_so(tmp_path: Path) -> None:
+    """Twice as many neutral prompts weigh twice as much; costs stay with the splits."""
+    folders = [
+        _sentiment(tmp_path, split, method, ids, percent)
+        for method in ("base", "quark")
+        for split, ids, percent in (("negative", ["a"], 8.0), ("neutral", ["b", "c"], 2.0))
+    ]
+    published = PUBLISHED_CSV.with_name("sentiment_positive.csv")
+    make_table(folders, published, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["split"], row["method"]) for row in rows] == [
+        (split, method) for split in ("negative", "neutral", "all") for method in ("base", "quark")
+    ]
+    pooled = rows[-1]
+    assert float(pooled["output_ppl"]) == (2 * 8 + 4 * 2) / 6
+    assert (pooled["n_prompts"], pooled["scorer_calls_per_seed"]) == ("3", "")
+    assert (pooled["published_output_ppl"], pooled["published_pct_positive"]) == ("14.54", "")
+    assert (rows[1]["published_output_ppl"], rows[1]["published_method"]) == ("", "Quark")
+    assert float(rows[1]["published_pct_positive"]) > 0
+    assert "| all | quark | Quark | - | 14.54 | 0.80 | 0.84 |" in (tmp_path / "t.md").read_text()

@@ -30,5 +30,5 @@ def test_rewards_are_opposite():
 
 
 def test_published_splits_are_the_adverse_one_and_the_neutral():
-    assert set(TASKS["sentiment_positive"].published.splits) == {"negative", "neutral"}
-    assert set(TASKS["sentiment_negative"].published.splits) == {"positive", "neutral"}
+    assert set(TASKS["sentiment_positive"].published.splits) == {"negative", "neutral", "all"}
+    assert set(TASKS["sentiment_negative"].published.splits) == {"positive", "neutral", "all"}
