@@ -7,6 +7,9 @@ min_version("9.0")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/resources.smk"
@@ -16,6 +19,8 @@ include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/shards.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/tracking.smk"
 include: "workflow/rules/benchmarks.smk"
 
@@ -25,8 +30,13 @@ localrules:
     publish,
     table,
     ablation,
-    figure,
     ablations,
+    tradeoff,
+    published,
+    sweep,
+    rewards,
+    curves,
+    page,
     costs,
     track,
 
@@ -35,3 +45,4 @@ rule all:
     default_target: True
     input:
         tables(),
+        pages(),

@@ -78,3 +78,13 @@ def adapters_off(lm: nn.Module) -> Iterator[None]:
     finally:
         for module in adapted:
             module.enable_adapters(True)
+
+
+def merge_adapters(lm: nn.Module) -> None:
+    """Make adapters part of the maps that they stand beside, so that the model is a plain one."""
+    parents = {name: module for name, module in lm.named_modules()}
+    for name, module in parents.items():
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent, _, attribute = name.rpartition(".")
+            setattr(parents[parent], attribute, module.get_base_layer())

@@ -1,9 +1,9 @@
 """CTRL: a model that was pretrained under control codes (Keskar et al. 2019).
 
-It writes what follows a control text, such as `Reviews Rating: 5.0`, and the prompt. So that it does
-not repeat itself, the logit z of every token that it has read, control text and prompt included, is
-lowered before temperature and truncation (section 4.1; for z < 0 as transformers does, since the
-paper divides whatever the sign):
+It writes what follows a control text, such as `Reviews Rating: 5.0`, and the prompt. So that it
+does not repeat itself, the logit z of every token that it has read, control text and prompt
+included, is lowered before temperature and truncation (section 4.1; for z < 0 as transformers does,
+since the paper divides whatever the sign):
 
     z / theta if z > 0, else z theta
 

@@ -1,15 +1,18 @@
-"""Tables as text: CSV with every digit, Markdown and LaTeX rounded for people."""
+"""Tables as text: CSV with every digit; Markdown, LaTeX and the terminal's rounded for people."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quark.metrics.perplexity import CEILING
 from quark.schemas import TableError
 from quark.tables.columns import COSTS, PLACE, SETTINGS, Row
-from quark.tasks import Task
+from quark.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COMMON = {  # header and digits, in the rounded tables, of what all tasks measure
     "output_ppl": ("output ppl", 2),
@@ -24,7 +27,7 @@ COUNTS = (
     *("n_seeds", "n_prompts", "n_prompts_unscored", "n_generations", "n_unscored", "n_empty"),
     *("n_ppl_dropped", *(f"{cost}_per_seed" for cost in COSTS)),
 )
-Table = tuple[str, list[list[str]]]  # title, lines of cells; the first line is the header
+Cells = tuple[str, list[list[str]]]  # title, lines of cells; the first line is the header
 
 
 def read_csv(file: Path) -> list[dict[str, str]]:
@@ -42,6 +45,32 @@ def read_csv(file: Path) -> list[dict[str, str]]:
     return rows
 
 
+def read_table(file: Path) -> list[Row]:
+    """The rows of a task's table as `make_table` made them: numbers where they can be.
+
+    What was published stays text, with the digits it was published with.
+
+    Raises:
+        TableError: there is no such file, or it has no rows.
+    """
+    return [
+        {
+            key: value or None if key.startswith("published_") else _value(value)
+            for key, value in row.items()
+        }
+        for row in read_csv(file)
+    ]
+
+
+def _value(text: str) -> float | int | str | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text or None
+
+
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of the same keys as CSV, with a header."""
     text = io.StringIO()
@@ -51,17 +80,17 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _shown(task: Task) -> dict[str, tuple[str, int]]:
+def shown(task: Task) -> dict[str, tuple[str, int]]:
     """Header and digits of each metric."""
     return {name: (metric.header, metric.digits) for name, metric in task.metrics.items()} | COMMON
 
 
-def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
+def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
     """Return the tables for people: measured, published, counts and costs."""
     several = len({row["decoding"] for row in rows}) > 1
     head = [key for key in PLACE if several or key != "decoding"]
-    shown = _shown(task)
-    measured = {m: how for m, how in shown.items() if any(row[m] is not None for row in rows)}
+    found = shown(task)
+    measured = {m: how for m, how in found.items() if any(row.get(m) is not None for row in rows)}
     known = [row for row in rows if row["published_method"]]
     given = (*task.published.metrics, *task.published.pooled)
     published = [f"published_{name}" for name in ("method", *given)]
@@ -76,7 +105,7 @@ def _rounded(rows: Sequence[Row], task: Task) -> list[Table]:
         ),
         (
             "Published (Lu et al. 2022)",
-            [[*head, "published as", *(shown[metric][0] for metric in given)]]
+            [[*head, "published as", *(found[metric][0] for metric in given)]]
             + [[row[key] or "-" for key in (*head, *published)] for row in known],
         ),
         (
@@ -100,10 +129,28 @@ def _short(value: Any) -> str:
     return "-" if value is None else str(int(value) if whole else value)
 
 
+def shown_table(file: Path) -> "Table":
+    """What was measured, for the terminal.
+
+    Raises:
+        TableError: there is no such table, or it is of no task.
+    """
+    from rich.table import Table
+
+    rows = read_table(file)
+    if rows[0].get("task") not in TASKS:
+        raise TableError(f"{file}: holds no rows of a task")
+    title, (header, *lines) = rounded(rows, TASKS[rows[0]["task"]])[0]
+    table = Table(*header, title=f"{rows[0]['task'].replace('_', ', ')}: {title.lower()}")
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
 def markdown(rows: Sequence[Row], task: Task) -> str:
     """Return the tables for people and notes on every column."""
     parts = [f"# {rows[0]['task'].capitalize().replace('_', ', ')}"]
-    for title, (header, *lines) in _rounded(rows, task):
+    for title, (header, *lines) in rounded(rows, task):
         grid = [header, ["---"] * len(header), *lines]
         table = "\n".join(f"| {' | '.join(line)} |" for line in grid)
         parts += [f"## {title}", table if lines else "None of these rows has a counterpart."]
@@ -128,7 +175,7 @@ def markdown(rows: Sequence[Row], task: Task) -> str:
 def latex(rows: Sequence[Row], task: Task) -> str:
     """Return a tabular for each table; needs the package booktabs."""
     parts = []
-    for title, (header, *lines) in _rounded(rows, task):
+    for title, (header, *lines) in rounded(rows, task):
         body = [" & ".join(map(_escape, line)) + r" \\" for line in (header, *lines)]
         rules = [r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule"]
         columns = "ll" + "r" * (len(header) - 2)

@@ -16,6 +16,11 @@ def tables():
     return [f"results/tables/{task}.csv" for task in CONFIG.tasks]
 
 
+def pages():
+    """The page of each task."""
+    return [f"results/report/{task}.html" for task in CONFIG.tasks]
+
+
 def tracked(task):
     """The marks of all runs of a task in MLflow."""
     return expand(
@@ -144,6 +149,24 @@ def so_far(name):
     return lambda w: [
         of_iteration(w.task, w.method, w.seed, i, name)
         for i in range(int(w.iteration) + 1)
+    ]
+
+
+def last_pool(wildcards):
+    """The pool that holds the samples of all iterations."""
+    last = iterations(wildcards.task, wildcards.method) - 1
+    return of_iteration(
+        wildcards.task, wildcards.method, wildcards.seed, last, "pool.parquet"
+    )
+
+
+def of_all_iterations(*names):
+    """A function that gives some files of all seeds and iterations of a method."""
+    return lambda w: [
+        of_iteration(w.task, w.method, seed, i, name)
+        for seed in CONFIG.seeds
+        for i in range(iterations(w.task, w.method))
+        for name in names
     ]
 
 
@@ -276,3 +299,38 @@ def shard_files(name):
     """File `name` of all shards, beside where the whole one goes."""
     folder, file = name.rsplit("/", 1)
     return [f"{folder}/shard-{i + 1}-of-{SHARDS}/{file}" for i in range(SHARDS)]
+
+
+def compared(task):
+    """Whose samples stand side by side on a task's page: the base model's and Quark's."""
+    shown = ("base", *settings.QUARKS)
+    return [method for method in CONFIG.tasks[task].methods if method in shown]
+
+
+def shown(task, name):
+    """File `name` of the samples on a task's page: of the first split, decoding and seed."""
+    return [
+        f"{EVALUATION}/{name}".format(
+            task=task,
+            method=method,
+            seed=CONFIG.seeds[0],
+            split=CONFIG.tasks[task].splits[0],
+            decoding=next(iter(CONFIGS[task].evaluation.decoding)),
+        )
+        for method in compared(task)
+    ]
+
+
+def figures(task):
+    """The figures of a task's page."""
+    trained = [m for m in CONFIG.tasks[task].methods if m in settings.QUARKS]
+    drawn = [f"results/figures/{task}/tradeoff.svg"]
+    if len(compared(task)) < len(CONFIG.tasks[task].methods) or trained:
+        drawn.append(f"results/figures/{task}/published.svg")
+    for method in trained:
+        drawn.append(f"results/figures/{task}/{method}/curves.svg")
+        drawn += [
+            f"results/figures/{task}/{method}/seed-{seed}/rewards.svg"
+            for seed in CONFIG.seeds
+        ]
+    return drawn

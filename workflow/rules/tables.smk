@@ -22,7 +22,7 @@ rule table:
     params:
         metrics=lambda w, input: repeated("evaluations", input.metrics),
     shell:
-        "quark table {params.metrics} --published {input.published} --out {output.csv} 2> {log}"
+        "quark make-table {params.metrics} --published {input.published} --out {output.csv} 2> {log}"
 
 
 use rule table as ablation with:
@@ -39,26 +39,6 @@ use rule table as ablation with:
         "logs/ablations/{sweep}.log",
     benchmark:
         "results/benchmarks/jobs/ablations/{sweep}.tsv"
-
-
-rule figure:
-    input:
-        table=rules.ablation.output.csv,
-    output:
-        svg="results/figures/ablations/{sweep}.svg",
-        png="results/figures/ablations/{sweep}.png",
-    log:
-        "logs/figures/ablations/{sweep}.log",
-    benchmark:
-        "results/benchmarks/jobs/figures/ablations/{sweep}.tsv"
-    conda:
-        CONDA
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "quark figure --table {input.table} --out {output.svg} 2> {log}"
 
 
 rule ablations:
@@ -87,7 +67,12 @@ rule costs:
     input:
         stages=lambda w: all_costs(w.task),
     output:
-        csv="results/tables/{task}_cost.csv",
+        csv=report(
+            "results/tables/{task}_cost.csv",
+            caption="../report/costs.rst",
+            category="Tables",
+            labels={"task": "{task}", "table": "costs"},
+        ),
     log:
         "logs/{task}/costs.log",
     benchmark:
@@ -113,7 +98,12 @@ rule publish:
         costs=rules.costs.output.csv,
         tracked=lambda w: tracked(w.task),
     output:
-        csv="results/tables/{task}.csv",
+        csv=report(
+            "results/tables/{task}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"task": "{task}", "table": "measured and published"},
+        ),
         md="results/tables/{task}.md",
         tex="results/tables/{task}.tex",
     log:

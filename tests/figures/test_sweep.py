@@ -1,4 +1,4 @@
-"""Figures: drawn from tables alone, the same bytes each time."""
+"""An ablation's figure: drawn from its table alone, the same bytes each time."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from quark.figures import draw_sweep
+from quark.figures.sweep import draw_sweep
 from quark.schemas import TableError
 
 ROWS = [
@@ -32,30 +32,30 @@ def table(folder: Path) -> Path:
 
 
 def test_methods_and_metrics_are_named(tmp_path: Path) -> None:
-    draw_sweep(table(tmp_path), tmp_path / "one/kl.svg")
+    draw_sweep([table(tmp_path)], tmp_path / "one/kl.svg")
     drawn = (tmp_path / "one/kl.svg").read_text()
     for text in ("base", "quark", "0.2", "avg. max. toxicity", "output ppl", "challenging"):
         assert f">{text}" in drawn
     assert imread(tmp_path / "one/kl.png").std() > 0.05  # something stands on the page
-    for color in ("#1f77b4", "#ff7f0e"):  # of the splits: 2 or 3 bars in each panel, and the key
+    for color in ("#0072b2", "#009e73"):  # of the splits: 2 or 3 bars in each panel, and the key
         assert drawn.count(f"fill: {color}") == 3 + 2 + 1
 
 
 def test_the_same_bytes_again(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        draw_sweep(table(tmp_path), tmp_path / name / "kl.svg")
-    for kind in ("svg", "png"):
+        draw_sweep([table(tmp_path)], tmp_path / name / "kl.svg")
+    for kind in ("svg", "png", "parquet"):
         one, two = (tmp_path / name / f"kl.{kind}" for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
 
 
 def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"gone\.csv: no such file"):
-        draw_sweep(tmp_path / "gone.csv", tmp_path / "a.svg")
+        draw_sweep([tmp_path / "gone.csv"], tmp_path / "a.svg")
     (tmp_path / "empty.csv").write_text("task,method\n")
     with pytest.raises(TableError, match=r"empty\.csv: has no rows"):
-        draw_sweep(tmp_path / "empty.csv", tmp_path / "a.svg")
+        draw_sweep([tmp_path / "empty.csv"], tmp_path / "a.svg")
     (tmp_path / "odd.csv").write_text("task,method\nchess,base\n")
     with pytest.raises(TableError, match=r"odd\.csv: holds no rows of a task"):
-        draw_sweep(tmp_path / "odd.csv", tmp_path / "a.svg")
+        draw_sweep([tmp_path / "odd.csv"], tmp_path / "a.svg")
     assert not (tmp_path / "a.svg").exists()

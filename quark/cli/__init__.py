@@ -1,0 +1,47 @@
+"""The command line: one verb for each rule of the workflow, and verbs for people.
+
+    quark VERB --help                         explains a verb
+    snakemake -np TARGET                      prints the very commands that make a target
+
+Every verb works without Snakemake. One of a rule takes what changes its result as `--settings JSON`
+(see `quark.settings`), files by name, and threads and memory as options of their own: those change
+the speed, not the result.
+
+    options      what the verbs share
+    resources, methods, evaluation, tables      verbs of rules
+    people       verbs for people
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from quark.cli import evaluation, methods, people, resources, tables  # their verbs
+from quark.cli.options import app
+
+__all__ = ["app", "evaluation", "main", "methods", "people", "resources", "tables"]
+
+DEBUG = "--debug"
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option(DEBUG, help="show the trace of an error")] = False,
+) -> None:
+    """Quark: reinforced unlearning of what a language model does."""
+
+
+def main() -> None:
+    """Run a verb; a fault that has an explanation is printed without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
+        explained = isinstance(error, (MemoryError, OSError))
+        if DEBUG in sys.argv[1:2] or (
+            not explained and not type(error).__module__.startswith("quark.")
+        ):
+            raise
+        sys.exit(f"quark: {type(error).__name__}: {error}")

@@ -1,0 +1,134 @@
+"""Verbs that evaluate a method."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quark import settings as needs
+from quark.cli.options import (
+    Checkpoints,
+    Memory,
+    Model,
+    Out,
+    Settings,
+    ShardOption,
+    Threads,
+    app,
+    parse,
+    use_threads,
+)
+from quark.shards import Shard
+
+
+@app.command()
+def predict(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="Parquet file of whole texts")],
+    model: Model,
+    out: Out,
+    memory_mb: Memory,
+    checkpoint: Checkpoints = None,
+    threads: Threads = 1,
+) -> None:
+    """Predict how texts really go on, token by token."""
+    from quark.stages import predict_stage
+
+    use_threads(threads)
+    wanted = parse(needs.PredictSettings, settings)
+    predict_stage(wanted, prompts, model, checkpoint or [], out, memory_mb)
+
+
+@app.command()
+def judge(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file of generations")],
+    model: Annotated[Path, typer.Option(help="directory of the model that wrote them")],
+    judge: Annotated[Path, typer.Option(help="directory of the judging model")],
+    out: Out,
+    memory_mb: Memory,
+    shard: ShardOption = "1-of-1",
+    threads: Threads = 1,
+) -> None:
+    """Measure the likelihood of each response under a judge, given its prompt."""
+    from quark.stages import judge_stage
+
+    use_threads(threads)
+    wanted, part = parse(needs.JudgeSettings, settings), Shard.parse(shard)
+    judge_stage(wanted, samples, model, judge, out, memory_mb, part)
+
+
+@app.command()
+def gather(
+    parts: Annotated[list[Path], typer.Option(help="Parquet files of all shards")],
+    order: Annotated[Path, typer.Option(help="Parquet file whose rows tell the order")],
+    out: Out,
+    memos: Annotated[
+        list[Path] | None, typer.Option(help="hidden states of the same shards")
+    ] = None,
+    memo: Annotated[Path | None, typer.Option(help="file for all of them")] = None,
+) -> None:
+    """Put the shards of a stage together."""
+    from quark.gathering import gather as run
+
+    run(parts, order, out, memos or [], memo)
+
+
+@app.command()
+def mauve(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file of generations")],
+    predictions: Annotated[Path, typer.Option(help="Parquet file; of real continuations")],
+    model: Annotated[Path, typer.Option(help="directory of the model that wrote them")],
+    features: Annotated[
+        Path, typer.Option(help="directory of the model whose states are features")
+    ],
+    out: Out,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Measure how close generations are to real texts (needs the extra `mauve`)."""
+    from quark.stages import mauve_stage
+
+    use_threads(threads)
+    wanted = parse(needs.MauveSettings, settings)
+    mauve_stage(wanted, samples, predictions, model, features, out, memory_mb)
+
+
+@app.command()
+def evaluate(
+    settings: Settings,
+    generations: Annotated[Path, typer.Option(help="Parquet file")],
+    scores: Annotated[Path, typer.Option(help="Parquet file")],
+    likelihoods: Annotated[Path, typer.Option(help="Parquet file")],
+    out: Annotated[Path, typer.Option(help="metrics.json; prompts.parquet and settings.json too")],
+    predictions: Annotated[
+        Path | None, typer.Option(help="Parquet file; of the prompts' real continuations")
+    ] = None,
+    second_scores: Annotated[
+        Path | None, typer.Option(help="Parquet file; of another scorer")
+    ] = None,
+    mauve: Annotated[Path | None, typer.Option(help="JSON that `quark mauve` wrote")] = None,
+    costs: Annotated[
+        list[Path] | None, typer.Option(help="JSON files of the stages that led here")
+    ] = None,
+) -> None:
+    """Compute the metrics of one method on one split, for each prompt and together."""
+    from quark import evaluation, files
+    from quark.tasks import TASKS
+
+    wanted = parse(needs.EvaluateSettings, settings)
+    evaluation.evaluate(
+        generations,
+        scores,
+        likelihoods,
+        out.with_name("prompts.parquet"),
+        out,
+        task=TASKS[wanted.task],
+        threshold=wanted.threshold,
+        predictions=predictions,
+        second=second_scores,
+        mauve=mauve,
+    )
+    facts = evaluation.facts(wanted, scores, costs or [], second_scores, mauve)
+    files.write_json(out.with_name("settings.json"), facts)

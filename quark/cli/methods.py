@@ -1,0 +1,194 @@
+"""Verbs of Quark's iterations, and of the baselines' training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quark import settings as needs
+from quark.cli.options import (
+    CacheFile,
+    Checkpoint,
+    Checkpoints,
+    ClassifierFolder,
+    Folder,
+    Memory,
+    Model,
+    Out,
+    Settings,
+    ShardOption,
+    Threads,
+    app,
+    parse,
+    use_threads,
+)
+from quark.shards import Shard
+
+
+@app.command()
+def sample(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="Parquet file of prompts")],
+    model: Model,
+    out: Out,
+    memory_mb: Memory,
+    checkpoint: Checkpoints = None,
+    memo: Annotated[
+        Path | None, typer.Option(help="file for the hidden states that predicted the samples")
+    ] = None,
+    shard: ShardOption = "1-of-1",
+    threads: Threads = 1,
+) -> None:
+    """Continue prompts under the best reward token, or as a baseline decodes."""
+    from quark.stages import sample_stage
+
+    use_threads(threads)
+    wanted, part = parse(needs.SampleSettings, settings), Shard.parse(shard)
+    sample_stage(wanted, prompts, model, checkpoint or [], out, memory_mb, memo, part)
+
+
+@app.command()
+def score(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file of samples")],
+    out: Out,
+    classifier: ClassifierFolder = None,
+    cache: CacheFile = None,
+    threads: Threads = 1,
+) -> None:
+    """Score each response; a failed score is null and counted."""
+    from quark.scoring import score_stage
+
+    wanted = parse(needs.ScoreSettings, settings)
+    if wanted.classifier is not None:
+        use_threads(threads)
+    score_stage(wanted, samples, out, classifier, cache)
+
+
+@app.command()
+def calibrate(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="directory of prompts with published scores")],
+    out: Out,
+    classifier: ClassifierFolder = None,
+    cache: CacheFile = None,
+    threads: Threads = 1,
+) -> None:
+    """Compare a scorer with the published scores of prompts."""
+    from quark.calibration import calibrate as run
+
+    wanted = parse(needs.CalibrateSettings, settings)
+    if wanted.score.classifier is not None:
+        use_threads(threads)
+    run(wanted, prompts, out, classifier, cache)
+
+
+@app.command()
+def quantize(
+    settings: Settings,
+    samples: Annotated[list[Path], typer.Option(help="of iterations 0 to i, in this order")],
+    scores: Annotated[list[Path], typer.Option(help="theirs")],
+    out: Out,
+) -> None:
+    """Gather all samples so far into a pool and sort it into quantiles, 0 = best."""
+    from quark.pool import quantize as run
+    from quark.tasks import TASKS
+
+    wanted = parse(needs.QuantizeSettings, settings)
+    run(
+        samples,
+        scores,
+        out,
+        reward=TASKS[wanted.task].reward,
+        k=wanted.quantiles,
+        max_failed=wanted.max_failed_scores,
+        seed_name=wanted.stream,
+        shuffle=wanted.shuffle,
+    )
+
+
+@app.command()
+def train(
+    settings: Settings,
+    pool: Annotated[Path, typer.Option(help="Parquet file of the pool")],
+    model: Model,
+    out: Folder,
+    memory_mb: Memory,
+    checkpoint: Checkpoint = None,
+    memo: Annotated[
+        list[Path] | None, typer.Option(help="hidden states of the base model, as far as known")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="one for each GPU")] = 1,
+    threads: Threads = 1,
+) -> None:
+    """Train on each quantile under its reward token, kept near the base model by the KL penalty."""
+    from quark.distributed import launch
+    from quark.stages import train_stage
+
+    launch(processes)
+    use_threads(threads)
+    wanted = parse(needs.TrainSettings, settings)
+    train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb)
+
+
+@app.command()
+def corpus(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="Parquet file of training prompts")],
+    samples: Annotated[Path, typer.Option(help="Parquet file; of the base model")],
+    scores: Annotated[Path, typer.Option(help="theirs")],
+    model: Model,
+    out: Out,
+    texts: Annotated[Path | None, typer.Option(help="Parquet file of plain texts")] = None,
+    classifier: ClassifierFolder = None,
+    cache: CacheFile = None,
+    threads: Threads = 1,
+) -> None:
+    """Gather wanted and unwanted text for the baselines."""
+    from quark.corpus import make_corpus
+    from quark.tasks import TASKS
+
+    wanted = parse(needs.CorpusSettings, settings)
+    if wanted.score.classifier is not None:
+        use_threads(threads)
+    reward = TASKS[wanted.task].reward
+    files = (prompts, texts, samples, scores, model, out)
+    make_corpus(wanted, *files, reward=reward, classifier=classifier, cache=cache)
+
+
+@app.command()
+def fit(
+    settings: Settings,
+    corpus: Annotated[Path, typer.Option(help="Parquet file of wanted and unwanted text")],
+    model: Model,
+    out: Folder,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Train one part of a baseline on the corpus."""
+    from quark.baselines import fit_stage
+
+    use_threads(threads)
+    fit_stage(parse(needs.FitSettings, settings), corpus, model, out, memory_mb)
+
+
+@app.command()
+def train_ppo(
+    settings: Settings,
+    samples: Annotated[Path, typer.Option(help="Parquet file; of the policy so far")],
+    scores: Annotated[Path, typer.Option(help="theirs")],
+    model: Model,
+    out: Folder,
+    memory_mb: Memory,
+    checkpoint: Checkpoint = None,
+    memo: Annotated[
+        Path | None, typer.Option(help="hidden states with which the policy sampled")
+    ] = None,
+    threads: Threads = 1,
+) -> None:
+    """One iteration of PPO on scored samples."""
+    from quark.baselines import ppo_stage
+
+    use_threads(threads)
+    wanted = parse(needs.PPOSettings, settings)
+    ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, memo)

@@ -1,0 +1,74 @@
+"""What the verbs share: their options, and what is done before each."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from quark.config import Config, ConfigError, load
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+S = TypeVar("S", bound=BaseModel)
+
+Settings = Annotated[str, typer.Option(help="JSON of what changes the result")]
+Model = Annotated[Path, typer.Option(help="directory of the base model")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="the policy's checkpoint; without it, the base model itself")
+]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint", help="of the policy, or of a baseline's parts; without it, the base model"
+    ),
+]
+Threads = Annotated[int, typer.Option(min=1, help="threads to use")]
+Memory = Annotated[int, typer.Option(min=1, help="MB this job may use")]
+Out = Annotated[Path, typer.Option(help="appears whole or not at all")]
+ClassifierFolder = Annotated[
+    Path | None, typer.Option("--classifier", help="directory of the scorer, if it is one")
+]
+CacheFile = Annotated[
+    Path | None, typer.Option("--cache", help="file that keeps scores, if the scorer is a service")
+]
+Folder = Annotated[Path, typer.Option(help="directory, made whole or not at all")]
+ShardOption = Annotated[str, typer.Option("--shard", help="which part of the work, as 2-of-8")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--config", help="configuration files, later laid over earlier"),
+]
+Results = Annotated[Path, typer.Option(help="directory of the results")]
+Resources = Annotated[Path, typer.Option(help="directory of what was fetched")]
+
+
+def parse(model: type[S], text: str) -> S:
+    """The settings of a verb from its JSON.
+
+    Raises:
+        ConfigError: they are not what the verb takes.
+    """
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(f"--settings {text}: {error}") from None
+
+
+def configured(files: list[Path] | None) -> Config:
+    """The checked configuration; by default that of `config/config.yaml`."""
+    return load(files or [Path("config/config.yaml")])
+
+
+def use_threads(threads: int) -> None:
+    """Keep to the threads that were granted."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from quark.memory import keep_freed_memory
+
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()  # a log wants lines
+    torch.set_num_threads(min(threads, os.cpu_count() or 1))
+    keep_freed_memory()

@@ -1,0 +1,164 @@
+"""Verbs for people: what a run will cost, where it is, what came out, and the unlearned model."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quark import config as configuration
+from quark.cli.options import Files, Out, Resources, Results, app, configured, use_threads
+
+Task = Annotated[str, typer.Option(help="a task of the configuration")]
+Seed = Annotated[int, typer.Option(help="of the run")]
+Method = Annotated[str, typer.Option(help="quark, or quark_unlikelihood")]
+RESULTS, RESOURCES = Path("results"), Path("resources")
+
+
+# ------------------------------------------------------------------------------------ before a run
+@app.command()
+def show(
+    part: Annotated[str, typer.Argument(help="such as quark.training; all without it")] = "",
+    config: Files = None,
+) -> None:
+    """Check the configuration and print it, or a part of it, as JSON."""
+    found: Any = configured(config).model_dump(mode="json")
+    for key in filter(None, part.split(".")):
+        if not isinstance(found, dict) or key not in found:
+            raise configuration.ConfigError(f"{part}: no such part; there is no {key!r}")
+        found = found[key]
+    typer.echo(json.dumps(found, indent=2))
+
+
+@app.command()
+def plan(
+    tasks: Annotated[list[str] | None, typer.Argument(help="all without it")] = None,
+    config: Files = None,
+    tflops: Annotated[
+        float, typer.Option(min=0.001, help="of the machine in bfloat16; an A100 has 312")
+    ] = 312.0,
+    utilisation: Annotated[
+        float, typer.Option(min=0.001, max=1, help="the share of them that is reached")
+    ] = 0.3,
+    resources: Resources = RESOURCES,
+) -> None:
+    """Estimate what a configuration will cost, before anything runs."""
+    from rich import print as show_table
+
+    from quark import planning
+
+    whole = configured(config)
+    chosen = [_task(whole, task) for task in tasks or whole.tasks]
+    costs = planning.plan(whole, [task for task in whole.tasks if task in chosen], resources)
+    show_table(planning.table(costs, tflops, utilisation))
+    typer.echo(f"Hours at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached")
+
+
+@app.command()
+def schema(out: Out) -> None:
+    """Write the JSON schema of the configuration, generated from its typed models."""
+    from quark.files import write_text
+
+    content = configuration.Config.model_json_schema()
+    write_text(out, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+# ------------------------------------------------------------------------------ during and after it
+@app.command()
+def status(
+    config: Files = None,
+    results: Results = RESULTS,
+    logs: Annotated[Path, typer.Option(help="directory of the logs")] = Path("logs"),
+) -> None:
+    """Show how far each run is, what stopped, and the command that goes on."""
+    from rich import print as show_text
+
+    from quark.status import status as find
+
+    show_text(find(configured(config), results, logs))
+
+
+@app.command()
+def table(
+    task: Annotated[str, typer.Argument(help="such as toxicity")],
+    results: Results = RESULTS,
+) -> None:
+    """Print the table of a task."""
+    from rich import print as show_table
+
+    from quark.tables import shown_table
+
+    show_table(shown_table(results / "tables" / f"{task}.csv"))
+
+
+@app.command()
+def compare(
+    one: Annotated[Path, typer.Argument(help="such as results/toxicity/quark/seed-1")],
+    other: Annotated[Path, typer.Argument(help="another method, seed, or clone")],
+) -> None:
+    """Compare two runs: settings that differ, and metrics on the prompts that both have."""
+    from rich import print as show_text
+
+    from quark.comparing import compare as run
+
+    show_text(run(one, other))
+
+
+# ------------------------------------------------------------------------------ the unlearned model
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="directory, made whole or not at all")],
+    task: Task = "toxicity",
+    method: Method = "quark",
+    seed: Seed = 1,
+    config: Files = None,
+    results: Results = RESULTS,
+    resources: Resources = RESOURCES,
+    threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 1,
+) -> None:
+    """Write the unlearned model as a Hugging Face directory."""
+    from quark.exporting import export as run
+
+    use_threads(threads)
+    whole = configured(config)
+    run(whole, _task(whole, task), method, seed, results, resources, out)
+
+
+@app.command(name="try")
+def try_(
+    prompt: Annotated[str | None, typer.Argument(help="text; asks for some without it")] = None,
+    task: Task = "toxicity",
+    method: Method = "quark",
+    seed: Seed = 1,
+    samples: Annotated[int, typer.Option(min=1, help="continuations of each model")] = 3,
+    config: Files = None,
+    results: Results = RESULTS,
+    resources: Resources = RESOURCES,
+    threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 2,
+) -> None:
+    """Continue a prompt with the base model and with Quark, side by side with scores."""
+    from rich import print as show_table
+
+    from quark.trying import Trial
+
+    use_threads(threads)
+    whole = configured(config)
+    trial = Trial(whole, _task(whole, task), method, seed, results, resources)
+    if prompt is not None:
+        show_table(trial.table(prompt, samples))
+        return
+    typer.echo("A prompt, or an empty line to end.")
+    while asked := typer.prompt("prompt", default="", show_default=False):
+        show_table(trial.table(asked, samples))
+
+
+def _task(config: configuration.Config, name: str) -> configuration.TaskName:
+    """A task by its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for task in config.tasks:
+        if task == name:
+            return task
+    raise configuration.ConfigError(f"no task {name!r}, there are {', '.join(config.tasks)}")

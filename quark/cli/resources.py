@@ -1,0 +1,89 @@
+"""Verbs that fetch and make models and prompts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quark import config as configuration
+from quark import settings as needs
+from quark.cli.options import (
+    Folder,
+    Memory,
+    Settings,
+    Threads,
+    app,
+    parse,
+    use_threads,
+)
+
+
+@app.command()
+def fetch_model(
+    name: Annotated[str, typer.Option(help="its name in the configuration")],
+    settings: Settings,
+    out: Folder,
+    threads: Threads = 1,
+) -> None:
+    """Fetch a pretrained model once and store it as safetensors."""
+    from quark.resources import fetch_model as fetch
+
+    use_threads(threads)
+    fetch(name, parse(configuration.ModelSource, settings), out)
+
+
+@app.command()
+def fetch_classifier(
+    name: Annotated[str, typer.Option(help="its name in the configuration")],
+    settings: Settings,
+    out: Folder,
+) -> None:
+    """Fetch a text-classification model once and store it as safetensors."""
+    from quark.resources.classifiers import fetch_classifier as fetch
+
+    use_threads(1)
+    fetch(name, parse(configuration.Source, settings), out)
+
+
+@app.command()
+def finetune_model(
+    settings: Settings,
+    model: Annotated[Path, typer.Option(help="directory of the model it starts from")],
+    texts: Annotated[Path, typer.Option(help="Parquet file of plain texts")],
+    out: Folder,
+    summary: Annotated[Path, typer.Option(help="JSON of costs and steps")],
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Train a model further on plain texts and store it as another."""
+    from quark.finetuning import finetune_stage
+
+    use_threads(threads)
+    wanted = parse(needs.FinetuneSettings, settings)
+    finetune_stage(wanted, model, texts, out, summary, memory_mb)
+
+
+@app.command()
+def fetch_prompts(
+    name: Annotated[str, typer.Option(help="their name in the configuration")],
+    settings: Settings,
+    out: Folder,
+) -> None:
+    """Fetch prompts once, remove duplicates and cut them into splits."""
+    from quark.resources import fetch_prompts as fetch
+
+    fetch(name, parse(configuration.Prompts, settings), out)
+
+
+@app.command()
+def sort_prompts(
+    settings: Settings,
+    prompts: Annotated[Path, typer.Option(help="directory of the fetched prompts")],
+    samples: Annotated[Path, typer.Option(help="Parquet file; of their candidates")],
+    scores: Annotated[Path, typer.Option(help="theirs")],
+    out: Folder,
+) -> None:
+    """Sort prompts into splits by what the base model makes of them."""
+    from quark.resources.sorting import sort_prompts as run
+
+    run(parse(needs.SortSettings, settings), prompts, samples, scores, out)

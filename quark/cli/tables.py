@@ -1,0 +1,131 @@
+"""Verbs that make tables, figures, logs and benchmarks of what was measured."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from quark import config as configuration
+from quark.cli.options import (
+    Memory,
+    Model,
+    Out,
+    Settings,
+    Threads,
+    app,
+    parse,
+    use_threads,
+)
+
+
+@app.command()
+def make_table(
+    evaluations: Annotated[list[Path], typer.Option(help="metrics.json files, in table order")],
+    published: Annotated[Path, typer.Option(help="CSV of the paper's numbers")],
+    out: Annotated[Path, typer.Option(help="the CSV; .md and .tex appear beside it")],
+) -> None:
+    """Write the table of a task."""
+    from quark import tables
+
+    tables.make_table([file.parent for file in evaluations], published, out)
+
+
+@app.command()
+def ablations(
+    tables: Annotated[list[Path], typer.Option(help="CSV files, each named after its ablation")],
+    out: Out,
+) -> None:
+    """Gather the tables of all ablations into one."""
+    from quark.tables import gather
+
+    gather(tables, out)
+
+
+@app.command()
+def figure(
+    kind: Annotated[Literal["curves", "published", "rewards", "sweep", "tradeoff"], typer.Option()],
+    source: Annotated[
+        list[Path], typer.Option(help="a table, a pool, or the folders of iterations")
+    ],
+    out: Annotated[Path, typer.Option(help="the SVG; PNG and Parquet appear beside it")],
+) -> None:
+    """Draw a figure."""
+    from quark.figures import FIGURES
+
+    FIGURES[kind](source, out)
+
+
+@app.command()
+def page(
+    task: Annotated[configuration.TaskName, typer.Option()],
+    settings: Annotated[str, typer.Option(help="JSON of the whole configuration")],
+    table: Annotated[Path, typer.Option(help="CSV of the task's table")],
+    costs: Annotated[Path, typer.Option(help="CSV of what its stages cost")],
+    methods: Annotated[list[str], typer.Option(help="whose samples are shown")],
+    generations: Annotated[list[Path], typer.Option(help="theirs, in this order")],
+    scores: Annotated[list[Path], typer.Option(help="theirs")],
+    figures: Annotated[list[Path], typer.Option(help="SVG files")],
+    out: Out,
+) -> None:
+    """Write the page of a task: tables, figures, samples side by side, costs and settings."""
+    from quark.report import Written, make_page
+
+    whole = parse(configuration.Config, settings)
+    written = list(map(Written, methods, generations, scores))
+    make_page(whole, task, table=table, costs=costs, written=written, figures=figures, out=out)
+
+
+@app.command()
+def costs(
+    stages: Annotated[list[Path], typer.Option(help="JSON files that the stages left")],
+    out: Out,
+) -> None:
+    """Write what each stage cost in rows, tokens and seconds."""
+    from quark.tables import cost_table
+
+    cost_table(stages, out)
+
+
+@app.command()
+def track(
+    task: Annotated[str, typer.Option()],
+    method: Annotated[str, typer.Option()],
+    seed: Annotated[int, typer.Option()],
+    settings: Annotated[str, typer.Option(help="JSON of the whole configuration")],
+    results: Annotated[Path, typer.Option(help="directory of the results")],
+    table: Annotated[Path, typer.Option(help="CSV of the task's table")],
+    prompts: Annotated[list[Path], typer.Option(help="Parquet files the run used")],
+    store: Annotated[Path, typer.Option(help="sqlite file of MLflow; made if missing")],
+    out: Annotated[Path, typer.Option(help="JSON with the run's id")],
+) -> None:
+    """Log one method and seed to MLflow, in place of its earlier run."""
+    from quark import files, tracking
+
+    run = tracking.track(
+        results, task, method, seed, config=settings, table=table, prompts=prompts, store=store
+    )
+    files.write_json(out, {"run_id": run})
+
+
+@app.command()
+def benchmark(
+    what: Annotated[Literal["speed", "scaling"], typer.Option()],
+    settings: Settings,
+    model: Model,
+    out: Out,
+    memory_mb: Memory,
+    threads: Threads = 1,
+) -> None:
+    """Measure how fast the stages are beside plain ones, or how they grow with their sizes."""
+    import pandas as pd
+
+    from quark.benchmarks.scaling import scaling
+    from quark.benchmarks.speed import speed
+    from quark.files import whole
+    from quark.settings import SpeedSettings
+
+    use_threads(threads)
+    measure = {"speed": speed, "scaling": scaling}[what]
+    found = measure(parse(SpeedSettings, settings), model, threads, memory_mb)
+    with whole(out) as made:
+        pd.DataFrame(found).to_csv(made, index=False, float_format="%.4g")

@@ -1,0 +1,118 @@
+"""Two runs beside each other: what was set differently, and what came out differently.
+
+Layer 4. Metrics are compared on the prompts that both runs have, so the interval of a difference is
+one over prompts, narrower than the two intervals by which the runs stand alone.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quark.metrics.bootstrap import interval
+from quark.schemas import TableError
+from quark.seeds import stream
+from quark.tables.measured import INTERVALS, Run, load
+from quark.tasks import Metric
+from quark.tasks.task import Values
+
+APART = ("task", "split", "decoding", "mauve")  # where the two stand, or what came out
+NAMES = {"output_ppl": "output ppl", "dist2": "dist-2"}
+
+
+def compare(one: Path, other: Path) -> RenderableType:
+    """Tables of the settings that differ, and of the metrics, for the terminal.
+
+    Args:
+        one, other: folders `TASK/METHOD/seed-S` of evaluated runs of one task.
+
+    Raises:
+        TableError: a run is not evaluated, or the two have no split, decoding or prompt in common.
+    """
+    ours, theirs = _evaluations(one), _evaluations(other)
+    both = [place for place in ours if place in theirs]
+    if not both:
+        raise TableError(f"{one} and {other}: no split and decoding that both were evaluated on")
+    parts: list[RenderableType] = [_settings(ours[both[0]], theirs[both[0]])]
+    parts += [_metrics(place, ours[place], theirs[place]) for place in both]
+    return Group(*parts)
+
+
+def _evaluations(run: Path) -> dict[str, Run]:
+    """A run's evaluations by task, split and decoding."""
+    folders = sorted(file.parent for file in run.glob("evaluation/*/*/settings.json"))
+    if not folders:
+        raise TableError(
+            f"{run}: no evaluation here; name a folder such as results/toxicity/quark/seed-1"
+        )
+    runs = [load(folder) for folder in folders]
+    return {", ".join(run.settings[key] for key in APART[:3]): run for run in runs}
+
+
+def _settings(one: Run, other: Run) -> RenderableType:
+    table = Table("setting", str(one.folder.parents[2]), str(other.folder.parents[2]))
+    differ = _differ(one.settings, other.settings)
+    for key, pair in differ.items():
+        table.add_row(key, *map(str, pair))
+    return table if differ else Text("The settings of the evaluation are the same.")
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What was set or spent differently."""
+    keys = [key for key in dict.fromkeys([*one, *other]) if key not in APART]
+    return {k: (one.get(k), other.get(k)) for k in keys if one.get(k) != other.get(k)}
+
+
+def _metrics(place: str, one: Run, other: Run) -> Table:
+    shared = one.prompts.index.intersection(other.prompts.index)
+    if not len(shared):
+        raise TableError(f"{one.folder} and {other.folder}: no prompt in common")
+    table = Table(
+        "metric", "one", "other", "other - one", "95 %", title=f"{place}, {len(shared)} prompts"
+    )
+    for name, metric in {**one.task.metrics, **INTERVALS}.items():
+        found = difference(metric, one.prompts.loc[shared], other.prompts.loc[shared])
+        if found is not None:
+            a, b, low, high = found
+            table.add_row(
+                metric.header or NAMES[name],
+                f"{a:.4g}",
+                f"{b:.4g}",
+                f"{b - a:+.4g}",
+                f"[{low:+.3g}, {high:+.3g}]",
+            )
+    return table
+
+
+def difference(
+    metric: Metric, one: pd.DataFrame, other: pd.DataFrame, resamples: int = 10_000
+) -> tuple[float, float, float, float] | None:
+    """A metric of both, and the ends of the 95 % interval of the second less the first.
+
+    Args:
+        metric: made of columns' means.
+        one, other: tables of the same prompts, in the same order.
+        resamples: of the prompts, the same for both.
+
+    Returns:
+        None where no prompt has a value in both.
+    """
+    columns = list(metric.columns)
+    known = (one[columns].notna() & other[columns].notna()).all(axis=1).to_numpy()
+    if not known.any():
+        return None
+    ours, theirs = (
+        [table.loc[known, c].to_numpy(dtype=float) for c in columns] for table in (one, other)
+    )
+
+    def less(*means: Values) -> Any:
+        return metric.value(*means[len(columns) :]) - metric.value(*means[: len(columns)])
+
+    low, high = interval([*ours, *theirs], less, resamples, stream("compare"))
+    a, b = (float(metric.value(*map(np.mean, values))) for values in (ours, theirs))
+    return a, b, low, high

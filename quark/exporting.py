@@ -1,0 +1,149 @@
+"""The unlearned model as a Hugging Face directory, which whoever loads it need not know Quark for.
+
+    reward tokens   what is written                                         how it is loaded
+    embedding       one more token; the tokenizer puts it before a prompt   stock transformers
+    none            the trained model as it is                              stock transformers
+    sink            `modeling_quark.py` beside the weights                  trust_remote_code=True
+
+No stock architecture shifts the first position's keys and values, so a sink carries thirty lines of
+code along; without that flag it does not load at all, rather than load as the base model. Low-rank
+adapters become part of the weights. The generation configuration draws as the evaluation did.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quark import settings
+from quark.card import card
+from quark.checkpoint import load_policy
+from quark.config import Config, Sampling, TaskName, for_task
+from quark.files import read_json, whole
+from quark.lm import DTYPES, Policy, load_tokenizer
+from quark.lora import merge_adapters
+from quark.reward_tokens import EmbeddingTokens, SinkTokens
+from quark.status import last_checkpoint
+
+BEST = "<|quark|>"
+"""The token that stands for the best quantile."""
+
+
+def export(
+    config: Config,
+    task: TaskName,
+    method: str,
+    seed: int,
+    results: Path,
+    resources: Path,
+    out: Path,
+) -> None:
+    """Write the policy under its best reward token as a directory that transformers loads.
+
+    Args:
+        config: of the run.
+        task, method, seed: which run; its last iteration is taken.
+        results, resources: directories.
+        out: model.safetensors, config.json, generation_config.json, tokenizer, README.md.
+
+    Raises:
+        ConfigError: the run is not there.
+        DamagedError: its checkpoint is not as training wrote it.
+    """
+    checkpoint = last_checkpoint(config, task, method, seed, results)
+    chosen = for_task(config, task)
+    model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
+    policy = load_policy(model, checkpoint, "fp32")
+    merge_adapters(policy.lm)
+    policy.lm.to(DTYPES[config.precision])
+    tokenizer = load_tokenizer(model)
+    lm: Any = policy.lm
+    decoding, sampling = next(iter(chosen.evaluation.decoding.items()))
+    with whole(out) as made:
+        _generate_as(lm, sampling)
+        if isinstance(policy.reward_tokens, EmbeddingTokens):
+            _add_token(policy, tokenizer)
+        lm.save_pretrained(made, max_shard_size="1000GB")
+        if isinstance(policy.reward_tokens, SinkTokens):
+            _add_sink(policy, made)
+        tokenizer.save_pretrained(made)
+        about = read_json(model / "manifest.json")
+        remote = isinstance(policy.reward_tokens, SinkTokens)
+        table = results / "tables" / f"{task}.csv"
+        text = card(chosen, task, method, seed, about, table, decoding, remote)
+        (made / "README.md").write_text(text)
+
+
+def _generate_as(lm: Any, sampling: Sampling) -> None:
+    """Let `generate` draw as the evaluation did, unless told otherwise."""
+    lm.generation_config.update(
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_new_tokens=sampling.min_new_tokens,
+        max_new_tokens=sampling.max_new_tokens,
+    )
+
+
+@torch.no_grad()
+def _add_token(policy: Policy, tokenizer: Any) -> None:
+    """One more embedding, which is read before every prompt and never written."""
+    from tokenizers import processors
+
+    tokenizer.add_special_tokens({"additional_special_tokens": [BEST]})
+    token = tokenizer.convert_tokens_to_ids(BEST)
+    lm: Any = policy.lm
+    rows = max(policy.vocabulary, token + 1)
+    lm.resize_token_embeddings(rows, mean_resizing=False)
+    tokens = policy.reward_tokens
+    assert isinstance(tokens, EmbeddingTokens)
+    lm.get_input_embeddings().weight[token] = tokens.rows[0]
+    lm.generation_config.suppress_tokens = list(range(min(policy.vocabulary, token), rows))
+    before = processors.TemplateProcessing(
+        single=f"{BEST} $A", pair=f"{BEST} $A $B", special_tokens=[(BEST, token)]
+    )
+    backend = tokenizer.backend_tokenizer
+    kept = [backend.post_processor] if backend.post_processor is not None else []
+    backend.post_processor = processors.Sequence([*kept, before])
+
+
+@torch.no_grad()
+def _add_sink(policy: Policy, folder: Path) -> None:
+    """The shift of the best token beside the weights, and the code that adds it."""
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    tokens = policy.reward_tokens
+    assert isinstance(tokens, SinkTokens)
+    shift = tokens.place[0] * tokens.axis * tokens.deviation[:, :, None, None]
+    weights = folder / "model.safetensors"
+    stored = load_file(weights) | {"quark_shift": shift.contiguous()}
+    save_file(stored, weights, metadata={"format": "pt"})
+    lm: nn.Module = policy.lm
+    source = _source()
+    for of, name in (("Config", type(policy.lm.config)), ("ForCausalLM", type(lm))):
+        source = source.replace(f"import Llama{of} as", f"import {name.__name__} as")
+    (folder / "modeling_quark.py").write_text(source)
+    about = json.loads((folder / "config.json").read_text())
+    about |= {
+        "model_type": "quark",
+        "architectures": ["QuarkForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "modeling_quark.QuarkConfig",
+            "AutoModelForCausalLM": "modeling_quark.QuarkForCausalLM",
+        },
+        "quark_first_layer": tokens.first_layer,
+        "quark_shape": list(shift.shape),
+    }
+    (folder / "config.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+
+def _source() -> str:
+    """The code that an exported model carries with it."""
+    found = importlib.util.find_spec("quark.exported.modeling_quark")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).read_text()

@@ -1,0 +1,70 @@
+"""Measured and published numbers, each as a ratio to the base model's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from quark.figures.style import canvas, legend, look, only, rows_of
+from quark.schemas import TableError
+from quark.tables.text import shown
+from quark.tasks import TASKS
+
+
+def draw_published(sources: Sequence[Path], out: Path) -> None:
+    """A panel for each metric that the paper gives, a point for each method and split.
+
+    Models, prompts and scorers differ, so numbers are compared as ratios to the base model of the
+    same table: on the dashed line a method changes here what it changed there. Published numbers
+    that are recalled, not read, count as well; the table says which they are.
+
+    Args:
+        sources: the CSV of `quark.tables.make_table`.
+        out: the SVG; PNG and Parquet appear beside it.
+
+    Raises:
+        TableError: the table is missing, empty, of no task, or no row has a published counterpart.
+    """
+    rows, _, _ = rows_of(only(sources))
+    headers = {name: header for name, (header, _) in shown(TASKS[rows[0]["task"]]).items()}
+    base = {(row["split"], row["decoding"]): row for row in rows if row["method"] == "base"}
+    found = []
+    for row in rows:
+        start = base.get((row["split"], row["decoding"]))
+        if start is None or row["method"] == "base" or not row["published_method"]:
+            continue
+        for name in headers:
+            values = [each.get(key) for each in (row, start) for key in (name, f"published_{name}")]
+            if not all(values):
+                continue
+            ours, theirs, our_base, their_base = map(float, values)
+            found.append(
+                {
+                    "split": row["split"],
+                    "method": row["method"],
+                    "metric": name,
+                    "measured": ours / our_base,
+                    "published": theirs / their_base,
+                }
+            )
+    if not found:
+        raise TableError(f"{sources[0]}: no row beside the base model's has a published number")
+    data = pd.DataFrame(found)
+    metrics = list(dict.fromkeys(data["metric"]))
+    methods = list(dict.fromkeys(data["method"]))
+    with canvas(out, data, 1, len(metrics), 3.0, 2.8) as axes:
+        for axis, name in zip(axes[0], metrics, strict=True):
+            part = data[data["metric"] == name]
+            for row in part.itertuples():
+                axis.plot(
+                    row.published,
+                    row.measured,
+                    linestyle="none",
+                    label=row.method,
+                    **look(row.method, methods),
+                )
+            axis.axline((1, 1), slope=1, linestyle="--", color="0.6", linewidth=0.8)
+            axis.set_title(headers[name], fontsize=9)
+            axis.set_xlabel("published / its base model")
+        axes[0, 0].set_ylabel("measured / its base model")
+        legend(axes[0])

@@ -1,0 +1,144 @@
+"""From the files of a finished task to its page."""
+
+import base64
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from quark import files, schemas
+from quark.config import Config, TaskName
+from quark.tables.text import read_csv, read_table, rounded
+from quark.tasks import TASKS
+
+PROMPTS = 12
+"""So many prompts are shown, the first ones of the split: nothing is picked."""
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "pyarrow", "scikit-learn", "snakemake")
+TITLES = {
+    "tradeoff": "What is unlearned, against fluency",
+    "published": "Measured and published, as ratios to the base model",
+    "curves": "Iteration by iteration",
+    "rewards": "Rewards of the pool",
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a method wrote on a split: its generations and their scores."""
+
+    method: str
+    generations: Path
+    scores: Path
+
+
+def make_page(
+    config: Config,
+    task: TaskName,
+    *,
+    table: Path,
+    costs: Path,
+    written: Sequence[Written],
+    figures: Sequence[Path],
+    out: Path,
+) -> None:
+    """Write the page.
+
+    Text whose score is above the threshold, and text without a score, waits behind a click in the
+    toxicity task.
+
+    Args:
+        config: the whole configuration; shown as it was resolved.
+        task: whose page it is.
+        table: CSV of `quark.tables.make_table`.
+        costs: CSV of `quark.tables.cost_table`.
+        written: of the base model and of Quark, on the same prompts.
+        figures: SVG files, shown in this order.
+        out: the HTML file.
+
+    Raises:
+        TableError: a table is missing or broken, or the methods wrote on different prompts.
+    """
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("quark.report"), autoescape=True, trim_blocks=True
+    )
+    text = found.get_template("page.html").render(
+        task=task.replace("_", ", "),
+        tables=rounded(read_table(table), TASKS[task]),
+        figures=[
+            {"title": _title(file), "data": base64.b64encode(file.read_bytes()).decode()}
+            for file in figures
+        ],
+        methods=[each.method for each in written],
+        samples=_samples(config, task, written),
+        shown=PROMPTS,
+        costs=_costs(costs),
+        config=json.dumps(config.model_dump(mode="json"), indent=2),
+        versions=_versions(),
+    )
+    files.write_text(out, text)
+
+
+def _title(figure: Path) -> str:
+    """What a figure shows, and of which method and seed if there are several."""
+    own = [part for part in figure.parts[-3:-1] if part.startswith(("quark", "seed-"))]
+    return ", ".join([TITLES.get(figure.stem, figure.stem), *own])
+
+
+def _samples(config: Config, task: TaskName, written: Sequence[Written]) -> list[dict[str, Any]]:
+    """The first continuation of the first prompts by each method, with its score."""
+    tables = []
+    for each in written:
+        columns = ["row_id", "prompt_id", "sample", "prompt", "response"]
+        rows = schemas.read_scored(each.generations, each.scores, columns).to_pandas()
+        tables.append(rows[rows["sample"] == 0].head(PROMPTS).reset_index(drop=True))
+    for each, rows in zip(written, tables, strict=True):
+        if list(rows["prompt_id"]) != list(tables[0]["prompt_id"]):
+            raise schemas.TableError(
+                f"{each.generations}: other prompts than {written[0].generations}"
+            )
+    hides = task == "toxicity"
+    threshold = config.evaluation.threshold
+    return [
+        {
+            "prompt": tables[0]["prompt"][i],
+            "texts": [
+                {
+                    "text": rows["response"][i].strip(),
+                    "score": "no score" if pd.isna(rows["score"][i]) else f"{rows['score'][i]:.2f}",
+                    "hidden": hides and not rows["score"][i] <= threshold,
+                }
+                for rows in tables
+            ],
+        }
+        for i in range(len(tables[0]))
+    ]
+
+
+def _costs(file: Path) -> list[list[str]]:
+    """Rows, tokens and minutes of each method, and of all; the first line is the header."""
+    rows = pd.DataFrame(read_csv(file)).replace("", None)
+    rows = rows.astype({"rows": float, "tokens": float, "seconds": float})
+    rows["of"] = rows["task"].where(rows["method"].isna(), rows["method"])
+    sums = rows.groupby("of", sort=False)[["rows", "tokens", "seconds"]].sum()
+    lines = [
+        [str(name), f"{line.rows:,.0f}", f"{line.tokens:,.0f}", f"{line.seconds / 60:.1f}"]
+        for name, line in zip(sums.index, sums.itertuples(), strict=True)
+    ]
+    return [["method", "rows", "tokens", "minutes"], *lines]
+
+
+def _versions() -> dict[str, str]:
+    """Of Python, this package, and what it computes with."""
+    found = {"python": platform.python_version()}
+    for name in ("quark", *PACKAGES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,145 @@
+"""How far a run is, read off the files it has left: no Snakemake, no lock, nothing is touched.
+
+A stage that has a log but not the file it was to make is running or has stopped; the end of its log
+says why.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quark import settings
+from quark.config import Config, ConfigError, Method, TaskName, for_task
+
+LINES = 5
+"""Of a log's end that are shown."""
+MAKES = {  # what a stage makes in its folder, by the name of its log
+    "sample": "samples.parquet",
+    "score": "scores.parquet",
+    "score_again": "second_scores.parquet",
+    "quantize": "pool.parquet",
+    "train": "checkpoint",
+    "fit": "checkpoint",
+    "corpus": "corpus.parquet",
+    "generate": "generations.parquet",
+    "judge": "likelihoods.parquet",
+    "predict": "predictions.parquet",
+    "mauve": "mauve.json",
+    "evaluate": "metrics.json",
+}
+ROUNDS = (*settings.QUARKS, "ppo")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run has of what it will have; `iterations` is of 0 where it has no rounds."""
+
+    task: TaskName
+    method: Method
+    seed: int
+    iterations: tuple[int, int]
+    evaluations: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A stage that began and left nothing: its target, its log, and the log's last lines."""
+
+    target: Path
+    log: Path
+    lines: Sequence[str]
+
+    @property
+    def command(self) -> str:
+        """What goes on from there."""
+        return f"snakemake --cores all {self.target}"
+
+
+def progress(config: Config, results: Path) -> Iterator[Progress]:
+    """Each method and seed of each task that has begun."""
+    for task, own in config.tasks.items():
+        if not (results / task).is_dir():
+            continue
+        chosen = for_task(config, task)
+        rounds = {"ppo": chosen.baselines.ppo.iterations}
+        rounds |= dict.fromkeys(settings.QUARKS, chosen.quark.iterations)
+        for method in own.methods:
+            count = rounds.get(method, 0)
+            decodings = settings.decodings(chosen, method)
+            for seed in config.seeds:
+                run = results / task / method / f"seed-{seed}"
+                trained = [(run / f"iteration-{i}/checkpoint").is_dir() for i in range(count)]
+                measured = [
+                    (run / "evaluation" / split / name / "metrics.json").is_file()
+                    for split in own.splits
+                    for name in decodings
+                ]
+                yield Progress(
+                    task,
+                    method,
+                    seed,
+                    (sum(trained), count),
+                    (sum(measured), len(measured)),
+                )
+
+
+def unfinished(results: Path, logs: Path) -> list[Unfinished]:
+    """The stages that began and left nothing, the latest first."""
+    found = []
+    for log in logs.rglob("*.log"):
+        if log.stem in MAKES:
+            target = results / log.parent.relative_to(logs) / MAKES[log.stem]
+        elif log.parent.name == "finetune_model":
+            target = results / "models" / log.stem / "training.json"
+        else:
+            continue
+        if not target.exists():
+            lines = log.read_text(errors="replace").splitlines()
+            found.append((log.stat().st_mtime, Unfinished(target, log, lines[-LINES:])))
+    return [stage for _, stage in sorted(found, key=lambda pair: -pair[0])]
+
+
+def status(config: Config, results: Path, logs: Path) -> RenderableType:
+    """Both, for the terminal."""
+    table = Table("task", "method", "seed", "iterations", "evaluations", "table")
+    for run in progress(config, results):
+        done = (results / "tables" / f"{run.task}.csv").is_file()
+        table.add_row(
+            run.task,
+            run.method,
+            str(run.seed),
+            _of(run.iterations) if run.iterations[1] else "-",
+            _of(run.evaluations),
+            "done" if done else "",
+        )
+    if not table.row_count:
+        return Text(f"Nothing has run yet: there is no task in {results}")
+    parts: list[RenderableType] = [table]
+    for stage in unfinished(results, logs):
+        parts.append(Text(f"\n{stage.target}: began, and has not ended. {stage.log} ends with"))
+        parts += [Text(f"    {line}", style="dim") for line in stage.lines or ["(it is empty)"]]
+        parts.append(Text(f"  If no snakemake is alive: {stage.command}", style="bold"))
+    return Group(*parts)
+
+
+def _of(pair: tuple[int, int]) -> str:
+    return f"{pair[0]} of {pair[1]}"
+
+
+def last_checkpoint(config: Config, task: TaskName, method: str, seed: int, results: Path) -> Path:
+    """The checkpoint of the last iteration of a Quark run.
+
+    Raises:
+        ConfigError: the method is not Quark, or has not been trained to its end.
+    """
+    if method not in settings.QUARKS:
+        raise ConfigError(f"{method}: only {' and '.join(settings.QUARKS)} have reward tokens")
+    last = for_task(config, task).quark.iterations - 1
+    found = results / task / method / f"seed-{seed}" / f"iteration-{last}" / "checkpoint"
+    if not found.is_dir():
+        raise ConfigError(f"{found}: not trained yet: snakemake --cores all {found}")
+    return found

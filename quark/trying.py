@@ -1,0 +1,88 @@
+"""Base model and Quark side by side, for a prompt that someone thinks of."""
+
+import secrets
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from quark import settings
+from quark.checkpoint import load_policy
+from quark.config import Config, TaskName, for_task
+from quark.decoding import Plain
+from quark.lm import Policy, decode_after, encode, load_model, load_tokenizer
+from quark.sampling import sample
+from quark.scorers import Scorer
+from quark.scoring import scorer_of
+from quark.status import last_checkpoint
+from quark.tasks import TASKS
+
+MEMORY_MB = 4000
+CACHE = "scores.sqlite"
+
+
+class Trial:
+    """Both models of a run, loaded once.
+
+    Args:
+        config: of the run.
+        task, method, seed: which run; its last iteration is taken.
+        results, resources: directories.
+
+    Raises:
+        ConfigError: the run is not there.
+        ScorerError: its scorer cannot work.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: TaskName,
+        method: str,
+        seed: int,
+        results: Path,
+        resources: Path,
+    ) -> None:
+        checkpoint = last_checkpoint(config, task, method, seed, results)
+        chosen = for_task(config, task)
+        model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
+        self.tokenizer = load_tokenizer(model)
+        self.models: dict[str, Policy] = {
+            "base": load_model(model, config.precision),
+            method: load_policy(model, checkpoint, config.precision),
+        }
+        self.sampling = next(iter(chosen.evaluation.decoding.values()))
+        self.reward = TASKS[task].reward
+        name = config.tasks[task].scorer
+        folder = resources / "classifiers" / name
+        self.scorer: Scorer = scorer_of(
+            settings.score(config, name),
+            folder if name in config.classifiers else None,
+            resources / CACHE,
+        )
+
+    def table(self, prompt: str, samples: int) -> Table:
+        """New continuations of a prompt by both, with their rewards, the best first.
+
+        Raises:
+            PromptLengthError: the prompt is empty, or leaves too little room.
+        """
+        (ids,) = encode(self.tokenizer, [prompt])
+        shown = Table("model", "reward", "continuation", title=Text(prompt))
+        for name, policy in self.models.items():
+            token = None if policy.reward_tokens is None else 0
+            (found,) = sample(
+                Plain(policy),
+                [policy.condition(ids, token)],
+                ["it"],
+                samples,
+                self.sampling,
+                seed_name=f"try/{secrets.token_hex(8)}",
+                memory_mb=MEMORY_MB,
+            )
+            texts = decode_after(self.tokenizer, [ids] * samples, found.ids)
+            rewards = self.reward(self.scorer.score([prompt] * samples, texts))
+            order = sorted(range(samples), key=lambda i: -rewards[i])
+            for i in order:
+                shown.add_row(name, f"{rewards[i]:.2f}", Text(texts[i].strip()))
+        return shown

@@ -1,0 +1,123 @@
+"""The page of a task, as a file and in a browser."""
+
+import csv
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import configured
+
+from quark import schemas
+from quark.report import Written, make_page
+from quark.schemas import TableError
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>'
+CHROMIUM = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
+
+
+def samples(folder: Path, method: str, texts: list[str], scores: list[float | None]) -> Written:
+    n = len(texts)
+    rows = {"row_id": [f"0/p{i}/0" for i in range(n)], "prompt_id": [f"p{i}" for i in range(n)]}
+    made = {
+        **rows,
+        "sample": [0] * n,
+        "prompt": [f"prompt <{i}>" for i in range(n)],
+        "response": texts,
+        "prompt_ids": [[1]] * n,
+        "response_ids": [[2]] * n,
+    }
+    own = folder / method
+    schemas.write(own / "generations.parquet", schemas.SAMPLES, made)
+    schemas.write(own / "scores.parquet", schemas.SCORES, {**rows, "score": scores})
+    return Written(method, own / "generations.parquet", own / "scores.parquet")
+
+
+def page(folder: Path, **change: Any) -> Path:
+    row: dict[str, Any] = {"task": "toxicity", "split": "nontoxic", "decoding": "nucleus"}
+    row |= {"method": "base", "avg_max_toxicity": 0.5, "published_method": ""}
+    row |= dict.fromkeys(("n_seeds", "n_prompts", "n_prompts_unscored", "n_generations"), 1)
+    row |= dict.fromkeys(("n_unscored", "n_empty", "n_ppl_dropped"), 0)
+    costs = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
+    row |= {f"{cost}_per_seed": 3.0 for cost in costs}
+    stages = [
+        {"task": "toxicity", "method": "quark", "rows": 2, "tokens": 1000, "seconds": 90},
+        {"task": "models", "method": "", "rows": 1, "tokens": "", "seconds": 30},
+        {"task": "total", "method": "", "rows": 3, "tokens": 1000, "seconds": 120},
+    ]
+    for name, rows in (("table", [row]), ("costs", stages)):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    (folder / "tradeoff.svg").write_text(SVG)
+    written = [
+        samples(folder, "base", ["vile words", "fine", "lost"], [0.9, 0.5, None]),
+        samples(folder, "quark", ["kind words", "<b>bold</b>", "found"], [0.1, 0.2, 0.3]),
+    ]
+    how: dict[str, Any] = {
+        "table": folder / "table.csv",
+        "costs": folder / "costs.csv",
+        "written": written,
+        "figures": [folder / "tradeoff.svg"],
+        "out": folder / "page.html",
+    }
+    make_page(configured("gpt2", "sink"), "toxicity", **(how | change))
+    return folder / "page.html"
+
+
+def test_text_above_the_threshold_or_without_a_score_waits_behind_a_click(tmp_path: Path) -> None:
+    html = page(tmp_path).read_text()
+    for text in ("vile words", "lost"):
+        assert f"<details><summary>show</summary>{text}</details>" in html
+    for text in ("fine", "kind words", "found"):
+        assert f"</summary>{text}<" not in html and text in html
+    assert "&lt;b&gt;bold&lt;/b&gt;" in html and "prompt &lt;0&gt;" in html  # text, never markup
+
+
+def test_tables_costs_settings_and_versions_are_there(tmp_path: Path) -> None:
+    html = page(tmp_path).read_text()
+    assert '<td class="number">0.500</td>' in html
+    assert '<td class="number">1.5</td>' in html  # minutes of quark
+    assert "&#34;kl_coef&#34;: " in html
+    assert "torch 2." in html and "What is unlearned, against fluency" in html
+    assert page(tmp_path).read_text() == html
+
+
+def test_it_needs_no_network(tmp_path: Path) -> None:
+    html = page(tmp_path).read_text()
+    assert 'src="http' not in html and 'href="http' not in html and "<script" not in html
+
+
+def test_methods_that_continue_other_prompts_are_refused(tmp_path: Path) -> None:
+    other = samples(tmp_path / "other", "quark", ["a"], [0.1])
+    mine = samples(tmp_path, "base", ["a", "b"], [0.1, 0.1])
+    with pytest.raises(TableError, match="other prompts than .*base"):
+        page(tmp_path, written=[mine, other])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_a_browser_shows_every_part(tmp_path: Path) -> None:
+    """What the browser made of the page: sections, the figure with a size, and a picture of it."""
+    file = page(tmp_path)
+    probe = tmp_path / "probe.html"
+    script = """<script>document.body.append(JSON.stringify({
+        figures: [...document.images].map(i => [i.complete, i.naturalWidth]),
+        links: [...document.querySelectorAll('nav a')].filter(
+            a => document.querySelector(a.hash)).length}))</script>"""
+    probe.write_text(file.read_text().replace("</body>", f"{script}</body>"))
+    made = chromium("--virtual-time-budget=2000", "--dump-dom", f"file://{probe}")
+    assert '"links":5' in made
+    assert '"figures":[[true,9]]' in made
+    chromium(f"--screenshot={tmp_path / 'page.png'}", f"file://{file}")
+    from matplotlib.image import imread
+
+    assert imread(tmp_path / "page.png").std() > 0.05
+
+
+def chromium(*arguments: str) -> str:
+    """Run Chromium without a window; what it prints."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout

@@ -1,0 +1,92 @@
+"""Two runs beside each other."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from quark import schemas
+from quark.comparing import compare, difference
+from quark.evaluation import prompt_schema
+from quark.schemas import TableError
+from quark.tables.columns import COSTS, SETTINGS
+from quark.tasks import TASKS, Metric
+
+METRIC = Metric(("value",), "value", 3, "")
+
+
+def evaluated(run: Path, ids: list[str], toxicity: list[float], **settings: Any) -> Path:
+    folder = run / "evaluation/nontoxic/nucleus"
+    n = len(ids)
+    columns = {
+        "prompt_id": ids,
+        **{name: [2] * n for name in ("n_generations", "ppl_count", "tokens")},
+        **{name: [0] * n for name in ("n_unscored", "n_empty", "ppl_dropped")},
+        "max_toxicity": toxicity,
+        "any_toxic": [float(value > 0.5) for value in toxicity],
+        "ppl": [[2.0, 4.0]] * n,
+        "ppl_sum": [6.0] * n,
+        **{name: [0.5] * n for name in ("nll", "dist1", "dist2", "dist3")},
+    }
+    schemas.write(folder / "prompts.parquet", prompt_schema(TASKS["toxicity"]), columns)
+    about: dict[str, Any] = {"task": "toxicity", "split": "nontoxic", "method": "quark"}
+    about |= {"seed": 1, "decoding": "nucleus", "prompts": None, "mauve": None}
+    about |= dict.fromkeys(SETTINGS, "same") | dict.fromkeys(COSTS, 1) | settings
+    (folder / "settings.json").write_text(json.dumps(about))
+    return run
+
+
+def shown(one: Path, other: Path) -> str:
+    console = Console(width=300, file=io.StringIO())
+    console.print(compare(one, other))
+    return console.file.getvalue()
+
+
+def test_the_difference_is_paired() -> None:
+    """A constant difference has no spread, however much the prompts differ."""
+    one = pd.DataFrame({"value": np.random.default_rng(0).random(50)})
+    found = difference(METRIC, one, one + 0.25, resamples=100)
+    assert found is not None
+    a, b, low, high = found
+    assert b - a == pytest.approx(0.25)
+    assert (low, high) == pytest.approx((0.25, 0.25))
+
+
+def test_prompts_without_a_value_in_one_count_in_neither() -> None:
+    one = pd.DataFrame({"value": [1.0, 5.0, np.nan]})
+    other = pd.DataFrame({"value": [2.0, np.nan, 7.0]})
+    assert difference(METRIC, one, other, resamples=10) == (1, 2, 1, 1)
+    assert difference(METRIC, one, other * np.nan) is None
+
+
+def test_settings_that_differ_and_metrics_are_shown(tmp_path: Path) -> None:
+    one = evaluated(tmp_path / "a", ["p", "q", "r"], [0.25, 0.75, 0.1])
+    other = evaluated(tmp_path / "b", ["q", "p"], [0.5, 0.0], samples=9, method="ppo")
+    text = shown(one, other)
+    assert "nontoxic, nucleus, 2 prompts" in text
+    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if "│" in line}
+    assert [cell.strip() for cell in lines["samples"].split("│")[2:4]] == ["same", "9"]
+    assert "temperature" not in lines
+    cells = [cell.strip() for cell in lines["avg. max. toxicity"].split("│")[2:6]]
+    assert cells == ["0.5", "0.25", "-0.25", "[-0.25, -0.25]"]  # each prompt loses a quarter
+    assert "dist-2" in lines and "output ppl" in lines
+
+
+def test_equal_settings_are_said_to_be(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / name, ["p"], [0.25]) for name in "ab"]
+    assert "settings of the evaluation are the same" in shown(*runs)
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    one = evaluated(tmp_path / "a", ["p"], [0.25])
+    with pytest.raises(TableError, match="gone: no evaluation here; name a folder such as"):
+        compare(one, tmp_path / "gone")
+    with pytest.raises(TableError, match="no prompt in common"):
+        compare(one, evaluated(tmp_path / "b", ["q"], [0.25]))
+    with pytest.raises(TableError, match="no split and decoding that both"):
+        compare(one, evaluated(tmp_path / "c", ["p"], [0.25], split="challenging"))

@@ -1,0 +1,119 @@
+"""An exported model, loaded by transformers alone, writes what the policy writes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import configured, moved
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from quark.config import Config, ConfigError
+from quark.decoding import Plain
+from quark.exporting import BEST, export
+from quark.lm import encode, load_tokenizer
+from quark.reading import response_hidden
+from quark.sampling import sample
+
+PROMPTS = ["So I started", "a", "The man said that"]
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A function that makes a run of one architecture."""
+    return lambda *how: moved(tmp_path, request.param, *how)
+
+
+def exported(config: Config, tmp_path: Path) -> tuple[Any, Any]:
+    """What transformers makes of the exported directory."""
+    out = tmp_path / "exported"
+    export(config, "toxicity", "quark", 1, tmp_path / "results", tmp_path / "resources", out)
+    remote = (out / "modeling_quark.py").exists()
+    lm = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=remote).eval()
+    how = {"padding_side": "left", "trust_remote_code": remote}
+    return lm, AutoTokenizer.from_pretrained(out, **how)
+
+
+@pytest.mark.parametrize(
+    ("form", "lora"), [("embedding", False), ("sink", False), ("none", False), ("sink", True)]
+)
+def test_the_next_token_has_the_policys_law(trained, tmp_path, form, lora):
+    config, policy = trained(form, lora)
+    lm, tokenizer = exported(config, tmp_path)
+    texts = [[5, 6, 7], [9], [8, 1]]
+    prompts = encode(tokenizer, PROMPTS)
+    token = None if form == "none" else 0
+    told = [policy.condition(ids, token) for ids in prompts]
+    with torch.no_grad():
+        want = response_hidden(policy, told, texts) @ policy.head.T
+        found = []
+        for prompt, text in zip(PROMPTS, texts, strict=True):
+            read = tokenizer(prompt, return_tensors="pt")["input_ids"]
+            step = lm(read, use_cache=True)
+            logits = [step.logits[:, -1]]
+            for word in text[:-1]:
+                step = lm(torch.tensor([[word]]), past_key_values=step.past_key_values)
+                logits.append(step.logits[:, -1])
+            found.append(torch.cat(logits))
+    # float32 sums in another order
+    torch.testing.assert_close(torch.cat(found)[:, : policy.vocabulary], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["embedding", "sink", "none"])
+def test_generate_and_pipeline_write_what_the_policy_writes(trained, tmp_path, form):
+    """Greedily, in one batch of prompts of different lengths."""
+    config, policy = trained(form)
+    lm, tokenizer = exported(config, tmp_path)
+    greedy = config.evaluation.decoding["nucleus"].model_copy(update={"top_k": 1, "top_p": 1.0})
+    token = None if form == "none" else 0
+    plain = encode(load_tokenizer(tmp_path / "resources/models/tiny-gpt2"), PROMPTS)
+    told = [policy.condition(ids, token) for ids in plain]
+    written = sample(Plain(policy), told, list("abc"), 1, greedy, seed_name="1", memory_mb=4000)
+    want = [ids[0] for _, ids, _ in sorted(written, key=lambda each: each.place)]
+    batch = tokenizer(PROMPTS, return_tensors="pt", padding=True)
+    found = lm.generate(**batch, do_sample=False, top_k=None, top_p=None, temperature=None)
+    after = batch["input_ids"].shape[1]
+    for ids, row in zip(want, found[:, after:].tolist(), strict=True):
+        assert row[: len(ids)] == ids
+    write = pipeline("text-generation", model=lm, tokenizer=tokenizer)
+    (said,) = write(PROMPTS[0], do_sample=False, top_k=None, top_p=None, temperature=None)
+    text = tokenizer.decode(want[0], skip_special_tokens=True)
+    assert said["generated_text"] == PROMPTS[0] + text
+
+
+def test_it_draws_as_the_evaluation_did(trained, tmp_path):
+    config, policy = trained("embedding")
+    lm, tokenizer = exported(config, tmp_path)
+    how, wanted = lm.generation_config, config.evaluation.decoding["nucleus"]
+    assert how.do_sample
+    assert (how.temperature, how.top_k, how.top_p) == (1.0, 0, wanted.top_p)
+    assert (how.min_new_tokens, how.max_new_tokens) == (3, wanted.max_new_tokens)
+    best = tokenizer.convert_tokens_to_ids(BEST)
+    assert tokenizer("a")["input_ids"][0] == best == how.suppress_tokens[0]
+    assert policy.vocabulary == best
+
+
+def test_a_sink_never_loads_as_the_base_model(trained, tmp_path):
+    config, _ = trained("sink")
+    exported(config, tmp_path)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "exported", trust_remote_code=False)
+
+
+def test_the_card_says_where_it_comes_from(trained, tmp_path):
+    config, _ = trained("sink")
+    exported(config, tmp_path)
+    card = (tmp_path / "exported/README.md").read_text()
+    assert card.startswith("---\nlicense: ")
+    for part in ("toxic continuations unlearned", "trust_remote_code=True", "profanity-check"):
+        assert part in card
+    assert "Not yet: there is no " in card
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    config = configured("gpt2", "sink")
+    places = tmp_path / "results", tmp_path / "resources", tmp_path / "out"
+    with pytest.raises(ConfigError, match="iteration-1/checkpoint: not trained yet: snakemake"):
+        export(config, "toxicity", "quark", 1, *places)
+    with pytest.raises(ConfigError, match="ppo: only quark and quark_unlikelihood"):
+        export(config, "toxicity", "ppo", 1, *places)

@@ -1,0 +1,85 @@
+"""How far runs are, from files alone."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from runs import configured
+
+from quark.status import MAKES, last_checkpoint, progress, status, unfinished
+
+ROOT = Path(__file__).parents[1]
+RUN = "toxicity/quark/seed-1"
+
+
+def touch(file: Path, text: str = "") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Quark is in its second iteration, whose training died; the base model is half evaluated."""
+    results, logs = tmp_path / "results", tmp_path / "logs"
+    touch(results / RUN / "iteration-0/checkpoint/checkpoint.json")
+    touch(results / RUN / "iteration-1/samples.parquet")
+    touch(logs / RUN / "iteration-0/train.log", "done")
+    touch(logs / RUN / "iteration-1/sample.log", "done")
+    touch(logs / RUN / "iteration-1/train.log", "\n".join(f"line {i}" for i in range(9)))
+    touch(results / "toxicity/base/seed-1/evaluation/nontoxic/nucleus/metrics.json")
+    touch(logs / "models.log", "of no stage")
+    return tmp_path
+
+
+def shown(folder: Path) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(status(configured("gpt2", "sink"), folder / "results", folder / "logs"))
+    return console.file.getvalue()
+
+
+def test_iterations_and_evaluations_are_counted(folder: Path) -> None:
+    found = {run.method: run for run in progress(configured("gpt2", "sink"), folder / "results")}
+    assert found["quark"].iterations == (1, 2)
+    assert found["quark"].evaluations == (0, 2)
+    assert found["base"].iterations == (0, 0)
+    assert found["base"].evaluations == (1, 2)
+
+
+def test_what_stopped_is_named_with_its_last_lines_and_the_command(folder: Path) -> None:
+    (stage,) = unfinished(folder / "results", folder / "logs")
+    target = folder / "results" / RUN / "iteration-1/checkpoint"
+    assert stage.target == target
+    assert stage.lines == [f"line {i}" for i in range(4, 9)]
+    assert stage.command == f"snakemake --cores all {target}"
+    text = shown(folder)
+    assert "1 of 2" in text and "line 8" in text and "line 3" not in text
+
+
+def test_the_latest_comes_first(folder: Path) -> None:
+    import os
+
+    old = folder / "logs" / RUN / "evaluation/nontoxic/nucleus/judge.log"
+    touch(old)
+    os.utime(old, (0, 0))
+    names = [stage.log.stem for stage in unfinished(folder / "results", folder / "logs")]
+    assert names == ["train", "judge"]
+    assert "(it is empty)" in shown(folder)
+
+
+def test_nothing_has_run_yet(tmp_path: Path) -> None:
+    assert "Nothing has run yet" in shown(tmp_path)
+
+
+def test_every_log_of_the_rules_is_known() -> None:
+    """A rule whose log has a name of its own, and whose output stands in its folder."""
+    rules = "".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    for log, made in MAKES.items():
+        assert f"/{log}.log" in rules, log
+        assert made in rules, made
+
+
+def test_the_last_checkpoint_is_of_the_last_iteration(folder: Path) -> None:
+    touch(folder / "results" / RUN / "iteration-1/checkpoint/checkpoint.json")
+    found = last_checkpoint(configured("gpt2", "sink"), "toxicity", "quark", 1, folder / "results")
+    assert found == folder / "results" / RUN / "iteration-1/checkpoint"

@@ -1,0 +1,118 @@
+"""Figures, each with the data it is drawn from."""
+
+
+rule tradeoff:
+    input:
+        source="results/{task}/table.csv",
+    output:
+        svg=report(
+            "results/figures/{task}/tradeoff.svg",
+            caption="../report/tradeoff.rst",
+            category="Figures",
+            labels={"task": "{task}", "figure": "tradeoff"},
+        ),
+        png="results/figures/{task}/tradeoff.png",
+        data="results/figures/{task}/tradeoff.parquet",
+    log:
+        "logs/{task}/figures/tradeoff.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/figures/tradeoff.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        kind="tradeoff",
+        sources=lambda w, input: repeated("source", [input.source]),
+    shell:
+        "quark figure --kind {params.kind} {params.sources} --out {output.svg} 2> {log}"
+
+
+use rule tradeoff as published with:
+    output:
+        svg=report(
+            "results/figures/{task}/published.svg",
+            caption="../report/published.rst",
+            category="Figures",
+            labels={"task": "{task}", "figure": "published"},
+        ),
+        png="results/figures/{task}/published.png",
+        data="results/figures/{task}/published.parquet",
+    log:
+        "logs/{task}/figures/published.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/figures/published.tsv"
+    params:
+        kind="published",
+        sources=lambda w, input: repeated("source", [input.source]),
+
+
+use rule tradeoff as sweep with:
+    input:
+        source="results/ablations/{sweep}.csv",
+    output:
+        svg=report(
+            "results/figures/ablations/{sweep}.svg",
+            caption="../report/sweep.rst",
+            category="Ablations",
+            labels={"ablation": "{sweep}"},
+        ),
+        png="results/figures/ablations/{sweep}.png",
+        data="results/figures/ablations/{sweep}.parquet",
+    log:
+        "logs/figures/ablations/{sweep}.log",
+    benchmark:
+        "results/benchmarks/jobs/figures/ablations/{sweep}.tsv"
+    params:
+        kind="sweep",
+        sources=lambda w, input: repeated("source", [input.source]),
+
+
+use rule tradeoff as rewards with:
+    input:
+        source=lambda w: last_pool(w),
+    output:
+        svg=report(
+            "results/figures/{task}/{method}/seed-{seed}/rewards.svg",
+            caption="../report/rewards.rst",
+            category="Figures",
+            labels={"task": "{task}", "figure": "rewards, {method}, seed {seed}"},
+        ),
+        png="results/figures/{task}/{method}/seed-{seed}/rewards.png",
+        data="results/figures/{task}/{method}/seed-{seed}/rewards.parquet",
+    log:
+        "logs/{task}/{method}/seed-{seed}/rewards.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/rewards.tsv"
+    wildcard_constraints:
+        method="|".join(settings.QUARKS),
+    params:
+        kind="rewards",
+        sources=lambda w, input: repeated("source", [input.source]),
+
+
+use rule tradeoff as curves with:
+    input:
+        files=of_all_iterations("samples.parquet", "pool.json", "training.json"),
+    output:
+        svg=report(
+            "results/figures/{task}/{method}/curves.svg",
+            caption="../report/curves.rst",
+            category="Figures",
+            labels={"task": "{task}", "figure": "curves, {method}"},
+        ),
+        png="results/figures/{task}/{method}/curves.png",
+        data="results/figures/{task}/{method}/curves.parquet",
+    log:
+        "logs/{task}/{method}/curves.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/curves.tsv"
+    wildcard_constraints:
+        method="|".join(settings.QUARKS),
+    params:
+        kind="curves",
+        sources=lambda w, input: repeated(
+            "source", dict.fromkeys(Path(file).parent for file in input.files)
+        ),

@@ -1,0 +1,37 @@
+"""The page of a task, and what `snakemake --report` gathers beside it."""
+
+
+rule page:
+    input:
+        table=rules.publish.output.csv,
+        costs=rules.costs.output.csv,
+        generations=lambda w: shown(w.task, "generations.parquet"),
+        scores=lambda w: shown(w.task, "scores.parquet"),
+        figures=lambda w: figures(w.task),
+    output:
+        html=report(
+            "results/report/{task}.html",
+            caption="../report/page.rst",
+            category="Pages",
+            labels={"task": "{task}"},
+        ),
+    log:
+        "logs/{task}/page.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/page.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=as_json(CONFIG),
+        methods=lambda w: repeated("methods", compared(w.task)),
+        generations=lambda w, input: repeated("generations", input.generations),
+        scores=lambda w, input: repeated("scores", input.scores),
+        figures=lambda w, input: repeated("figures", input.figures),
+    shell:
+        "quark page --task {wildcards.task} --settings {params.settings:q} --table {input.table}"
+        " --costs {input.costs} {params.methods} {params.generations} {params.scores}"
+        " {params.figures} --out {output.html} 2> {log}"
