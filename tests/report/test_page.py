@@ -93,7 +93,7 @@ def test_it_needs_no_network(tmp_path: Path) -> None:
 def test_methods_that_continue_other_prompts_are_refused(tmp_path: Path) -> None:
     other = samples(tmp_path / "other", "quark", ["a"], [0.1])
     mine = samples(tmp_path, "base", ["a", "b"], [0.1, 0.1])
-    with pytest.raises(TableError, match="other prompts than .*base"):
+    with pytest.raises(TableError, match=r"other prompts than .*base"):
         page(tmp_path, written=[mine, other])
 
 
