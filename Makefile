@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help toxicity test tiny test-faults test-slurm check format clean
+.PHONY: help toxicity report mlflow docs test tiny test-faults test-slurm check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -21,6 +21,17 @@ help:  ## show this list
 toxicity: .venv/quark  ## run the toxicity experiment and print its table
 	$(BIN)/snakemake --cores $(CORES) results/tables/toxicity.csv
 	@cat results/tables/toxicity.md
+
+report: .venv/quark  ## run the toxicity experiment and gather its pages in results/report.html
+	$(BIN)/snakemake --cores $(CORES) results/report/toxicity.html
+	$(BIN)/snakemake --report results/report.html -- results/report/toxicity.html
+
+mlflow: .venv/quark  ## open the runs that were logged at http://127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 \
+	    --backend-store-uri sqlite:///results/mlflow.db
+
+docs: .venv/quark  ## build the documentation into site/
+	$(BIN)/zensical build --strict --clean
 
 test: .venv/quark  ## run the tests
 	$(BIN)/python -m pytest

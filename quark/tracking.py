@@ -37,6 +37,8 @@ SUMMARY: dict[str, dict[str, tuple[str, ...]]] = {  # what is compared across it
     **dict.fromkeys(QUARKS, OF_QUARK),
     "ppo": {"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
 }
+LEARNT = "model"
+"""Where in a run's artifacts what it learnt lies."""
 Point = tuple[str, float, int]  # metric, value, step
 
 
@@ -68,7 +70,8 @@ def track(
 
     The experiment is the task. The run holds the settings, the metrics of the task's test splits
     (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
-    configuration; each iteration is a run nested in it. Everything is read before the store is
+    configuration; each iteration is a run nested in it. What a Quark run learnt is registered as a
+    version of the model `TASK-METHOD`, its metrics as tags; `quark export` makes a whole model of it. Everything is read before the store is
     touched, so an error leaves the store as it was. Earlier runs are marked as deleted;
     `mlflow gc` frees their space.
 
@@ -104,6 +107,9 @@ def track(
     ]
     if table:
         artifacts |= {table: "table", table.with_suffix(".md"): "table"}
+    if method in QUARKS:
+        last = folder / f"iteration-{count - 1}" / "checkpoint"
+        artifacts |= {last / name: LEARNT for name in ("policy.safetensors", "checkpoint.json")}
     _require(artifacts)
     run = Run(f"{method}/seed-{seed}", _params(settings, task, method, seed), points)
     nested = [_nested(f"{run.key}/iteration-{i}", stages) for i, stages in enumerate(iterations)]
@@ -121,6 +127,8 @@ def track(
         client.log_dict(parent, settings, "config.json")
         for file, place in artifacts.items():
             client.log_artifact(parent, str(file), place)
+        if method in QUARKS:
+            _register(client, f"{task}-{method}", parent, seed, run.points)
         client.set_terminated(parent)
     return parent
 
@@ -304,6 +312,8 @@ def _forget(client: "MlflowClient", experiment: str, key: str) -> None:
     """Delete the run of that key, its nested runs first, so that a kill leaves no orphans."""
     for old in client.search_runs([experiment], f"tags.run_key = '{key}'"):
         run = old.info.run_id
+        for version in client.search_model_versions(f"run_id = '{run}'"):
+            client.delete_model_version(version.name, version.version)
         for child in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'"):
             client.delete_run(child.info.run_id)
         client.delete_run(run)
@@ -323,3 +333,18 @@ def _create(client: "MlflowClient", experiment: str, run: Run, parent: str | Non
     for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
         client.log_batch(made, metrics[first : first + MAX_METRICS_PER_BATCH])
     return made
+
+
+def _register(
+    client: "MlflowClient", name: str, run: str, seed: int, points: Sequence[Point]
+) -> None:
+    """Register what a run learnt as a version of a model, its metrics as tags."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name, description="quark export makes a whole model of it")
+    source = f"{client.get_run(run).info.artifact_uri}/{LEARNT}"
+    tags = {metric: str(value) for metric, value, _ in points if metric.count("/") == 2}
+    client.create_model_version(name, source, run, tags={"seed": str(seed), **tags})

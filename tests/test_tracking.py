@@ -87,7 +87,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             metrics = {"max_toxicity": 0.4, "prompts": 6, "perplexity": None}
             files.write_json(folder / f"evaluation/{split}/nucleus/metrics.json", metrics)
     for i in range(settings["quark"]["iterations"]):
-        _write_iteration(root / f"results/toxicity/quark/seed-1/iteration-{i}", i)
+        folder = root / f"results/toxicity/quark/seed-1/iteration-{i}"
+        _write_iteration(folder, i)
+        for name in ("policy.safetensors", "checkpoint.json", "optimizer.safetensors"):
+            files.write_text(folder / "checkpoint" / name, f"{name} of {i}")
     return Project(root, settings, prompts)
 
 
@@ -182,7 +185,8 @@ def test_artifacts_lie_beside_the_store(project: Project, logged: Logged) -> Non
     folder = project.root / "results/mlartifacts" / logged.ids[-1] / "artifacts"
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     metrics = {f"evaluation/{split}/nucleus/metrics.json" for split in ("nontoxic", "challenging")}
-    assert found == {"config.json", "table/toxicity.csv", "table/toxicity.md"} | metrics
+    learnt = {"model/checkpoint.json", "model/policy.safetensors"}
+    assert found == {"config.json", "table/toxicity.csv", "table/toxicity.md"} | metrics | learnt
     assert files.read_json(folder / "config.json") == project.config
 
 
@@ -264,3 +268,20 @@ def test_importing_the_module_imports_neither_mlflow_nor_torch() -> None:
     code = "import sys, quark.tracking; print({'mlflow', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_what_was_learnt_is_a_version_of_a_model(logged: Logged, project: Project) -> None:
+    """Of the last log alone, with its metrics; the optimiser stays where it is."""
+    (version,) = logged.client.search_model_versions("name = 'toxicity-quark'")
+    run = logged.runs["quark/seed-1"]
+    assert version.run_id == run.info.run_id
+    assert version.tags["seed"] == "1"
+    assert version.tags["nontoxic/nucleus/max_toxicity"] == "0.4"
+    listed = logged.client.list_artifacts(run.info.run_id, "model")
+    assert sorted(file.path for file in listed) == [
+        "model/checkpoint.json",
+        "model/policy.safetensors",
+    ]
+    kept = Path(version.source.removeprefix("file://").replace("%20", " "))
+    assert (kept / "policy.safetensors").read_text() == "policy.safetensors of 1"
+    assert not logged.client.search_model_versions("name = 'toxicity-base'")
