@@ -71,9 +71,9 @@ def track(
     The experiment is the task. The run holds the settings, the metrics of the task's test splits
     (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
     configuration; each iteration is a run nested in it. What a Quark run learnt is registered as a
-    version of the model `TASK-METHOD`, its metrics as tags; `quark export` makes a whole model of it. Everything is read before the store is
-    touched, so an error leaves the store as it was. Earlier runs are marked as deleted;
-    `mlflow gc` frees their space.
+    version of the model `TASK-METHOD`, its metrics as tags; `quark export` makes a whole model of
+    it. Everything is read before the store is touched, so an error leaves the store as it was.
+    Earlier runs are marked as deleted; `mlflow gc` frees their space.
 
     Args:
         results: The folder that holds `TASK/METHOD/seed-SEED/`.
