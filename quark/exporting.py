@@ -56,10 +56,10 @@ def export(
     chosen = for_task(config, task)
     model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
     policy = load_policy(model, checkpoint, "fp32")
-    merge_adapters(policy.lm)
-    policy.lm.to(DTYPES[config.precision])
-    tokenizer = load_tokenizer(model)
     lm: Any = policy.lm
+    merge_adapters(lm)
+    lm.to(DTYPES[config.precision])
+    tokenizer = load_tokenizer(model)
     decoding, sampling = next(iter(chosen.evaluation.decoding.items()))
     with whole(out) as made:
         _generate_as(lm, sampling)

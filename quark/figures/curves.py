@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from quark import files, schemas
 from quark.figures.style import canvas, shade
@@ -114,7 +115,7 @@ def _lines(
                 label=name if j == 0 and len(series) > 1 else None,
             )
     if x == "iteration":
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel(x)
     axis.set_ylabel(label)
     if len(series) > 1:

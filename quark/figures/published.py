@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -34,7 +35,9 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
         if start is None or row["method"] == "base" or not row["published_method"]:
             continue
         for name in headers:
-            values = [each.get(key) for each in (row, start) for key in (name, f"published_{name}")]
+            values: list[Any] = [
+                each.get(key) for each in (row, start) for key in (name, f"published_{name}")
+            ]
             if not all(values):
                 continue
             ours, theirs, our_base, their_base = map(float, values)

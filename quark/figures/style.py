@@ -24,7 +24,7 @@ from quark.tasks import TASKS, Metric
 OKABE_ITO = ("#000000", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00")
 MARKERS = "osD^vPX"
 METHODS = ("base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "quark",
     "svg.fonttype": "none",
     "font.size": 9,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def _point(axis: Axes, row: Row, main: str, methods: Sequence[str]) -> None:
     """A method's point, its intervals lighter than itself."""
     x, y = row[FLUENCY], row[main]
     how = look(row["method"], methods)
-    errors = {
+    errors: dict[str, Any] = {
         f"{axis_name}err": [[max(0.0, v - row[f"{name}_low"])], [max(0.0, row[f"{name}_high"] - v)]]
         for axis_name, name, v in (("x", FLUENCY, x), ("y", main, y))
     }

@@ -127,8 +127,8 @@ def _costs(file: Path) -> list[list[str]]:
     rows["of"] = rows["task"].where(rows["method"].isna(), rows["method"])
     sums = rows.groupby("of", sort=False)[["rows", "tokens", "seconds"]].sum()
     lines = [
-        [str(name), f"{line.rows:,.0f}", f"{line.tokens:,.0f}", f"{line.seconds / 60:.1f}"]
-        for name, line in zip(sums.index, sums.itertuples(), strict=True)
+        [str(name), f"{count:,.0f}", f"{tokens:,.0f}", f"{seconds / 60:.1f}"]
+        for name, (count, tokens, seconds) in zip(sums.index, sums.to_numpy().tolist(), strict=True)
     ]
     return [["method", "rows", "tokens", "minutes"], *lines]
 
