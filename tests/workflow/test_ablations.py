@@ -56,4 +56,4 @@ def test_one_variant_again_leaves_the_others_alone(swept):
     swept.configure("more.yaml", change)
     planned = swept.planned(targets=(TABLE,), config=("one.yaml", "more.yaml"))
     again = {"sample": 1, "score": 1, "quantize": 1, "train": 1}
-    assert planned == again | EVALUATED | {"ablation": 1, "figure": 1, "ablations": 1}
+    assert planned == again | EVALUATED | {"ablation": 1, "sweep": 1, "ablations": 1}
