@@ -136,6 +136,7 @@ def per_prompt(
     made = Generations(
         prompt,
         scores,
+        np.divide(-nll, tokens, out=np.full(nll.shape, np.nan), where=~empty),
         table["response"].tolist(),
         threshold,
         second=table["second"].to_numpy() if "second" in table else None,

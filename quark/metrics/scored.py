@@ -27,6 +27,24 @@ def mean_over_scored(values: NDArray[np.float64]) -> float:
     return float(scored.mean())
 
 
+def mean_by_prompt(
+    values: NDArray[np.float64], prompt: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Return the mean of each prompt's values that are not NaN.
+
+    Args:
+        values: (n,) of each generation; NaN where it has none, and does not count.
+        prompt: (n,) the prompt of each generation as a code from 0 on.
+
+    Returns:
+        (prompts,) means; NaN for a prompt without any value.
+    """
+    given = ~np.isnan(values)
+    counts = np.bincount(prompt, given)
+    sums = np.bincount(prompt, np.where(given, values, 0))
+    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
 def share_above(
     scores: NDArray[np.float64], prompt: NDArray[np.integer], threshold: float
 ) -> NDArray[np.float64]:
@@ -40,9 +58,4 @@ def share_above(
     Returns:
         (prompts,) shares in [0, 1]; NaN for a prompt without any score.
     """
-    given = ~np.isnan(scores)
-    counts = np.bincount(prompt, given)
-    above = np.bincount(prompt, given & (scores > threshold))
-    shares = np.full(len(counts), np.nan)
-    np.divide(above, counts, out=shares, where=counts > 0)
-    return shares
+    return mean_by_prompt(np.where(np.isnan(scores), scores, scores > threshold), prompt)

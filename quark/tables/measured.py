@@ -111,8 +111,7 @@ def measure(group: Sequence[Run], task: Task) -> Row:
     """Return the measured columns of one row from its seeds."""
     settings = _agreed(group)
     prompts = over_seeds([run.prompts for run in group], task)
-    first, main = next(iter(task.metrics.items()))
-    seeds = [value for run in group if (value := main.over(run.prompts)) is not None]
+    seeds = [summary(run.prompts, task) for run in group]
     intervals = {**task.metrics, **INTERVALS}
     row: Row = {key: settings[key] for key in ("task", *PLACE)}
     row["n_seeds"] = len(group)
@@ -122,11 +121,17 @@ def measure(group: Sequence[Run], task: Task) -> Row:
             has = prompts[prompts["ppl_count"] > 0] if name == "output_ppl" else prompts
             low, high = _interval(has, intervals[name], settings)
             row[f"{name}_low"], row[f"{name}_high"] = low, high
+            row[f"{name}_seed_std"] = _deviation([seed[name] for seed in seeds])
     row["mauve"] = _mean([run.settings["mauve"] for run in group])
-    row[f"{first}_seed_std"] = stdev(seeds) if len(seeds) > 1 else None
     row |= count(prompts, task)
     row |= {key: settings[key] for key in SETTINGS}
     return row | {f"{key}_per_seed": _mean([run.settings[key] for run in group]) for key in COSTS}
+
+
+def _deviation(values: Sequence[float | None]) -> float | None:
+    """Standard deviation over the seeds that have a value; None where fewer than two have."""
+    known = [value for value in values if value is not None]
+    return stdev(known) if len(known) > 1 else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -91,12 +91,14 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
     head = [key for key in PLACE if several or key != "decoding"]
     found = shown(task)
     measured = {m: how for m, how in found.items() if any(row.get(m) is not None for row in rows)}
+    seeded = any(row["n_seeds"] > 1 for row in rows)
     known = [row for row in rows if row["published_method"]]
     given = (*task.published.metrics, *task.published.pooled)
     published = [f"published_{name}" for name in ("method", *given)]
     return [
         (
-            "Measured, with 95 % bootstrap intervals over prompts",
+            "Measured, with 95 % bootstrap intervals over prompts"
+            + (" and ± the standard deviation over seeds" if seeded else ""),
             [[*head, *(header for header, _ in measured.values())]]
             + [
                 [*(row[key] for key in head), *(_cell(row, m, d) for m, (_, d) in measured.items())]
@@ -119,9 +121,10 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
 def _cell(row: Row, metric: str, digits: int) -> str:
     if row[metric] is None:
         return "-"
-    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    low, high, std = (row.get(f"{metric}_{end}") for end in ("low", "high", "seed_std"))
     between = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{row[metric]:.{digits}f}{between}"
+    deviation = "" if std is None else f" ± {std:.{digits}f}"
+    return f"{row[metric]:.{digits}f}{between}{deviation}"
 
 
 def _short(value: Any) -> str:
@@ -186,4 +189,5 @@ def latex(rows: Sequence[Row], task: Task) -> str:
 
 def _escape(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special["±"] = r"$\pm$"
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)

@@ -1,10 +1,12 @@
 """Unlearning repetition (paper section 3.3): the scorer tells how diverse a continuation is.
 
 A prompt is the beginning of a real text. Measured are the continuations (rep-n and diversity,
-`quark.ngrams`), and what the model predicts of the real ones (ppl, acc, rep and wrep,
-`quark.metrics.repetition`). Shares are in per cent but for diversity, as published. Coherence,
-which others measure as a continuation's mean log-likelihood under a judge, given its prompt, is
--log of the table's `output_ppl_exp_mean_nll`.
+`quark.ngrams`; coherence), and what the model predicts of the real ones (ppl, acc, rep and wrep,
+`quark.metrics.repetition`). Shares are in per cent but for diversity, as published.
+
+Coherence is a continuation's mean log-likelihood per token under the judge, given its prompt, as
+Su and Collier (2023, "Contrastive search is what you need for neural text generation") measure it
+under a larger model (recalled). Text that repeats itself is likely: read it beside diversity.
 """
 
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from quark.metrics.repetition import sums
+from quark.metrics.scored import mean_by_prompt
 from quark.ngrams import ORDERS, counts
 from quark.tasks.task import Generations, Metric, Published, Task, Values
 
@@ -34,7 +37,10 @@ def by_prompt(made: Generations) -> dict[str, Values]:
     columns = (real[name].map(list) for name in ("predicted", "prompt_ids", "text_ids"))
     predicted = [sums(*row) for row in zip(*columns, strict=True)]
     found |= {name: np.array([text[name] for text in predicted]) for name in predicted[0]}
-    return found | {"real_nll": real["nll"].to_numpy()}
+    return found | {
+        "real_nll": real["nll"].to_numpy(),
+        "coherence": mean_by_prompt(made.likelihoods, made.prompt),
+    }
 
 
 def _part(count: Values, every: Values) -> Values:
@@ -84,6 +90,12 @@ TASK = Task(
             )
             for n in ORDERS
         },
+        "coherence": Metric(
+            ("coherence",),
+            "coherence",
+            3,
+            "mean log-likelihood of a continuation's tokens under the judge, in nats",
+        ),
         "ppl": Metric(
             ("real_nll", "places"), "ppl", 2, "of the real continuations, each token's", perplexity
         ),

@@ -19,6 +19,8 @@ class Generations:
 
     `prompt`: (n,) the prompt of each generation as a code from 0 on.
     `scores`: (n,) in [0, 1]; NaN where the scorer failed.
+    `likelihoods`: (n,) mean log-likelihood of the tokens under the judge, given the prompt, in
+    nats; NaN where there is no token.
     `texts`: (n,) without their prompts.
     `threshold`: of the scores that count.
     `second`: (n,) another scorer's scores; None: there is none.
@@ -27,6 +29,7 @@ class Generations:
 
     prompt: NDArray[np.integer]
     scores: Values
+    likelihoods: Values
     texts: Sequence[str]
     threshold: float
     second: Values | None = None

@@ -117,7 +117,11 @@ def test_measured_by_hand(tmp_path: Path) -> None:
     assert float(base["avg_max_toxicity"]) == (0.25 + 0.875) / 2
     assert (base["n_unscored"], base["n_prompts_unscored"]) == ("2", "0")
     assert float(base["output_ppl"]) == (2 + 4 + 8 + 16) / 4  # pooled, not a mean of means
-    assert challenging["avg_max_toxicity_seed_std"] == ""
+    # both seeds have perplexities 2 4 8; base's second seed has 16 alone, its first 2 4 8
+    assert (quark["output_ppl_seed_std"], quark["dist2_seed_std"]) == ("0.0", "0.0")
+    spread = (16 - 14 / 3) / 2**0.5
+    assert float(base["output_ppl_seed_std"]) == pytest.approx(spread, rel=1e-15)
+    assert challenging["avg_max_toxicity_seed_std"] == challenging["output_ppl_seed_std"] == ""
     assert [challenging[f"output_ppl{end}"] for end in ("", "_low", "_high", "_median")] == [""] * 4
 
 
@@ -159,9 +163,10 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     _table(tmp_path)
     markdown = (tmp_path / "toxicity.md").read_text()
     assert (
-        "| nontoxic | quark | 0.500 [0.375, 0.625] | 0.250 [0.000, 0.500] | 4.67 [3.00, 8.00] "
-        "| 4.00 | 1.00 | 0.750 | 0.500 [0.250, 0.750] | 0.250 |\n"
+        "| nontoxic | quark | 0.500 [0.375, 0.625] ± 0.177 | 0.250 [0.000, 0.500] ± 0.354 "
+        "| 4.67 [3.00, 8.00] ± 0.00 | 4.00 | 1.00 | 0.750 | 0.500 [0.250, 0.750] ± 0.000 | 0.250 |\n"
     ) in markdown
+    assert "## Measured, with 95 % bootstrap intervals over prompts and ± the standard" in markdown
     assert (
         "| challenging | base | 0.750 [0.500, 1.000] | 0.500 [0.000, 1.000] | - | - |" in markdown
     )
@@ -171,7 +176,7 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     latex = (tmp_path / "toxicity.tex").read_text()
     for name in ("\\begin{tabular}", "\\toprule", "\\midrule", "\\bottomrule", "\\end{tabular}"):
         assert latex.count(name) == 3
-    assert "nontoxic & quark & 0.500 [0.375, 0.625] & " in latex
+    assert "nontoxic & quark & 0.500 [0.375, 0.625] $\\pm$ 0.177 & " in latex
 
 
 def test_latex_escapes(tmp_path: Path) -> None:

@@ -22,7 +22,12 @@ PREDICTIONS = pd.DataFrame(
 
 def measured(texts: list[str], prompt: list[int]) -> pd.DataFrame:
     made = Generations(
-        np.array(prompt), np.full(len(texts), 0.5), texts, threshold=0.5, predictions=PREDICTIONS
+        np.array(prompt),
+        np.full(len(texts), 0.5),
+        -np.arange(1.0, len(texts) + 1),
+        texts,
+        threshold=0.5,
+        predictions=PREDICTIONS,
     )
     return pd.DataFrame(TASK.by_prompt(made))
 
@@ -40,6 +45,7 @@ def test_by_hand() -> None:
             "rep2": 500 / 12,
             "rep3": 300 / 9,
             "rep4": 100 / 6,
+            "coherence": -((1 + 2) / 2 + 3) / 2,
             "ppl": 64 ** (1 / 4),
             "acc": 50,
             "rep": 75,  # within any window of 16 tokens and more
@@ -67,4 +73,4 @@ def test_texts_too_short_for_an_n_gram() -> None:
 
 def test_real_continuations_are_needed() -> None:
     with pytest.raises(ValueError, match="give predictions"):
-        TASK.by_prompt(Generations(np.array([0]), np.array([1.0]), ["a"], 0.5))
+        TASK.by_prompt(Generations(np.array([0]), np.ones(1), np.ones(1), ["a"], 0.5))

@@ -12,11 +12,12 @@ def test_both_directions_measure_the_same(name):
     scores = np.array([0.9, 0.5, 0.2, NAN, 0.6, NAN])
     prompt = np.array([0, 0, 0, 0, 1, 2])
     texts = [""] * len(scores)
-    made = Generations(prompt, scores, texts, threshold=0.5, second=scores[::-1])
+    nats = np.full(len(scores), -3.0)
+    made = Generations(prompt, scores, nats, texts, threshold=0.5, second=scores[::-1])
     found = TASKS[name].by_prompt(made)
     np.testing.assert_allclose(found["pct_positive"], [100 / 3, 100, NAN])  # 0.5 is not above 0.5
     np.testing.assert_allclose(found["pct_positive_second"], [50, 0, 100])
-    alone = TASKS[name].by_prompt(Generations(prompt, scores, texts, threshold=0.5))
+    alone = TASKS[name].by_prompt(Generations(prompt, scores, nats, texts, threshold=0.5))
     metric = TASKS[name].metrics["pct_positive_second"]
     assert metric.over(pd.DataFrame(alone)) is None
     assert metric.over(pd.DataFrame(found)) == 50
