@@ -27,9 +27,7 @@ def mean_over_scored(values: NDArray[np.float64]) -> float:
     return float(scored.mean())
 
 
-def mean_by_prompt(
-    values: NDArray[np.float64], prompt: NDArray[np.integer]
-) -> NDArray[np.float64]:
+def mean_by_prompt(values: NDArray[np.float64], prompt: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the mean of each prompt's values that are not NaN.
 
     Args:

@@ -11,11 +11,11 @@ from quark.tasks import Published
 
 
 def read_published(file: Path, which: Published) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the published cells by split, method and metric."""
-    found = read_csv(file)
+    """Return the published cells by split, method and metric; a task of one's own has none."""
+    found = read_csv(file, empty=True)
     key = ("split", "method", "metric")
-    missing = {*key, "table", "value", "source", "confidence"} - set(found[0])
-    if missing:
+    missing = {*key, "table", "value", "source", "confidence"} - set(found[0] if found else [])
+    if found and missing:
         raise TableError(f"{file}: no column {', '.join(sorted(missing))}")
     return {tuple(c[k] for k in key): c for c in found if c["table"] == which.table}
 

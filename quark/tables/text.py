@@ -30,17 +30,21 @@ COUNTS = (
 Cells = tuple[str, list[list[str]]]  # title, lines of cells; the first line is the header
 
 
-def read_csv(file: Path) -> list[dict[str, str]]:
+def read_csv(file: Path, *, empty: bool = False) -> list[dict[str, str]]:
     """The rows of a CSV file.
 
+    Args:
+        file: with a header.
+        empty: whether it may have nothing but the header.
+
     Raises:
-        TableError: there is no such file, or it has no rows.
+        TableError: there is no such file, or it has no rows and may not be empty.
     """
     if not file.is_file():
         raise TableError(f"{file}: no such file")
     with file.open(encoding="utf-8", newline="") as source:
         rows = list(csv.DictReader(source))
-    if not rows:
+    if not rows and not empty:
         raise TableError(f"{file}: has no rows")
     return rows
 

@@ -71,6 +71,11 @@ def jobs(printed: str) -> Counter[str]:
     return Counter(re.findall(r"^(?:local)?rule (\w+):$", printed, re.MULTILINE))
 
 
+@pytest.fixture(scope="session")
+def new_workspace() -> type[Workspace]:
+    return Workspace
+
+
 @pytest.fixture
 def empty(tmp_path) -> Workspace:
     return Workspace(tmp_path / "run")

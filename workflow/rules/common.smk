@@ -12,6 +12,7 @@ from snakemake.exceptions import WorkflowError
 from quark import config as configuration
 from quark import settings
 from quark.scorers import SCORERS, ScorerError, check_key, check_scorer
+from quark.tasks import TASKS
 
 CONDA = "../envs/quark.yaml"
 SERVICE = "perspective"

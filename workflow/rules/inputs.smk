@@ -321,11 +321,21 @@ def shown(task, name):
     ]
 
 
+def has_counterparts(task):
+    """Whether the paper gives numbers of a method beside the base model, on one of our splits."""
+    given, chosen = TASKS[task].published, CONFIG.tasks[task]
+    return (
+        given.decoding in CONFIGS[task].evaluation.decoding
+        and any(split in given.splits for split in chosen.splits)
+        and any(m in given.methods for m in chosen.methods if m != "base")
+    )
+
+
 def figures(task):
     """The figures of a task's page."""
     trained = [m for m in CONFIG.tasks[task].methods if m in settings.QUARKS]
     drawn = [f"results/figures/{task}/tradeoff.svg"]
-    if len(compared(task)) < len(CONFIG.tasks[task].methods) or trained:
+    if has_counterparts(task):
         drawn.append(f"results/figures/{task}/published.svg")
     for method in trained:
         drawn.append(f"results/figures/{task}/{method}/curves.svg")
