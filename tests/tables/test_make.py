@@ -164,7 +164,8 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     markdown = (tmp_path / "toxicity.md").read_text()
     assert (
         "| nontoxic | quark | 0.500 [0.375, 0.625] ± 0.177 | 0.250 [0.000, 0.500] ± 0.354 "
-        "| 4.67 [3.00, 8.00] ± 0.00 | 4.00 | 1.00 | 0.750 | 0.500 [0.250, 0.750] ± 0.000 | 0.250 |\n"
+        "| 4.67 [3.00, 8.00] ± 0.00 | 4.00 | 1.00 | 0.750 | 0.500 [0.250, 0.750] ± 0.000 "
+        "| 0.250 |\n"
     ) in markdown
     assert "## Measured, with 95 % bootstrap intervals over prompts and ± the standard" in markdown
     assert (
