@@ -40,7 +40,9 @@ def mean_by_prompt(values: NDArray[np.float64], prompt: NDArray[np.integer]) -> 
     given = ~np.isnan(values)
     counts = np.bincount(prompt, given)
     sums = np.bincount(prompt, np.where(given, values, 0))
-    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    means = np.full(len(counts), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
 
 def share_above(
