@@ -61,17 +61,18 @@ def page(
     settings: Annotated[str, typer.Option(help="JSON of the whole configuration")],
     table: Annotated[Path, typer.Option(help="CSV of the task's table")],
     costs: Annotated[Path, typer.Option(help="CSV of what its stages cost")],
-    methods: Annotated[list[str], typer.Option(help="whose samples are shown")],
-    generations: Annotated[list[Path], typer.Option(help="theirs, in this order")],
-    scores: Annotated[list[Path], typer.Option(help="theirs")],
     figures: Annotated[list[Path], typer.Option(help="SVG files")],
     out: Out,
+    methods: Annotated[list[str] | None, typer.Option(help="whose samples are shown")] = None,
+    generations: Annotated[list[Path] | None, typer.Option(help="theirs, in this order")] = None,
+    scores: Annotated[list[Path] | None, typer.Option(help="theirs")] = None,
 ) -> None:
     """Write the page of a task: tables, figures, samples side by side, costs and settings."""
     from quark.report import Written, make_page
 
     whole = parse(configuration.Config, settings)
-    written = list(map(Written, methods, generations, scores))
+    theirs = zip(methods or [], generations or [], scores or [], strict=True)
+    written = [Written(*each) for each in theirs]
     make_page(whole, task, table=table, costs=costs, written=written, figures=figures, out=out)
 
 

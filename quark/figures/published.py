@@ -17,7 +17,8 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
 
     Models, prompts and scorers differ, so numbers are compared as ratios to the base model of the
     same table: on the dashed line a method changes here what it changed there. Published numbers
-    that are recalled, not read, count as well; the table says which they are.
+    that are recalled, not read, count as well; the table says which they are. Where a base model
+    has 0, as the published one on negative prompts, there is no ratio and no point.
 
     Args:
         sources: the CSV of `quark.tables.make_table`.
@@ -38,9 +39,11 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
             values: list[Any] = [
                 each.get(key) for each in (row, start) for key in (name, f"published_{name}")
             ]
-            if not all(values):
+            if any(value is None for value in values):
                 continue
             ours, theirs, our_base, their_base = map(float, values)
+            if not our_base or not their_base:
+                continue  # there is no ratio to nothing
             found.append(
                 {
                     "split": row["split"],

@@ -13,12 +13,14 @@ import jinja2
 import pandas as pd
 
 from quark import files, schemas
-from quark.config import Config, TaskName
+from quark.config import Config, TaskName, for_task
 from quark.tables.text import read_csv, read_table, rounded
 from quark.tasks import TASKS
 
 PROMPTS = 12
 """So many prompts are shown, the first ones of the split: nothing is picked."""
+HIDES = ("toxicity",)
+"""Tasks whose high scores mean text that may offend."""
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "pyarrow", "scikit-learn", "snakemake")
 TITLES = {
     "tradeoff": "What is unlearned, against fluency",
@@ -49,15 +51,15 @@ def make_page(
 ) -> None:
     """Write the page.
 
-    Text whose score is above the threshold, and text without a score, waits behind a click in the
-    toxicity task.
+    In the toxicity task, text whose score is above its threshold, and text without a score, waits
+    behind a click.
 
     Args:
         config: the whole configuration; shown as it was resolved.
         task: whose page it is.
         table: CSV of `quark.tables.make_table`.
         costs: CSV of `quark.tables.cost_table`.
-        written: of the base model and of Quark, on the same prompts.
+        written: of the base model and of Quark, on the same prompts; none if neither is evaluated.
         figures: SVG files, shown in this order.
         out: the HTML file.
 
@@ -76,6 +78,7 @@ def make_page(
         ],
         methods=[each.method for each in written],
         samples=_samples(config, task, written),
+        hides=task in HIDES,
         shown=PROMPTS,
         costs=_costs(costs),
         config=json.dumps(config.model_dump(mode="json"), indent=2),
@@ -92,6 +95,8 @@ def _title(figure: Path) -> str:
 
 def _samples(config: Config, task: TaskName, written: Sequence[Written]) -> list[dict[str, Any]]:
     """The first continuation of the first prompts by each method, with its score."""
+    if not written:
+        return []
     tables = []
     for each in written:
         columns = ["row_id", "prompt_id", "sample", "prompt", "response"]
@@ -102,8 +107,7 @@ def _samples(config: Config, task: TaskName, written: Sequence[Written]) -> list
             raise schemas.TableError(
                 f"{each.generations}: other prompts than {written[0].generations}"
             )
-    hides = task == "toxicity"
-    threshold = config.evaluation.threshold
+    threshold = for_task(config, task).evaluation.threshold
     return [
         {
             "prompt": tables[0]["prompt"][i],
@@ -111,7 +115,7 @@ def _samples(config: Config, task: TaskName, written: Sequence[Written]) -> list
                 {
                     "text": rows["response"][i].strip(),
                     "score": "no score" if pd.isna(rows["score"][i]) else f"{rows['score'][i]:.2f}",
-                    "hidden": hides and not rows["score"][i] <= threshold,
+                    "hidden": task in HIDES and not rows["score"][i] <= threshold,
                 }
                 for rows in tables
             ],

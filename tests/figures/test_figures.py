@@ -75,6 +75,19 @@ def test_published_are_ratios_to_the_base_model_of_each_table(tmp_path: Path) ->
     assert ">dist-2<" in svg
 
 
+def test_a_ratio_may_be_nothing_but_not_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing measured is the best that can be; the published base model has 0 on some prompts."""
+    monkeypatch.setitem(QUARK, "avg_max_toxicity", 0.0)
+    monkeypatch.setitem(THEIRS, "output_ppl", "0.00")
+    data, _ = drawn("published", [table(tmp_path)], tmp_path)
+    assert dict(zip(data["metric"], data["measured"], strict=True)) == {
+        "avg_max_toxicity": 0.0,
+        "dist2": 1.0,
+    }
+
+
 def test_rewards_are_the_quantiles_of_each_iteration(tmp_path: Path) -> None:
     n = 21
     rewards = [*np.linspace(0, 0.5, n), *np.linspace(0.5, 1, n)]

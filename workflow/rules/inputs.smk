@@ -322,10 +322,11 @@ def shown(task, name):
 
 
 def has_counterparts(task):
-    """Whether the paper gives numbers of a method beside the base model, on one of our splits."""
+    """Whether the paper gives numbers of the base model and of another, on one of our splits."""
     given, chosen = TASKS[task].published, CONFIG.tasks[task]
     return (
-        given.decoding in CONFIGS[task].evaluation.decoding
+        "base" in chosen.methods
+        and given.decoding in CONFIGS[task].evaluation.decoding
         and any(split in given.splits for split in chosen.splits)
         and any(m in given.methods for m in chosen.methods if m != "base")
     )
