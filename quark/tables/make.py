@@ -16,7 +16,8 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
 
     One row for each split, decoding and method: metrics over prompts after averaging over seeds,
     with 95 % bootstrap intervals over prompts; costs as the mean of a seed. Where the paper gives
-    metrics of all splits together, so do further rows, of the split `all`.
+    metrics of several splits together, and the runs are of just those, further rows of the split
+    `all` do too.
 
     Args:
         evaluations: folders with `prompts.parquet` and `settings.json`. Rows follow the order in
@@ -31,7 +32,7 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     runs = [load(Path(folder)) for folder in evaluations]
     check(runs)
     task = runs[0].task
-    if task.published.pooled:
+    if {run.settings["split"] for run in runs} == task.published.together:
         runs += pool(runs)
     cells = read_published(published, task.published)
     rank = {key: list(dict.fromkeys(run.settings[key] for run in runs)) for key in PLACE}

@@ -40,7 +40,7 @@ POSITIVE = Task(
             ("pct_positive_second",),
             "% positive, second",
             2,
-            "the same by the second scorer, on which no method was trained",
+            "the same by the second scorer; no method learns from it",
             optional=True,
         ),
     },

@@ -96,6 +96,11 @@ class Published:
     decoding: str = "nucleus"
     pooled: tuple[str, ...] = ()
 
+    @property
+    def together(self) -> set[str]:
+        """The splits that `pooled` is of; empty: there is no such metric."""
+        return set(self.splits) - {ALL} if self.pooled else set()
+
     def given(self, split: str) -> tuple[str, ...]:
         """What it gives of a split."""
         return self.pooled if split == ALL else self.metrics

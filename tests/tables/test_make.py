@@ -321,3 +321,7 @@ def test_fluency_is_pooled_where_it_is_published_so(tmp_path: Path) -> None:
     assert (rows[1]["published_output_ppl"], rows[1]["published_method"]) == ("", "Quark")
     assert float(rows[1]["published_pct_positive"]) > 0
     assert "| all | quark | Quark | - | 14.54 | 0.80 | 0.84 |" in (tmp_path / "t.md").read_text()
+    make_table(
+        folders[::2], published, tmp_path / "t.csv"
+    )  # one split is not what was pooled there
+    assert ",all," not in (tmp_path / "t.csv").read_text()
