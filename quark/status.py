@@ -4,6 +4,7 @@ A stage that has a log but not the file it was to make is running or has stopped
 says why.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,13 @@ from quark.config import Config, ConfigError, Method, TaskName, for_task
 
 LINES = 5
 """Of a log's end that are shown."""
-MAKES = {  # what a stage makes in its folder, by the name of its log
+MAKES = {  # what a stage makes beside its log's place in the results, and keeps, by the log's name
     "sample": "samples.parquet",
     "score": "scores.parquet",
     "score_again": "second_scores.parquet",
     "quantize": "pool.parquet",
-    "train": "checkpoint",
-    "fit": "checkpoint",
+    "train": "training.json",
+    "fit": "training.json",
     "corpus": "corpus.parquet",
     "generate": "generations.parquet",
     "judge": "likelihoods.parquet",
@@ -31,7 +32,17 @@ MAKES = {  # what a stage makes in its folder, by the name of its log
     "mauve": "mauve.json",
     "evaluate": "metrics.json",
 }
-ROUNDS = (*settings.QUARKS, "ppo")
+FETCHES = {  # what a rule makes of a resource, whose name its log has, by the folder of its logs
+    "fetch_model": "models/{name}",
+    "finetune_model": "models/{name}",
+    "fetch_classifier": "classifiers/{name}",
+    "fetch_prompts": "prompts/{name}",
+    "fetch_candidates": "candidates/{name}/prompts",
+    "sample_candidates": "candidates/{name}/samples.parquet",
+    "score_candidates": "candidates/{name}/scores.parquet",
+    "sort_prompts": "prompts/{name}",
+}
+SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,10 @@ class Unfinished:
     log: Path
     lines: Sequence[str]
 
-    @property
-    def command(self) -> str:
-        """What goes on from there."""
-        return f"snakemake --cores all {self.target}"
+    def command(self, laid_over: Sequence[Path] = ()) -> str:
+        """What goes on from there, under the same configuration files."""
+        files = f" --configfile {' '.join(map(str, laid_over))}" if laid_over else ""
+        return f"snakemake --cores all {self.target}{files}"
 
 
 def progress(config: Config, results: Path) -> Iterator[Progress]:
@@ -72,7 +83,7 @@ def progress(config: Config, results: Path) -> Iterator[Progress]:
             decodings = settings.decodings(chosen, method)
             for seed in config.seeds:
                 run = results / task / method / f"seed-{seed}"
-                trained = [(run / f"iteration-{i}/checkpoint").is_dir() for i in range(count)]
+                trained = [(run / f"iteration-{i}/training.json").is_file() for i in range(count)]
                 measured = [
                     (run / "evaluation" / split / name / "metrics.json").is_file()
                     for split in own.splits
@@ -87,14 +98,15 @@ def progress(config: Config, results: Path) -> Iterator[Progress]:
                 )
 
 
-def unfinished(results: Path, logs: Path) -> list[Unfinished]:
+def unfinished(results: Path, resources: Path, logs: Path) -> list[Unfinished]:
     """The stages that began and left nothing, the latest first."""
     found = []
     for log in logs.rglob("*.log"):
-        if log.stem in MAKES:
-            target = results / log.parent.relative_to(logs) / MAKES[log.stem]
-        elif log.parent.name == "finetune_model":
-            target = results / "models" / log.stem / "training.json"
+        stage = SHARD.sub("", log.stem)
+        if log.parent.name in FETCHES:
+            target = resources / FETCHES[log.parent.name].format(name=log.stem)
+        elif stage in MAKES:
+            target = results / log.parent.relative_to(logs) / MAKES[stage]
         else:
             continue
         if not target.exists():
@@ -103,8 +115,16 @@ def unfinished(results: Path, logs: Path) -> list[Unfinished]:
     return [stage for _, stage in sorted(found, key=lambda pair: -pair[0])]
 
 
-def status(config: Config, results: Path, logs: Path) -> RenderableType:
-    """Both, for the terminal."""
+def status(
+    config: Config, results: Path, resources: Path, logs: Path, laid_over: Sequence[Path] = ()
+) -> RenderableType:
+    """Both, for the terminal.
+
+    Args:
+        config: of the runs.
+        results, resources, logs: directories.
+        laid_over: the configuration files that were laid over the default, for the commands.
+    """
     table = Table("task", "method", "seed", "iterations", "evaluations", "table")
     for run in progress(config, results):
         done = (results / "tables" / f"{run.task}.csv").is_file()
@@ -116,13 +136,14 @@ def status(config: Config, results: Path, logs: Path) -> RenderableType:
             _of(run.evaluations),
             "done" if done else "",
         )
-    if not table.row_count:
+    stopped = unfinished(results, resources, logs)
+    if not table.row_count and not stopped:
         return Text(f"Nothing has run yet: there is no task in {results}")
-    parts: list[RenderableType] = [table]
-    for stage in unfinished(results, logs):
+    parts: list[RenderableType] = [table] if table.row_count else []
+    for stage in stopped:
         parts.append(Text(f"\n{stage.target}: began, and has not ended. {stage.log} ends with"))
         parts += [Text(f"    {line}", style="dim") for line in stage.lines or ["(it is empty)"]]
-        parts.append(Text(f"  If no snakemake is alive: {stage.command}", style="bold"))
+        parts.append(Text(f"  If no snakemake is alive: {stage.command(laid_over)}", style="bold"))
     return Group(*parts)
 
 

@@ -1,13 +1,14 @@
 """How far runs are, from files alone."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from runs import configured
 
-from quark.status import MAKES, last_checkpoint, progress, status, unfinished
+from quark.status import FETCHES, MAKES, last_checkpoint, progress, status, unfinished
 
 ROOT = Path(__file__).parents[1]
 RUN = "toxicity/quark/seed-1"
@@ -22,7 +23,7 @@ def touch(file: Path, text: str = "") -> None:
 def folder(tmp_path: Path) -> Path:
     """Quark is in its second iteration, whose training died; the base model is half evaluated."""
     results, logs = tmp_path / "results", tmp_path / "logs"
-    touch(results / RUN / "iteration-0/checkpoint/checkpoint.json")
+    touch(results / RUN / "iteration-0/training.json")  # its checkpoint was cleaned up
     touch(results / RUN / "iteration-1/samples.parquet")
     touch(logs / RUN / "iteration-0/train.log", "done")
     touch(logs / RUN / "iteration-1/sample.log", "done")
@@ -32,9 +33,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def folders(root: Path) -> list[Path]:
+    return [root / name for name in ("results", "resources", "logs")]
+
+
 def shown(folder: Path) -> str:
     console = Console(width=200, file=io.StringIO())
-    console.print(status(configured("gpt2", "sink"), folder / "results", folder / "logs"))
+    over = [Path("config/own.yaml")]
+    console.print(status(configured("gpt2", "sink"), *folders(folder), laid_over=over))
     return console.file.getvalue()
 
 
@@ -47,12 +53,13 @@ def test_iterations_and_evaluations_are_counted(folder: Path) -> None:
 
 
 def test_what_stopped_is_named_with_its_last_lines_and_the_command(folder: Path) -> None:
-    (stage,) = unfinished(folder / "results", folder / "logs")
-    target = folder / "results" / RUN / "iteration-1/checkpoint"
+    (stage,) = unfinished(*folders(folder))
+    target = folder / "results" / RUN / "iteration-1/training.json"
     assert stage.target == target
     assert stage.lines == [f"line {i}" for i in range(4, 9)]
-    assert stage.command == f"snakemake --cores all {target}"
+    assert stage.command() == f"snakemake --cores all {target}"
     text = shown(folder)
+    assert "iteration-1/training.json --configfile config/own.yaml" in text
     assert "1 of 2" in text and "line 8" in text and "line 3" not in text
 
 
@@ -62,7 +69,7 @@ def test_the_latest_comes_first(folder: Path) -> None:
     old = folder / "logs" / RUN / "evaluation/nontoxic/nucleus/judge.log"
     touch(old)
     os.utime(old, (0, 0))
-    names = [stage.log.stem for stage in unfinished(folder / "results", folder / "logs")]
+    names = [stage.log.stem for stage in unfinished(*folders(folder))]
     assert names == ["train", "judge"]
     assert "(it is empty)" in shown(folder)
 
@@ -71,11 +78,30 @@ def test_nothing_has_run_yet(tmp_path: Path) -> None:
     assert "Nothing has run yet" in shown(tmp_path)
 
 
+def test_a_fetch_or_a_shard_that_stopped_is_named(tmp_path: Path) -> None:
+    touch(tmp_path / "logs/fetch_model/mine.log", "no network")
+    touch(tmp_path / "logs" / RUN / "iteration-0/sample-2-of-8.log", "killed")
+    found = {stage.log.stem: stage.target for stage in unfinished(*folders(tmp_path))}
+    assert found == {
+        "mine": tmp_path / "resources/models/mine",
+        "sample-2-of-8": tmp_path / "results" / RUN / "iteration-0/samples.parquet",
+    }
+    assert "no network" in shown(tmp_path)
+
+
+# Quick to make again, or of no run.
+UNSEEN = {"ablations", "calibration", "benchmarks", "costs", "curves", "gather", "page", "publish"}
+UNSEEN |= {"published", "rewards", "table", "track", "tradeoff", "gather_likelihoods"}
+
+
 def test_every_log_of_the_rules_is_known() -> None:
-    """A rule whose log has a name of its own, and whose output stands in its folder."""
     rules = "".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    for log, made in MAKES.items():
-        assert f"/{log}.log" in rules, log
+    logs = [Path(log) for log in re.findall(r'"(logs/[^"]+)\.log"', rules)]
+    assert len(logs) > 30
+    for log in logs:
+        known = re.sub(r"-\{shard\}$", "", log.name) in MAKES or log.parent.name in FETCHES
+        assert known or UNSEEN & {log.name, *log.parts}, log
+    for made in (*MAKES.values(), *FETCHES.values()):
         assert made in rules, made
 
 

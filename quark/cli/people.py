@@ -68,6 +68,7 @@ def schema(out: Out) -> None:
 def status(
     config: Files = None,
     results: Results = RESULTS,
+    resources: Resources = RESOURCES,
     logs: Annotated[Path, typer.Option(help="directory of the logs")] = Path("logs"),
 ) -> None:
     """Show how far each run is, what stopped, and the command that goes on."""
@@ -75,7 +76,7 @@ def status(
 
     from quark.status import status as find
 
-    show_text(find(configured(config), results, logs))
+    show_text(find(configured(config), results, resources, logs, laid_over=(config or [])[1:]))
 
 
 @app.command()
