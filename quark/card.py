@@ -47,7 +47,7 @@ def card(
     front += ["pipeline_tag: text-generation", "tags: [quark, unlearning]", "---"]
     parts = [
         "\n".join(front),
-        f"# {base['name']}, {UNLEARNED[task]} unlearned",
+        f"# {base['name']}, {UNLEARNED.get(task, f'low rewards of {task}')} unlearned",
         f"Made from {base['name']} by Quark (Lu et al. 2022, arXiv 2205.13636): it learnt which of "
         f"its own continuations have a high reward, here that of the scorer {own.scorer}, and "
         "writes under the reward token of the best. The token enters by itself.",
