@@ -22,13 +22,17 @@ from quark.card import card
 from quark.checkpoint import load_policy
 from quark.config import Config, Sampling, TaskName, for_task
 from quark.files import read_json, whole
-from quark.lm import DTYPES, Policy, load_tokenizer
+from quark.lm import DTYPES, Policy, encode, load_tokenizer
 from quark.lora import merge_adapters
 from quark.reward_tokens import EmbeddingTokens, SinkTokens
 from quark.status import last_checkpoint
 
 BEST = "<|quark|>"
 """The token that stands for the best quantile."""
+
+
+class ExportError(RuntimeError):
+    """A model that others would not load as it is."""
 
 
 def export(
@@ -51,6 +55,7 @@ def export(
     Raises:
         ConfigError: the run is not there.
         DamagedError: its checkpoint is not as training wrote it.
+        ExportError: its tokenizer, once loaded again, does not read as this package does.
     """
     checkpoint = last_checkpoint(config, task, method, seed, results)
     chosen = for_task(config, task)
@@ -63,12 +68,13 @@ def export(
     decoding, sampling = next(iter(chosen.evaluation.decoding.items()))
     with whole(out) as made:
         _generate_as(lm, sampling)
-        if isinstance(policy.reward_tokens, EmbeddingTokens):
+        told = isinstance(policy.reward_tokens, EmbeddingTokens)
+        if told:
             _add_token(policy, tokenizer)
         lm.save_pretrained(made, max_shard_size="1000GB")
         if isinstance(policy.reward_tokens, SinkTokens):
             _add_sink(policy, made)
-        tokenizer.save_pretrained(made)
+        _save_tokenizer(tokenizer, made, [BEST] if told else [])
         about = read_json(model / "manifest.json")
         remote = isinstance(policy.reward_tokens, SinkTokens)
         table = results / "tables" / f"{task}.csv"
@@ -91,8 +97,6 @@ def _generate_as(lm: Any, sampling: Sampling) -> None:
 @torch.no_grad()
 def _add_token(policy: Policy, tokenizer: Any) -> None:
     """One more embedding, which is read before every prompt and never written."""
-    from tokenizers import processors
-
     tokenizer.add_special_tokens({"additional_special_tokens": [BEST]})
     token = tokenizer.convert_tokens_to_ids(BEST)
     lm: Any = policy.lm
@@ -102,12 +106,40 @@ def _add_token(policy: Policy, tokenizer: Any) -> None:
     assert isinstance(tokens, EmbeddingTokens)
     lm.get_input_embeddings().weight[token] = tokens.rows[0]
     lm.generation_config.suppress_tokens = list(range(min(policy.vocabulary, token), rows))
-    before = processors.TemplateProcessing(
-        single=f"{BEST} $A", pair=f"{BEST} $A $B", special_tokens=[(BEST, token)]
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path, before: list[str]) -> None:
+    """Write a tokenizer that puts these tokens before a text, and nothing else around it.
+
+    Training and evaluation read no other special tokens (`lm.encode`), whatever the model's own
+    tokenizer adds. It is written as a plain one, since some classes add theirs again when loaded.
+
+    Raises:
+        ExportError: it does not, once loaded again.
+    """
+    from tokenizers import processors
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    texts = ["So I started asking them", " a\n"]
+    wanted = [[*tokenizer.convert_tokens_to_ids(before), *ids] for ids in encode(tokenizer, texts)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*before, "$A"],
+        pair=[*before, "$A", "$B"],
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in before],
     )
-    backend = tokenizer.backend_tokenizer
-    kept = [backend.post_processor] if backend.post_processor is not None else []
-    backend.post_processor = processors.Sequence([*kept, before])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        clean_up_tokenization_spaces=False,
+        model_max_length=tokenizer.model_max_length,
+        chat_template=tokenizer.chat_template,
+        **tokenizer.special_tokens_map,
+    ).save_pretrained(folder)
+    found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(texts)["input_ids"]
+    if found != wanted:
+        raise ExportError(
+            f"its {type(tokenizer).__name__} reads {texts[0]!r} as {found[0]} once it is loaded "
+            f"again, not as {wanted[0]}: a model with this tokenizer cannot be exported"
+        )
 
 
 @torch.no_grad()

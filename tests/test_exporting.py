@@ -1,11 +1,13 @@
 """An exported model, loaded by transformers alone, writes what the policy writes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from runs import configured, moved
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from quark.config import Config, ConfigError
@@ -79,6 +81,28 @@ def test_generate_and_pipeline_write_what_the_policy_writes(trained, tmp_path, f
     (said,) = write(PROMPTS[0], do_sample=False, top_k=None, top_p=None, temperature=None)
     text = tokenizer.decode(want[0], skip_special_tokens=True)
     assert said["generated_text"] == PROMPTS[0] + text
+
+
+@pytest.mark.parametrize("form", ["embedding", "sink"])
+@pytest.mark.parametrize("named", ["GPTNeoXTokenizer", "LlamaTokenizer", None])
+def test_nothing_but_the_reward_token_is_read_before_a_prompt(trained, tmp_path, form, named):
+    """Not what the model's own tokenizer puts there, nor what its class adds when it is loaded."""
+    config, _ = trained(form)
+    folder = tmp_path / "resources/models/tiny-gpt2"
+    own = load_tokenizer(folder)
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single=[own.eos_token, "$A"], special_tokens=[(own.eos_token, own.eos_token_id)]
+    )
+    own.save_pretrained(folder)
+    if named is not None:
+        about = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps(about | {"tokenizer_class": named, "add_bos_token": True})
+        )
+    _, tokenizer = exported(config, tmp_path)
+    best = tokenizer.convert_tokens_to_ids([BEST] if form == "embedding" else [])
+    for text in PROMPTS:
+        assert tokenizer(text)["input_ids"] == best + encode(load_tokenizer(folder), [text])[0]
 
 
 def test_it_draws_as_the_evaluation_did(trained, tmp_path):
