@@ -1,4 +1,4 @@
-"""Two runs beside each other: what was set differently, and what came out differently.
+"""Two runs beside each other: how they were evaluated differently, and what came out differently.
 
 Layer 4. Metrics are compared on the prompts that both runs have, so the interval of a difference is
 one over prompts, narrower than the two intervals by which the runs stand alone.
