@@ -115,8 +115,11 @@ def _lines(
                 label=name if j == 0 and len(series) > 1 else None,
             )
     if x == "iteration":
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.set_xlim(part["x"].min() - 0.4, part["x"].max() + 0.4)
     axis.set_xlabel(x)
     axis.set_ylabel(label)
     if len(series) > 1:
-        axis.legend(title="quantile" if ordered else None)
+        axis.legend(
+            title="quantile" if ordered else None, loc="center left", bbox_to_anchor=(1.0, 0.5)
+        )

@@ -1,5 +1,6 @@
 """Measured and published numbers, each as a ratio to the base model's own."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from quark.figures.style import canvas, legend, look, only, rows_of
 from quark.schemas import TableError
 from quark.tables.text import shown
 from quark.tasks import TASKS
+
+COLUMNS = 4
+"""Panels beside each other, at most."""
 
 
 def draw_published(sources: Sequence[Path], out: Path) -> None:
@@ -58,8 +62,12 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
     data = pd.DataFrame(found)
     metrics = list(dict.fromkeys(data["metric"]))
     methods = list(dict.fromkeys(data["method"]))
-    with canvas(out, data, 1, len(metrics), 3.0, 2.8) as axes:
-        for axis, name in zip(axes[0], metrics, strict=True):
+    columns = min(len(metrics), COLUMNS)
+    lines = math.ceil(len(metrics) / columns)
+    with canvas(out, data, lines, columns, 3.0, 2.8) as axes:
+        for axis in axes.flat[len(metrics) :]:
+            axis.set_axis_off()
+        for axis, name in zip(axes.flat, metrics, strict=False):
             part = data[data["metric"] == name]
             for row in part.itertuples():
                 axis.plot(
@@ -69,8 +77,10 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
                     label=row.method,
                     **look(row.method, methods),
                 )
+            axis.margins(0.15)
             axis.axline((1, 1), slope=1, linestyle="--", color="0.6", linewidth=0.8)
             axis.set_title(headers[name], fontsize=9)
             axis.set_xlabel("published / its base model")
-        axes[0, 0].set_ylabel("measured / its base model")
+        for axis in axes[:, 0]:
+            axis.set_ylabel("measured / its base model")
         legend(axes[0])
