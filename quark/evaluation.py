@@ -136,7 +136,7 @@ def per_prompt(
     made = Generations(
         prompt,
         scores,
-        np.divide(-nll, tokens, out=np.full(nll.shape, np.nan), where=~empty),
+        -perplexity.mean_nll(nll, tokens),
         table["response"].tolist(),
         threshold,
         second=table["second"].to_numpy() if "second" in table else None,

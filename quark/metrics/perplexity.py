@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 CEILING = 1e4  # "for sanity", says the official code: perplexities from here on are dropped
 
 
+def mean_nll(nll: NDArray[np.float64], tokens: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return nll / tokens, in nats, for each generation: NaN where it is empty."""
+    mean = np.full(nll.shape, np.nan)
+    np.divide(nll, tokens, out=mean, where=tokens > 0)
+    return mean
+
+
 def per_generation(nll: NDArray[np.float64], tokens: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return exp(nll / tokens) for each generation: NaN where it is empty, inf on overflow."""
-    mean = np.divide(nll, tokens, out=np.full(nll.shape, np.nan), where=tokens > 0)
     with np.errstate(over="ignore"):  # inf is above the ceiling, as it should be
-        perplexity: NDArray[np.float64] = np.exp(mean)
+        perplexity: NDArray[np.float64] = np.exp(mean_nll(nll, tokens))
     return perplexity
 
 
