@@ -65,9 +65,10 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
     columns = min(len(metrics), COLUMNS)
     lines = math.ceil(len(metrics) / columns)
     with canvas(out, data, lines, columns, 3.0, 2.8) as axes:
-        for axis in axes.flat[len(metrics) :]:
+        panels: list[Any] = list(axes.flat)
+        for axis in panels[len(metrics) :]:
             axis.set_axis_off()
-        for axis, name in zip(axes.flat, metrics, strict=False):
+        for axis, name in zip(panels, metrics, strict=False):
             part = data[data["metric"] == name]
             for row in part.itertuples():
                 axis.plot(

@@ -14,8 +14,8 @@ def read_published(file: Path, which: Published) -> dict[tuple[str, ...], dict[s
     """Return the published cells by split, method and metric; a task of one's own has none."""
     found = read_csv(file, empty=True)
     key = ("split", "method", "metric")
-    missing = {*key, "table", "value", "source", "confidence"} - set(found[0] if found else [])
-    if found and missing:
+    wanted = {*key, "table", "value", "source", "confidence"}
+    if missing := wanted - set(found[0] if found else wanted):
         raise TableError(f"{file}: no column {', '.join(sorted(missing))}")
     return {tuple(c[k] for k in key): c for c in found if c["table"] == which.table}
 
