@@ -9,7 +9,11 @@ import pyarrow.parquet as pq
 
 from quark import files, schemas
 from quark.memo import Memo
+from quark.scoring import summary
 from quark.shards import ShardError
+
+SCHEMAS = (schemas.SAMPLES, schemas.SCORES, schemas.LIKELIHOODS)
+"""Of the stages that are cut."""
 
 
 def gather(
@@ -22,7 +26,7 @@ def gather(
     """Write one table of the rows of several, and what they cost together.
 
     Args:
-        parts: tables of one schema, SAMPLES or LIKELIHOODS, each with its JSON beside it.
+        parts: tables of one of SCHEMAS, each with its JSON beside it.
         order: a table whose rows tell the order: by `row_id`, or if it has none by `prompt_id`.
         out: the whole table; its JSON appears beside it.
         memos: hidden states of the same shards.
@@ -44,14 +48,16 @@ def gather(
     if strange := set(names) - set(place):
         raise ShardError(f"{out}: {order} has no {key} {min(strange)} ({len(strange)} such)")
     rows = rows.take(sorted(range(len(names)), key=lambda i: place[names[i]]))  # stable
-    schema = schemas.SAMPLES if "response" in rows.column_names else schemas.LIKELIHOODS
-    columns = {name: rows[name] for name in schema.names}
-    schemas.write(out, schema, columns, about=schemas.about(parts[0]))
+    schema = next(known for known in SCHEMAS if known.names == rows.column_names)
+    about = schemas.about(parts[0])
+    schemas.write(out, schema, dict(zip(schema.names, rows.columns, strict=True)), about=about)
     beside = []
     if memo is not None:
         Memo.gather(memos).save(memo)
         beside = [memo]
     spent = [files.read_json(part.with_suffix(".json")) for part in parts]
     total = {name: sum(cost[name] for cost in spent) for name in ("rows", "tokens", "seconds")}
-    speed = {"tokens_per_second": total["tokens"] / total["seconds"], "shards": len(parts)}
-    files.write_json(out.with_suffix(".json"), total | speed | {"sha256": files.sums(out, *beside)})
+    facts = {"tokens_per_second": total["tokens"] / total["seconds"], "shards": len(parts)}
+    if schema is schemas.SCORES:
+        facts |= summary(about, rows.to_pydict())
+    files.write_json(out.with_suffix(".json"), total | facts | {"sha256": files.sums(out, *beside)})

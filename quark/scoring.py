@@ -2,13 +2,19 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from quark import files, schemas
 from quark.scorers import Scorer, ScorerError, load_scorer, why
 from quark.settings import ScoreSettings
+from quark.shards import WHOLE, Shard
+
+TOGETHER = 1024
+"""Rows given to the scorer at once, of one shard: a classifier's last digits may depend on them."""
 
 
 def scorer_of(settings: ScoreSettings, classifier: Path | None, cache: Path | None) -> Scorer:
@@ -49,34 +55,47 @@ def score_stage(
     out: Path,
     classifier: Path | None = None,
     cache: Path | None = None,
+    shard: Shard = WHOLE,
 ) -> None:
-    """Score each response; a row that the scorer failed on gets null, never a good score."""
+    """Score each response; a row that the scorer failed on gets null, never a good score.
+
+    Args:
+        settings: who scores.
+        samples: schema SAMPLES.
+        out: schema SCORES, in the order of the samples.
+        classifier: the scorer's directory, if it is a classifier.
+        cache: where scores of a service are kept, if it is one.
+        shard: whose rows are scored.
+    """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"])
     scorer = scorer_of(settings, classifier, cache)
-    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
-    scores = scorer.score(prompts, responses)
-    failed = np.isnan(scores)
-    rows = zip(prompts, responses, failed, strict=True)
-    errors = [why(scorer, *texts) if bad else None for *texts, bad in rows]
-    schemas.write(
-        out,
-        schemas.SCORES,
-        {
-            "row_id": table["row_id"],
-            "prompt_id": table["prompt_id"],
-            "score": [None if bad else score for score, bad in zip(scores, failed, strict=True)],
-            "error": errors,
-        },
-        about={"scorer": scorer.name, "version": scorer.version},
-    )
-    files.report(
-        out,
-        begun,
-        rows=len(scores),
-        failed=int(failed.sum()),
-        scorer=scorer.name,
-        scorer_version=scorer.version,
-        errors=dict(Counter(error for error in errors if error)),
-        mean_score=None if failed.all() else float(np.nanmean(scores)),
-    )
+    columns: dict[str, list[Any]] = {name: [] for name in schemas.SCORES.names}
+    for rows in shard.of(table.slice(i, TOGETHER) for i in range(0, table.num_rows, TOGETHER)):
+        texts = rows["prompt"].to_pylist(), rows["response"].to_pylist()
+        scores = scorer.score(*texts)
+        failed = np.isnan(scores)
+        for name in ("row_id", "prompt_id"):
+            columns[name] += rows[name].to_pylist()
+        columns["score"] += [
+            None if bad else score for score, bad in zip(scores, failed, strict=True)
+        ]
+        columns["error"] += [
+            why(scorer, prompt, response) if bad else None
+            for prompt, response, bad in zip(*texts, failed, strict=True)
+        ]
+    about = {"scorer": scorer.name, "version": scorer.version}
+    schemas.write(out, schemas.SCORES, columns, about=about)
+    files.report(out, begun, rows=len(columns["score"]), **summary(about, columns))
+
+
+def summary(about: Mapping[str, str], columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """What a table of scores comes to: its scorer, its failures, the mean of the other scores."""
+    known = [score for score in columns["score"] if score is not None]
+    return {
+        "failed": len(columns["score"]) - len(known),
+        "scorer": about["scorer"],
+        "scorer_version": about["version"],
+        "errors": dict(Counter(error for error in columns["error"] if error)),
+        "mean_score": float(np.mean(known)) if known else None,
+    }

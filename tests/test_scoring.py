@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from quark import schemas, scoring
+from quark.gathering import gather
 from quark.settings import ScoreSettings
+from quark.shards import WHOLE, Shard
 
 SETTINGS = ScoreSettings(scorer="handmade")
 TEXTS = ["fair", "foul", "", "fair"]
@@ -23,10 +25,10 @@ class Handmade:
         return np.array([TOXICITY[text] for text in responses])
 
 
-def run(monkeypatch, tmp_path, samples, texts):
+def run(monkeypatch, tmp_path, samples, texts, shard=WHOLE):
     monkeypatch.setattr(scoring, "load_scorer", lambda name: {"handmade": Handmade()}[name])
     out = tmp_path / "scores.parquet"
-    scoring.score_stage(SETTINGS, samples(texts), out)
+    scoring.score_stage(SETTINGS, samples(texts), out, shard=shard)
     return out, json.loads((tmp_path / "scores.json").read_text())
 
 
@@ -57,3 +59,19 @@ def test_a_table_without_rows_is_named(monkeypatch, tmp_path, samples):
     with pytest.raises(schemas.TableError, match=r"samples\.parquet: has no rows"):
         run(monkeypatch, tmp_path, samples, [])
     assert not (tmp_path / "scores.parquet").exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])  # 5: more shards than parts
+def test_shards_hold_together_what_the_whole_stage_writes(monkeypatch, tmp_path, samples, count):
+    monkeypatch.setattr(scoring, "TOGETHER", 2)
+    texts = [*TEXTS, "foul"]
+    whole, said = run(monkeypatch, tmp_path / "whole", samples, texts)
+    parts = [
+        run(monkeypatch, tmp_path / str(i), samples, texts, Shard(i, count))[0]
+        for i in range(1, count + 1)
+    ]
+    gather(parts, tmp_path / "samples.parquet", tmp_path / "out.parquet")
+    assert (tmp_path / "out.parquet").read_bytes() == whole.read_bytes()
+    gathered = json.loads((tmp_path / "out.json").read_text())
+    for key in ("rows", "failed", "scorer", "scorer_version", "errors", "mean_score"):
+        assert gathered[key] == said[key], key

@@ -54,15 +54,16 @@ def score(
     out: Out,
     classifier: ClassifierFolder = None,
     cache: CacheFile = None,
+    shard: ShardOption = "1-of-1",
     threads: Threads = 1,
 ) -> None:
     """Score each response; a failed score is null and counted."""
     from quark.scoring import score_stage
 
-    wanted = parse(needs.ScoreSettings, settings)
+    wanted, part = parse(needs.ScoreSettings, settings), Shard.parse(shard)
     if wanted.classifier is not None:
         use_threads(threads)
-    score_stage(wanted, samples, out, classifier, cache)
+    score_stage(wanted, samples, out, classifier, cache, part)
 
 
 @app.command()

@@ -52,6 +52,8 @@ rule score:
         "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/score.log",
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/score.tsv"
+    wildcard_constraints:
+        seed=UNDIVIDED,
     conda:
         CONDA
     threads: lambda w, input: (workflow.cores or 1) if input.classifier else 1
@@ -62,9 +64,10 @@ rule score:
         settings=lambda w: as_json(settings.score(CONFIG, CONFIG.tasks[w.task].scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),
         cache=lambda w: score_cache(CONFIG.tasks[w.task].scorer),
+        shard=shard,
     shell:
         "quark score --settings {params.settings:q} --samples {input.samples} {params.classifier}"
-        " {params.cache} --threads {threads} --out {output.scores} 2> {log}"
+        " {params.cache} {params.shard} --threads {threads} --out {output.scores} 2> {log}"
 
 
 rule quantize:

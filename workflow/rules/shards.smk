@@ -1,4 +1,4 @@
-"""Sampling and judging cut into shards that run side by side: `--set-scatter shards=8`.
+"""Stages cut into shards that run side by side: `--set-scatter shards=8`.
 
 The number of shards is the machine's business and changes no byte of what comes out. Set it before
 a run: with another number, what is there already is made again.
@@ -21,7 +21,7 @@ if SHARDS > 1:
 
     rule gather_samples:
         input:
-            prompts=prompts,
+            order=prompts,
             parts=shard_files(f"{ITERATION}/samples.parquet"),
             memos=shard_files(f"{ITERATION}/samples.memo.safetensors"),
             costs=shard_files(f"{ITERATION}/samples.json"),
@@ -30,9 +30,9 @@ if SHARDS > 1:
             memo=f"{ITERATION}/samples.memo.safetensors",
             cost=f"{ITERATION}/samples.json",
         log:
-            "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/gather.log",
+            "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/gather_samples.log",
         benchmark:
-            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/gather.tsv"
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/gather_samples.tsv"
         wildcard_constraints:
             method=iterated(),
         conda:
@@ -42,11 +42,13 @@ if SHARDS > 1:
             mem_mb=4000,
             runtime=60,
         params:
+            order=lambda w, input: f"{input.order}/{getattr(w, 'split', 'train')}.parquet",
             parts=lambda w, input: repeated("parts", input.parts),
-            memos=lambda w, input: repeated("memos", input.memos),
+            memos=lambda w, input: repeated("memos", input.get("memos", [])),
+            memo=lambda w, output: option("memo", output.get("memo", "")),
         shell:
-            "quark gather {params.parts} {params.memos} --order {input.prompts}/train.parquet"
-            " --memo {output.memo} --out {output.samples} 2> {log}"
+            "quark gather --order {params.order} {params.parts} {params.memos} {params.memo}"
+            " --out {output[0]} 2> {log}"
 
     use rule generate as generate_shard with:
         output:
@@ -59,29 +61,96 @@ if SHARDS > 1:
         wildcard_constraints:
             seed=SEED,
 
-    rule gather_generations:
+    use rule gather_samples as gather_generations with:
         input:
-            prompts=prompts,
+            order=prompts,
             parts=shard_files(f"{EVALUATION}/generations.parquet"),
             costs=shard_files(f"{EVALUATION}/generations.json"),
         output:
             generations=f"{EVALUATION}/generations.parquet",
             cost=f"{EVALUATION}/generations.json",
         log:
-            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather.log",
+            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_generations.log",
         benchmark:
-            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather.tsv"
-        conda:
-            CONDA
-        threads: 1
-        resources:
-            mem_mb=4000,
-            runtime=60,
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_generations.tsv"
+        wildcard_constraints:
+            seed=SEED,
+
+    use rule score as score_shard with:
+        output:
+            scores=temp(f"{ITERATION}/shard-{{shard}}/scores.parquet"),
+            cost=temp(f"{ITERATION}/shard-{{shard}}/scores.json"),
+        log:
+            "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/score-{shard}.log",
+        benchmark:
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/score-{shard}.tsv"
+        wildcard_constraints:
+            seed=SEED,
+
+    use rule gather_samples as gather_scores with:
+        input:
+            order=f"{ITERATION}/samples.parquet",
+            parts=shard_files(f"{ITERATION}/scores.parquet"),
+            costs=shard_files(f"{ITERATION}/scores.json"),
+        output:
+            scores=f"{ITERATION}/scores.parquet",
+            cost=f"{ITERATION}/scores.json",
+        log:
+            "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/gather_scores.log",
+        benchmark:
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/gather_scores.tsv"
+        wildcard_constraints:
+            seed=SEED,
         params:
-            parts=lambda w, input: repeated("parts", input.parts),
-        shell:
-            "quark gather {params.parts} --order {input.prompts}/{wildcards.split}.parquet"
-            " --out {output.generations} 2> {log}"
+            order=lambda w, input: input.order,
+
+    use rule score_generations as score_generations_shard with:
+        output:
+            scores=temp(f"{EVALUATION}/shard-{{shard}}/scores.parquet"),
+            cost=temp(f"{EVALUATION}/shard-{{shard}}/scores.json"),
+        log:
+            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_generations-{shard}.log",
+        benchmark:
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_generations-{shard}.tsv"
+        wildcard_constraints:
+            seed=SEED,
+
+    use rule gather_scores as gather_generation_scores with:
+        input:
+            order=f"{EVALUATION}/generations.parquet",
+            parts=shard_files(f"{EVALUATION}/scores.parquet"),
+            costs=shard_files(f"{EVALUATION}/scores.json"),
+        output:
+            scores=f"{EVALUATION}/scores.parquet",
+            cost=f"{EVALUATION}/scores.json",
+        log:
+            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_generation_scores.log",
+        benchmark:
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_generation_scores.tsv"
+
+    use rule score_again as score_again_shard with:
+        output:
+            scores=temp(f"{EVALUATION}/shard-{{shard}}/second_scores.parquet"),
+            cost=temp(f"{EVALUATION}/shard-{{shard}}/second_scores.json"),
+        log:
+            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_again-{shard}.log",
+        benchmark:
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_again-{shard}.tsv"
+        wildcard_constraints:
+            seed=SEED,
+
+    use rule gather_scores as gather_second_scores with:
+        input:
+            order=f"{EVALUATION}/generations.parquet",
+            parts=shard_files(f"{EVALUATION}/second_scores.parquet"),
+            costs=shard_files(f"{EVALUATION}/second_scores.json"),
+        output:
+            scores=f"{EVALUATION}/second_scores.parquet",
+            cost=f"{EVALUATION}/second_scores.json",
+        log:
+            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_second_scores.log",
+        benchmark:
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_second_scores.tsv"
 
     use rule judge as judge_shard with:
         output:
@@ -94,9 +163,9 @@ if SHARDS > 1:
         wildcard_constraints:
             seed=SEED,
 
-    rule gather_likelihoods:
+    use rule gather_scores as gather_likelihoods with:
         input:
-            generations=f"{EVALUATION}/generations.parquet",
+            order=f"{EVALUATION}/generations.parquet",
             parts=shard_files(f"{EVALUATION}/likelihoods.parquet"),
             costs=shard_files(f"{EVALUATION}/likelihoods.json"),
         output:
@@ -106,14 +175,3 @@ if SHARDS > 1:
             "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_likelihoods.log",
         benchmark:
             "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_likelihoods.tsv"
-        conda:
-            CONDA
-        threads: 1
-        resources:
-            mem_mb=4000,
-            runtime=60,
-        params:
-            parts=lambda w, input: repeated("parts", input.parts),
-        shell:
-            "quark gather {params.parts} --order {input.generations}"
-            " --out {output.likelihoods} 2> {log}"
