@@ -5,7 +5,7 @@ Layer 0: imports no torch. A row of every table is found again by its key: `prom
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,9 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+ROW_GROUP = 2**15
+"""Rows that are compressed together."""
+
 
 class TableError(ValueError):
     """A table that does not hold what its stage needs; the text names file and column."""
@@ -99,20 +102,58 @@ def write(
     Raises:
         TableError: a column is missing or superfluous, or has a null that the schema forbids.
     """
+    write_parts(target, schema, [columns], about)
+
+
+def write_parts(
+    target: Path | str,
+    schema: pa.Schema,
+    parts: Iterable[Mapping[str, Any]],
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write parts of a table one after another, as they come; the bytes are those of `write`.
+
+    No more is held in memory than a part and ROW_GROUP rows.
+
+    Raises:
+        TableError: as `write` does.
+    """
+    described = schema.with_metadata({"quark": json.dumps(about or {})})
+    with whole(target) as made, pq.ParquetWriter(made, described, compression="zstd") as file:
+        waiting: list[pa.Table] = []
+        rows = 0
+        for part in parts:
+            waiting.append(_table(part, described, str(target)))
+            rows += len(waiting[-1])
+            if rows >= ROW_GROUP:
+                waiting = [_write_groups(file, waiting, full_ones=True)]
+                rows = len(waiting[0])
+        if rows:
+            _write_groups(file, waiting)
+
+
+def _write_groups(
+    file: pq.ParquetWriter, tables: Sequence[pa.Table], full_ones: bool = False
+) -> pa.Table:
+    """Write the rows of tables, or what of them fills whole groups; return what is left over."""
+    table = pa.concat_tables(tables).combine_chunks()
+    written = len(table) - len(table) % ROW_GROUP if full_ones else len(table)
+    file.write_table(table.slice(0, written), row_group_size=ROW_GROUP)
+    return table.slice(written)
+
+
+def _table(columns: Mapping[str, Any], schema: pa.Schema, file: str) -> pa.Table:
     rows = max(map(len, columns.values()), default=0)
-    nothing = {f.name: pa.nulls(rows) for f in schema if f.nullable}
-    columns = nothing | dict(columns)
+    columns = {f.name: pa.nulls(rows) for f in schema if f.nullable} | dict(columns)
     if set(columns) != set(schema.names):
-        raise TableError(f"{target}: columns {sorted(columns)}, expected {schema.names}")
-    metadata = {"quark": json.dumps(about or {})}
+        raise TableError(f"{file}: columns {sorted(columns)}, expected {schema.names}")
     try:
-        table = pa.table(columns, schema=schema.with_metadata(metadata))
+        table = pa.table(columns, schema=schema)
         table.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise TableError(f"{target}: {error}") from None
-    _refuse_nulls(table, schema, str(target))
-    with whole(target) as made:
-        pq.write_table(table, made, compression="zstd")
+        raise TableError(f"{file}: {error}") from None
+    _refuse_nulls(table, schema, file)
+    return table
 
 
 def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from quark import distributed, files, schemas
 from quark.checkpoint import load_moments, load_policy, read_about, save
@@ -83,39 +84,37 @@ def sample_stage(
         memory_mb=memory_mb,
         shard=shard,
     )
-    responses: dict[int, list[list[int]]] = {}
+    responses: dict[int, pa.Array] = {}  # lists of ids, many times smaller than Python's
     kept = Memo()
     for place, ids, hidden in track(continued, f"sample {out.stem}", total=len(names)):
-        responses[place] = ids
+        responses[place] = pa.array(ids, pa.list_(pa.int32()))
         if settings.memo:
-            own = [_row_id(settings, names[place], j) for j in range(settings.samples)]
-            kept.add(own, list(map(len, ids)), hidden)
+            kept.add(_row_ids(settings, names[place]), list(map(len, ids)), hidden)
     if memo:
         kept.save(memo)
-    rows = [(i, j) for i in sorted(responses) for j in range(settings.samples)]
-    response_ids = [responses[i][j] for i, j in rows]
-    read_ids = [prompt_ids[i] for i, _ in rows]
-    schemas.write(
-        out,
-        schemas.SAMPLES,
-        {
-            "row_id": [_row_id(settings, names[i], j) for i, j in rows],
-            "prompt_id": [names[i] for i, _ in rows],
-            "sample": [j for _, j in rows],
-            "prompt": [texts[i] for i, _ in rows],
-            "response": decode_after(tokenizer, read_ids, response_ids),
-            "prompt_ids": read_ids,
-            "response_ids": response_ids,
-        },
-        about=settings.model_dump(),
-    )
-    beside = [memo] if memo else []
-    tokens = sum(map(len, response_ids))
-    files.report(out, begun, rows=len(rows), tokens=tokens, beside=beside)
+
+    def rows(place: int) -> dict[str, Any]:
+        response_ids = responses[place].to_pylist()
+        read = [prompt_ids[place]] * settings.samples
+        return {
+            "row_id": _row_ids(settings, names[place]),
+            "prompt_id": [names[place]] * settings.samples,
+            "sample": range(settings.samples),
+            "prompt": [texts[place]] * settings.samples,
+            "response": decode_after(tokenizer, read, response_ids),
+            "prompt_ids": read,
+            "response_ids": responses[place],
+        }
+
+    parts = map(rows, sorted(responses))
+    schemas.write_parts(out, schemas.SAMPLES, parts, about=settings.model_dump())
+    tokens = sum(len(ids.flatten()) for ids in responses.values())
+    made = settings.samples * len(responses)
+    files.report(out, begun, rows=made, tokens=tokens, beside=[memo] if memo else [])
 
 
-def _row_id(settings: SampleSettings, prompt: str, sample: int) -> str:
-    return f"{settings.iteration}/{prompt}/{sample}"
+def _row_ids(settings: SampleSettings, prompt: str) -> list[str]:
+    return [f"{settings.iteration}/{prompt}/{sample}" for sample in range(settings.samples)]
 
 
 def _read_prompts(

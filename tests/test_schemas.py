@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from quark.schemas import SCORES, TableError, about, read, write
+from quark import schemas
+from quark.schemas import SCORES, TableError, about, read, write, write_parts
 
 COLUMNS: dict[str, Any] = {
     "row_id": ["a", "b"],
@@ -34,6 +36,28 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write(tmp_path / name, SCORES, COLUMNS)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [[0, 7], [0, 1, 2, 2, 7], [0, 3, 6, 7], [0, 5, 7]])
+def test_parts_give_the_bytes_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: list[int]
+) -> None:
+    monkeypatch.setattr(schemas, "ROW_GROUP", 3)
+    columns = {name: (4 * COLUMNS[name])[:7] for name in SCORES.names}
+    write(tmp_path / "whole", SCORES, columns, about={"scorer": "x"})
+    parts = [
+        {name: values[start:end] for name, values in columns.items()}
+        for start, end in pairwise(cut)
+    ]
+    write_parts(tmp_path / "parts", SCORES, parts, about={"scorer": "x"})
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert pq.read_metadata(tmp_path / "whole").num_row_groups == 3
+    assert read(tmp_path / "parts", SCORES).to_pydict() == columns
+
+
+def test_no_parts_are_a_table_without_rows(tmp_path: Path) -> None:
+    write_parts(tmp_path / "none", SCORES, [])
+    assert pq.read_schema(tmp_path / "none").names == SCORES.names
 
 
 @pytest.mark.parametrize(
