@@ -18,7 +18,7 @@ rule corpus:
         "results/benchmarks/jobs/{task}/corpus/seed-{seed}/corpus.tsv"
     conda:
         CONDA
-    threads: lambda w, input: (workflow.cores or 1) if input.classifier else 1
+    threads: lambda w, input: CORES if input.classifier else 1
     resources:
         mem_mb=lambda w, input: 8000 if input.classifier else 4000,
         runtime=60,
@@ -50,7 +50,7 @@ rule fit:
         "results/benchmarks/jobs/{task}/part-{part}/seed-{seed}/fit.tsv"
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=12000,
         runtime=720,
@@ -79,7 +79,7 @@ rule train_ppo:
         "results/benchmarks/jobs/{task}/ppo/seed-{seed}/iteration-{iteration}/train.tsv"
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=12000,
         runtime=720,

@@ -14,7 +14,7 @@ rule measure:
         what="speed|scaling",
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=12000,
         runtime=60,

@@ -65,6 +65,8 @@ except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
 
 
+# Of this machine; on a cluster nobody says, and the profile sets the threads.
+CORES = workflow.resource_settings.cores or 1
 NOTHING = "(?!)"  # a pattern that no name fits
 SEED = r"\d+"
 

@@ -17,7 +17,7 @@ rule generate:
         seed=UNDIVIDED,
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=8000,
         runtime=240,
@@ -83,7 +83,7 @@ rule judge:
         seed=UNDIVIDED,
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=8000,
         runtime=240,
@@ -110,7 +110,7 @@ rule predict:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/predict.tsv"
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=8000,
         runtime=240,
@@ -139,7 +139,7 @@ rule mauve:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/mauve.tsv"
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=8000,
         runtime=240,

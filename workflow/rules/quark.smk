@@ -22,7 +22,7 @@ rule sample:
         seed=UNDIVIDED,
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=8000,
         runtime=240,
@@ -56,7 +56,7 @@ rule score:
         seed=UNDIVIDED,
     conda:
         CONDA
-    threads: lambda w, input: (workflow.cores or 1) if input.classifier else 1
+    threads: lambda w, input: CORES if input.classifier else 1
     resources:
         mem_mb=lambda w, input: 8000 if input.classifier else 2000,
         runtime=60,
@@ -120,7 +120,7 @@ rule train:
         method=iterated(settings.QUARKS),
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=12000,
         runtime=720,

@@ -15,7 +15,7 @@ rule fetch_model:
         or NOTHING,
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=4000,
         runtime=60,
@@ -63,7 +63,7 @@ rule finetune_model:
         name="|".join(FINETUNED) or NOTHING,
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=12000,
         runtime=720,
@@ -111,7 +111,7 @@ rule calibrate:
         "results/benchmarks/jobs/calibration/{name}/{scorer}.tsv"
     conda:
         CONDA
-    threads: lambda w, input: (workflow.cores or 1) if input.classifier else 1
+    threads: lambda w, input: CORES if input.classifier else 1
     resources:
         mem_mb=lambda w, input: 8000 if input.classifier else 2000,
         runtime=60,

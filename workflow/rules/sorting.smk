@@ -27,7 +27,7 @@ rule sample_candidates:
         name="|".join(SORTED) or NOTHING,
     conda:
         CONDA
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         mem_mb=8000,
         runtime=240,
