@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quark.config import LoRA, Precision, RewardTokens
+from quark.distributed import part_of
+from quark.distributed import whole as whole_tensor
 from quark.files import read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
 from quark.lora import add_adapters
@@ -150,7 +152,7 @@ def _base_sha256(model: Path) -> str:
 def moments_of(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> Moments:
     """An Adam optimiser's moments by parameter name."""
     return {
-        names[parameter]: {kind: state[kind] for kind in ("exp_avg", "exp_avg_sq")}
+        names[parameter]: {kind: whole_tensor(state[kind]) for kind in ("exp_avg", "exp_avg_sq")}
         for parameter, state in optimizer.state.items()
     }
 
@@ -166,6 +168,6 @@ def restore_moments(
     for parameter, name in names.items():
         if name not in moments:
             raise ModelError(f"the checkpoint did not train {name}: its layers were others")
-        stored = {kind: value.to(parameter.device) for kind, value in moments[name].items()}
+        stored = {kind: part_of(value, parameter) for kind, value in moments[name].items()}
         taken = torch.tensor(float(step), device=parameter.device)  # where fused Adam wants it
         optimizer.state[parameter] = {"step": taken, **stored}

@@ -1,16 +1,21 @@
 """Training on several GPUs: one process for each, started by torchrun (`quark train --processes`).
 
-Layer 2. Every process holds the whole model and takes its share of each batch's rows; the gradients
-of all are added before the optimiser's step, so that the step is that of one process but for the
-order of a sum. Processes draw the same random numbers and write nothing but the first.
+Layer 2. Every process takes its share of each batch's rows; the gradients of all are added before
+the optimiser's step, so that the step is that of one process but for the order of a sum. Each holds
+the whole model, or with `--layers split` its part of each layer, of its gradients and of Adam's
+moments (torch's FSDP2), and a whole layer only while that computes. Embeddings and reward tokens
+are whole in any case. Processes draw the same random numbers and write nothing but the first.
 """
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def launch(processes: int) -> None:
@@ -48,11 +53,16 @@ def world() -> int:
 
 
 def add_gradients(parameters: Iterable[Tensor]) -> None:
-    """Make each parameter's gradient the sum of all processes' gradients."""
+    """Make each parameter's gradient the sum of all processes'; of split layers it is that already.
+
+    A process whose rows had nothing to do with a parameter has no gradient of it, but takes part.
+    """
     if world() == 1:
         return
     for parameter in parameters:
-        if parameter.grad is None:  # none of this process's rows had to do with it
+        if isinstance(parameter, DTensor):
+            continue
+        if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         distributed.all_reduce(parameter.grad)
 
@@ -64,3 +74,60 @@ def add_terms(terms: dict[str, float]) -> dict[str, float]:
     everyone: list[dict[str, float]] = [{}] * world()
     distributed.all_gather_object(everyone, terms)
     return {name: sum(each.get(name, 0.0) for each in everyone) for name in max(everyone, key=len)}
+
+
+def least(number: int) -> int:
+    """The least of all processes' numbers."""
+    everyone = [number] * world()
+    if world() > 1:
+        distributed.all_gather_object(everyone, number)
+    return min(everyone)
+
+
+# ----------------------------------------------------------------------------------- split layers
+def split(layers: Iterable[nn.Module]) -> None:
+    """Leave each process its part of each layer's parameters; gradients of rows add up."""
+    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
+    for layer in layers:
+        part = fully_shard(layer, mesh=mesh)
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)
+
+
+def is_split(module: nn.Module) -> bool:
+    """Whether layers of a model are split, so that no process can go on alone."""
+    return any(isinstance(each, FSDPModule) for each in module.modules())
+
+
+def unite(module: nn.Module) -> None:
+    """Give every process whole layers again, for good."""
+    for layer in module.modules():
+        if isinstance(layer, FSDPModule):
+            layer.set_reshard_after_forward(False)
+            layer.unshard()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of all processes' parts; all must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor where a parameter is, and split as the parameter is."""
+    tensor = tensor.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return tensor
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+
+
+def clip_gradients(parameters: Sequence[Tensor], bound: float) -> float:
+    """Scale all gradients together so that their norm is at most `bound`; return what it was."""
+    kinds = [[p for p in parameters if isinstance(p, DTensor) == split] for split in (False, True)]
+    norms = [
+        whole(nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None]))
+        for kind in kinds
+    ]
+    norm = torch.stack(norms).norm() if kinds[1] else norms[0]
+    for kind in kinds:
+        nn.utils.clip_grads_with_norm_(kind, bound, norm)
+    return float(norm)

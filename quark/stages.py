@@ -18,7 +18,7 @@ from quark import distributed, files, schemas
 from quark.checkpoint import load_moments, load_policy, read_about, save
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
-from quark.lm import Policy, decode, decode_after, encode, load_model, load_tokenizer
+from quark.lm import Policy, decode, decode_after, encode, layers_of, load_model, load_tokenizer
 from quark.logprobs import response_logprobs, text_features
 from quark.lora import add_adapters
 from quark.memo import Memo
@@ -199,6 +199,7 @@ def train_stage(
     memo: Sequence[Path],
     out: Path,
     memory_mb: int,
+    split_layers: bool = False,
 ) -> None:
     """Train the policy of `checkpoint` (None: the base model with fresh reward tokens) on a pool.
 
@@ -213,6 +214,8 @@ def train_stage(
         out: directory of the new checkpoint; `training.json` and `training.memo.safetensors` appear
             beside it.
         memory_mb: bounds the rows of a micro-batch.
+        split_layers: each process holds its part of each layer only. No base model's hidden states
+            are remembered then, since all processes must read the same.
     """
     begun = time.monotonic()
     distributed.join()
@@ -235,6 +238,9 @@ def train_stage(
         schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
     )
     known = Memo(memo)
+    if split_layers:
+        for lm in dict.fromkeys((policy.lm, base.lm)):
+            distributed.split(layers_of(lm))
     moments, step, curve = method.learn(
         policy,
         base,
@@ -245,9 +251,10 @@ def train_stage(
         precision=settings.precision,
         seed_name=settings.stream,
         memory_mb=memory_mb,
-        memo=known if settings.training.base_memo else None,
+        memo=known if settings.training.base_memo and not split_layers else None,
         resume=resume,
     )
+    distributed.unite(policy)
     first = distributed.rank() == 0
     distributed.leave()
     if not first:

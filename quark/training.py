@@ -81,12 +81,15 @@ class Trainer:
         self.lengths = np.asarray(lengths)
         self.micro_batch = micro_batch
         self.taken = 0
+        self._split = distributed.is_split(module)
+        if self._split:
+            self.micro_batch = distributed.least(micro_batch)
         named = module.named_parameters()
         self._names: dict[Tensor, str] = {p: name for name, p in named if p.requires_grad}
-        groups: dict[float, list[Tensor]] = {}
+        groups: dict[tuple[float, type], list[Tensor]] = {}  # Adam wants tensors of one type
         for parameter, name in self._names.items():
-            groups.setdefault(rate(name), []).append(parameter)
-        rated: list[dict[str, Any]] = [{"params": g, "base_lr": r} for r, g in groups.items()]
+            groups.setdefault((rate(name), type(parameter)), []).append(parameter)
+        rated: list[dict[str, Any]] = [{"params": g, "base_lr": r} for (r, _), g in groups.items()]
         self._optimizer = torch.optim.Adam(rated, betas=how.betas, eps=how.eps, fused=True)
         if resume:
             self.taken = resume[1]
@@ -94,7 +97,7 @@ class Trainer:
 
     @property
     def moments(self) -> Moments:
-        """The optimiser's moments by parameter name."""
+        """The optimiser's moments by parameter name; all processes must ask for them."""
         return moments_of(self._optimizer, self._names)
 
     def step(
@@ -124,7 +127,7 @@ class Trainer:
                 f"Rows: {', '.join(ids[i] for i in places)}"
             )
         bound = float("inf") if self.how.max_grad_norm is None else self.how.max_grad_norm
-        norm = float(nn.utils.clip_grad_norm_(list(self._names), bound))
+        norm = distributed.clip_gradients(list(self._names), bound)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.taken += 1
@@ -135,14 +138,27 @@ class Trainer:
         order = np.argsort(self.lengths[places], kind="stable")
         own = [places[i] for i in order[distributed.rank() :: distributed.world()]]
         terms = self._within_own_memory(own, weight, loss)
+        if self._split:
+            self._keep_pace(places, len(own), loss)
         distributed.add_gradients(self._names)
         return distributed.add_terms(terms)
+
+    def _keep_pace(self, places: list[int], own: int, loss: Loss) -> None:
+        """Go through split layers as often as the process with most rows, for no gradient."""
+        most = -(-len(places) // distributed.world())
+        for _ in range(-(-own // self.micro_batch), -(-most // self.micro_batch)):
+            (0.0 * loss(places[:1])["loss"]).backward()
 
     def _within_own_memory(self, places: list[int], weight: float, loss: Loss) -> dict[str, float]:
         while True:
             try:
                 return self._accumulate(places, weight, loss)
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
+                if self._split:  # the others wait in the same layer
+                    raise MemoryError(
+                        f"{self.micro_batch} rows do not fit on the GPU: train in more processes, "
+                        "or with gradient_checkpointing"
+                    ) from error
                 if self.micro_batch == 1:
                     raise
             self.module.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Two processes take the steps of one."""
+"""Two processes take the steps of one, with whole layers in each and with a part of each layer."""
 
 import os
 import subprocess
@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 SCRIPT = Path(__file__).parent / "data/learn.py"
 
 
-def learn(folder: Path, name: str, processes: int) -> list[list[str]]:
+def learn(folder: Path, name: str, processes: int, *how: str) -> list[list[str]]:
     """What each process printed."""
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    run = [sys.executable, *(several if processes > 1 else []), str(SCRIPT), str(folder / name)]
+    script = [str(SCRIPT), str(folder / name), *how]
+    run = [sys.executable, *(several if processes > 1 else []), *script]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(run, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -22,9 +23,10 @@ def learn(folder: Path, name: str, processes: int) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [(), ("split",)], ids=["whole", "split"])
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, how: tuple[str, ...]) -> None:
     ((_, _, steps, loss),) = learn(tmp_path, "one", 1)
-    two = learn(tmp_path, "two", 2)
+    two = learn(tmp_path, "two", 2, *how)
     assert [(number, world) for number, world, _, _ in two] == [("0", "2"), ("1", "2")]
     one = load_file(tmp_path / "one.0.safetensors")
     for number, _, their_steps, their_loss in two:

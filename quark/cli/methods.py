@@ -1,7 +1,7 @@
 """Verbs of Quark's iterations, and of the baselines' training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -120,6 +120,9 @@ def train(
         list[Path] | None, typer.Option(help="hidden states of the base model, as far as known")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="one for each GPU")] = 1,
+    layers: Annotated[
+        Literal["whole", "split"], typer.Option(help="split: each process holds a part of each")
+    ] = "whole",
     threads: Threads = 1,
 ) -> None:
     """Train on each quantile under its reward token, kept near the base model by the KL penalty."""
@@ -129,7 +132,8 @@ def train(
     launch(processes)
     use_threads(threads)
     wanted = parse(needs.TrainSettings, settings)
-    train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb)
+    split = layers == "split" and processes > 1
+    train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb, split)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """One iteration of Quark on a tiny GPT-2, alone or as one of torchrun's processes.
 
-    python tests/data/learn.py FILES
+    python tests/data/learn.py FILES [split]      split: each process holds a part of each layer
 
 Rows are of unlike lengths, and the last batch has one row, so that one of two processes has nothing
 to do in it. Each process writes FILES.RANK and FILES.RANK.safetensors.
@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from quark import distributed
 from quark.config import RewardTokens, Training
-from quark.lm import Policy
+from quark.lm import Policy, layers_of
 from quark.methods.quark import learn
 from quark.reward_tokens import new_reward_tokens
 from quark.training import Rows
@@ -72,9 +72,13 @@ rows = Rows(
 model = lm()
 form = RewardTokens(form="embedding", first_layer=0)
 policy = Policy(model, new_reward_tokens(model, 3, form, 0)).eval()
-_, steps, curve = learn(
+base = Policy(lm()).eval()
+if "split" in sys.argv:
+    for each in (policy, base):
+        distributed.split(layers_of(each.lm))
+moments, steps, curve = learn(
     policy,
-    Policy(lm()).eval(),
+    base,
     rows,
     TRAINING,
     iteration=0,
@@ -87,5 +91,8 @@ _, steps, curve = learn(
 )
 out = f"{sys.argv[1]}.{distributed.rank()}"
 Path(out).write_text(f"{distributed.rank()},{distributed.world()},{steps},{curve[-1]['loss']}")
-save_file({n: p.detach().clone() for n, p in policy.named_parameters()}, f"{out}.safetensors")
+distributed.unite(policy)
+found = {name: parameter.detach().clone() for name, parameter in policy.named_parameters()}
+found |= {f"{name}/{kind}": moment for name, own in moments.items() for kind, moment in own.items()}
+save_file(found, f"{out}.safetensors")
 distributed.leave()

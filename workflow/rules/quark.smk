@@ -125,6 +125,7 @@ rule train:
         mem_mb=12000,
         runtime=720,
         processes=1,
+        layers="whole",
     params:
         settings=lambda w: as_json(
             settings.train(
@@ -136,4 +137,4 @@ rule train:
     shell:
         "quark train --settings {params.settings:q} --pool {input.pool}"
         " --model {input.model} {params.checkpoint} {params.memo} --processes {resources.processes}"
-        " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
+        " --layers {resources.layers} --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
