@@ -12,11 +12,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help toxicity report mlflow docs test tiny test-faults test-slurm check format clean
+.PHONY: help toxicity report mlflow docs test tiny test-faults test-slurm test-slurm-faults check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-17s %s\n", $$1, $$2}'
 
 toxicity: .venv/quark  ## run the toxicity experiment and print its table
 	$(BIN)/snakemake --cores $(CORES) results/tables/toxicity.csv
@@ -49,8 +49,11 @@ tiny: .venv/quark  ## run the whole pipeline on a tiny random model
 test-faults: .venv/quark  ## break a hundred runs of the tiny pipeline and compare what comes out
 	$(BIN)/python tests/faults/run.py --tries 100 --out tests/tmp/faults.csv
 
+test-slurm-faults: .venv/quark  ## the same for runs through SLURM (root)
+	tests/slurm/with $(BIN)/python tests/faults/run.py --slurm --tries 12 --out tests/tmp/faults-slurm.csv
+
 test-slurm: .venv/quark  ## run the tiny pipeline through SLURM, which it installs and starts (root)
-	tests/slurm/run
+	tests/slurm/with tests/slurm/pipeline
 
 check: .venv/quark  ## check format, lint, types and workflow, then run the tests
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """Break runs in every way at random moments; each must end with the bytes of an undisturbed one.
 
     .venv/bin/python tests/faults/run.py --tries 100 --out docs/results/faults.csv
+    tests/slurm/with .venv/bin/python tests/faults/run.py --slurm --tries 12 --out faults-slurm.csv
 
 At the scale of tests, in a folder of its own. After each fault the plain command is given again,
 after `snakemake --unlock` where Snakemake itself was killed, and after the command that the error
@@ -41,6 +42,8 @@ FULL = 3
 class Run:
     """A working directory, and Snakemake in it."""
 
+    command: tuple[str, ...] = ("snakemake", "--cores", "2")
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "tests").mkdir(parents=True)
@@ -51,7 +54,7 @@ class Run:
         """Start the plain command, in a process group of its own."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
-            ["snakemake", "--cores", "2", *options, *CONFIG, "--", target],
+            [*self.command, *options, *CONFIG, "--", target],
             cwd=self.folder,
             env={**os.environ, "PATH": path},
             stdout=subprocess.PIPE,
@@ -114,6 +117,8 @@ def kill_snakemake(run: Run, process: subprocess.Popen[str], rng: random.Random)
     """Kill -9 of Snakemake alone; its jobs go on by themselves."""
     process.kill()
     process.communicate()
+    while queue("RUNNING", "PENDING", "COMPLETING"):
+        time.sleep(0.5)
     run.end()
     return "snakemake"
 
@@ -141,6 +146,43 @@ def second_run(run: Run, process: subprocess.Popen[str], rng: random.Random) -> 
     assert code or not alive, "a second run was let in"
     assert not alive or "lock" in printed.lower(), printed
     return "two runs"
+
+
+def scancel(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+    """A job of SLURM is cancelled while it runs."""
+    while process.poll() is None:
+        if running := queue("RUNNING"):
+            number, name = rng.choice(running)
+            subprocess.run(["scancel", number], check=True)
+            process.communicate(timeout=900)
+            return name
+        time.sleep(0.2)
+    return ""
+
+
+def node_down(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+    """The node goes down under its jobs, and comes back."""
+    while process.poll() is None and not queue("RUNNING"):
+        time.sleep(0.2)
+    if process.poll() is not None:
+        return ""
+    node = f"nodename={os.uname().nodename.split('.')[0]}"
+    for state in (["state=down", "reason=test"], ["state=resume"]):
+        subprocess.run(["scontrol", "update", node, *state], check=True)
+        time.sleep(2)
+    process.communicate(timeout=900)
+    run.end()
+    return "node"
+
+
+def queue(*states: str) -> list[tuple[str, str]]:
+    """Number and name of the jobs of SLURM in these states, where there is a SLURM."""
+    if not shutil.which("squeue"):
+        return []
+    asked = ["squeue", "--noheader", f"--states={','.join(states)}", "--format=%i|%k"]
+    found = subprocess.run(asked, capture_output=True, text=True)
+    pairs = [line.partition("|") for line in found.stdout.splitlines()]
+    return [(number, name) for number, _, name in pairs]
 
 
 def _kill_then(damage: Callable[[Run, random.Random], str]) -> Callable[..., str]:
@@ -195,6 +237,11 @@ FAULTS: dict[str, Callable[[Run, subprocess.Popen[str], random.Random], str]] = 
     "truncated Parquet": _kill_then(truncate),
     "corrupted checkpoint": _kill_then(corrupt),
     "deleted row": _kill_then(delete_row),
+}
+SLURM_FAULTS: dict[str, Callable[[Run, subprocess.Popen[str], random.Random], str]] = {
+    "scancel of a job": scancel,
+    "node down": node_down,
+    "kill -9 of Snakemake, jobs in SLURM": kill_snakemake,
 }
 
 
@@ -275,10 +322,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("faults.csv"))
     parser.add_argument("--only", help="one fault's name")
+    parser.add_argument("--slurm", action="store_true", help="run through SLURM, and break that")
     how = parser.parse_args()
     how.out.parent.mkdir(parents=True, exist_ok=True)
     rng = random.Random(how.seed)
-    names = [how.only] if how.only else list(FAULTS)
+    known = SLURM_FAULTS if how.slurm else FAULTS
+    if how.slurm:
+        Run.command = (str(ROOT / "tests/slurm/snakemake"),)
+    names = [how.only] if how.only else list(known)
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     with tempfile.TemporaryDirectory() as scratch:
         reference = Run(Path(scratch) / "undisturbed")
@@ -304,7 +355,7 @@ def main() -> None:
                         recover(run, "".join(what for _, what in faults))
                     break
                 name = names[done % len(names)]
-                what = FAULTS[name](run, process, rng)
+                what = known[name](run, process, rng)
                 if process.poll() is None:
                     process.communicate(timeout=900)
                 if not what:
@@ -326,7 +377,9 @@ def main() -> None:
                 counts[name]["files that differ"] += files
             assert not rows and not files, f"{faults}: {rows} rows, {files} files differ"
             shutil.rmtree(run.folder)
-        if how.only is None and os.geteuid() == 0:
+        if how.slurm or how.only:
+            pass
+        elif os.geteuid() == 0:
             for number in range(FULL):
                 full_disk(Path(scratch) / f"small-{number}", reference, rng)
                 counts.setdefault("full disk", Counter()).update(tries=1, runs=1)
