@@ -238,6 +238,8 @@ FAULTS: dict[str, Callable[[Run, subprocess.Popen[str], random.Random], str]] = 
     "corrupted checkpoint": _kill_then(corrupt),
     "deleted row": _kill_then(delete_row),
 }
+KILLS = 3
+"""So often does each kind of kill come for each other fault."""
 SLURM_FAULTS: dict[str, Callable[[Run, subprocess.Popen[str], random.Random], str]] = {
     "scancel of a job": scancel,
     "node down": node_down,
@@ -328,8 +330,10 @@ def main() -> None:
     rng = random.Random(how.seed)
     known = SLURM_FAULTS if how.slurm else FAULTS
     if how.slurm:
+        assert shutil.which("squeue"), "no SLURM here: tests/slurm/with COMMAND"
         Run.command = (str(ROOT / "tests/slurm/snakemake"),)
     names = [how.only] if how.only else list(known)
+    turns = [name for name in names for _ in range(KILLS if "kill" in name else 1)]
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     with tempfile.TemporaryDirectory() as scratch:
         reference = Run(Path(scratch) / "undisturbed")
@@ -354,7 +358,7 @@ def main() -> None:
                     if not (run.folder / TABLE).exists():
                         recover(run, "".join(what for _, what in faults))
                     break
-                name = names[done % len(names)]
+                name = turns[done % len(turns)]
                 what = known[name](run, process, rng)
                 if process.poll() is None:
                     process.communicate(timeout=900)
