@@ -1,4 +1,4 @@
-"""Two runs beside each other: how they were evaluated differently, and what came out differently.
+"""Two runs beside each other: how they were trained and evaluated differently, and what came out.
 
 Layer 4. Metrics are compared on the prompts that both runs have, so the interval of a difference is
 one over prompts, narrower than the two intervals by which the runs stand alone.
@@ -14,19 +14,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from quark import files
 from quark.metrics.bootstrap import interval
 from quark.schemas import TableError
 from quark.seeds import stream
+from quark.settings import differences
 from quark.tables.measured import INTERVALS, Run, load
 from quark.tasks import Metric
 from quark.tasks.task import Values
 
 APART = ("task", "split", "decoding", "mauve")  # where the two stand, or what came out
+CHECKPOINT = "iteration-{}/checkpoint/checkpoint.json"
 NAMES = {"output_ppl": "output ppl", "dist2": "dist-2"}
 
 
 def compare(one: Path, other: Path) -> RenderableType:
-    """Tables of the settings that differ, and of the metrics, for the terminal.
+    """Tables of the settings that differ, of evaluation and training, and of the metrics.
 
     Args:
         one, other: folders `TASK/METHOD/seed-S` of evaluated runs of one task.
@@ -39,6 +42,8 @@ def compare(one: Path, other: Path) -> RenderableType:
     if not both:
         raise TableError(f"{one} and {other}: no split and decoding that both were evaluated on")
     parts: list[RenderableType] = [_settings(ours[both[0]], theirs[both[0]])]
+    if trained := differences(_trained(one), _trained(other)):
+        parts.append(_pairs("trained with", one, other, trained))
     parts += [_metrics(place, ours[place], theirs[place]) for place in both]
     return Group(*parts)
 
@@ -55,17 +60,33 @@ def _evaluations(run: Path) -> dict[str, Run]:
 
 
 def _settings(one: Run, other: Run) -> RenderableType:
-    table = Table("setting", str(one.folder.parents[2]), str(other.folder.parents[2]))
-    differ = _differ(one.settings, other.settings)
+    """What was set or spent differently."""
+    ours, theirs = (
+        {key: value for key, value in run.settings.items() if key not in APART}
+        for run in (one, other)
+    )
+    differ = differences(ours, theirs)
+    if not differ:
+        return Text("The settings of the evaluation are the same.")
+    return _pairs("setting", one.folder.parents[2], other.folder.parents[2], differ)
+
+
+def _trained(run: Path) -> Mapping[str, Any]:
+    """The settings of the last training, if the run has iterations."""
+    found = [int(file.parents[1].name.split("-")[1]) for file in run.glob(CHECKPOINT.format("*"))]
+    if not found:
+        return {}
+    about = files.read_json(run / CHECKPOINT.format(max(found)))
+    return {key: value for key, value in about.get("settings", {}).items() if key != "stream"}
+
+
+def _pairs(
+    title: str, one: Path, other: Path, differ: Mapping[str, tuple[Any, Any]]
+) -> RenderableType:
+    table = Table(title, str(one), str(other))
     for key, pair in differ.items():
         table.add_row(key, *map(str, pair))
-    return table if differ else Text("The settings of the evaluation are the same.")
-
-
-def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What was set or spent differently."""
-    keys = [key for key in dict.fromkeys([*one, *other]) if key not in APART]
-    return {k: (one.get(k), other.get(k)) for k in keys if one.get(k) != other.get(k)}
+    return table
 
 
 def _metrics(place: str, one: Run, other: Run) -> Table:

@@ -5,7 +5,8 @@ path, no number of threads, no memory. The workflow passes them to the verb as J
 same JSON into the rule's `params:`, so a rule runs again exactly when they change.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -495,3 +496,16 @@ def evaluate(
 def speed(config: Config) -> SpeedSettings:
     """The benchmark of all stages."""
     return SpeedSettings(benchmark=config.benchmark, quark=config.quark)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where two settings differ, by the key's path; None where there is no such key."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in dict.fromkeys([*one, *other]):
+        mine, theirs = one.get(key), other.get(key)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            within = differences(mine, theirs)
+            found |= {f"{key}.{name}": values for name, values in within.items()}
+        elif mine != theirs:
+            found[key] = mine, theirs
+    return found

@@ -271,6 +271,7 @@ def train_stage(
         model=model,
         lora=lora,
         trained_layers=settings.training.trained_layers,
+        notes={"settings": settings.model_dump(mode="json")},
     )
     gauge = method.gauge(
         policy, held_out, settings.quantiles, settings.precision, settings.stream, memory_mb

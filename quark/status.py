@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quark import settings
+from quark import files, settings
 from quark.config import Config, ConfigError, Method, TaskName, for_task
 
 LINES = 5
@@ -155,12 +155,22 @@ def last_checkpoint(config: Config, task: TaskName, method: str, seed: int, resu
     """The checkpoint of the last iteration of a Quark run.
 
     Raises:
-        ConfigError: the method is not Quark, or has not been trained to its end.
+        ConfigError: the method is not Quark, has not been trained to its end, or was trained with
+            other settings than this configuration has.
     """
     if method not in settings.QUARKS:
         raise ConfigError(f"{method}: only {' and '.join(settings.QUARKS)} have reward tokens")
-    last = for_task(config, task).quark.iterations - 1
+    own = for_task(config, task)
+    last = own.quark.iterations - 1
     found = results / task / method / f"seed-{seed}" / f"iteration-{last}" / "checkpoint"
-    if not found.is_dir():
+    about = found / "checkpoint.json"
+    if not about.is_file():
         raise ConfigError(f"{found}: not trained yet: snakemake --cores all {found}")
+    wanted = settings.train(own, task, method, seed, last).model_dump(mode="json")  # type: ignore[arg-type]
+    differ = settings.differences(files.read_json(about).get("settings", wanted), wanted)
+    if differ:
+        said = "; ".join(f"{key} {one}, not {other}" for key, (one, other) in differ.items())
+        raise ConfigError(
+            f"{found}: trained with {said}. Name the configuration files of that run: --config"
+        )
     return found

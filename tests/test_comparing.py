@@ -90,3 +90,16 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
         compare(one, evaluated(tmp_path / "b", ["q"], [0.25]))
     with pytest.raises(TableError, match="no split and decoding that both"):
         compare(one, evaluated(tmp_path / "c", ["p"], [0.25], split="challenging"))
+
+
+def test_what_they_were_trained_with_is_told(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / name, ["a", "b"], [0.1, 0.2]) for name in ("one", "other")]
+    for run, coefficient in zip(runs, (0.05, 0.2), strict=True):
+        for iteration in (2, 10):
+            about = run / f"iteration-{iteration}/checkpoint/checkpoint.json"
+            about.parent.mkdir(parents=True)
+            kept = {"stream": str(run), "training": {"kl_coef": coefficient, "batch": iteration}}
+            about.write_text(json.dumps({"settings": kept}))
+    text = shown(*runs)
+    (line,) = [line for line in text.splitlines() if "training." in line]
+    assert "training.kl_coef" in line and "0.05" in line and "0.2" in line

@@ -109,9 +109,9 @@ if SHARDS > 1:
             scores=temp(f"{EVALUATION}/shard-{{shard}}/scores.parquet"),
             cost=temp(f"{EVALUATION}/shard-{{shard}}/scores.json"),
         log:
-            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_generations-{shard}.log",
+            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score-{shard}.log",
         benchmark:
-            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_generations-{shard}.tsv"
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score-{shard}.tsv"
         wildcard_constraints:
             seed=SEED,
 
@@ -124,9 +124,9 @@ if SHARDS > 1:
             scores=f"{EVALUATION}/scores.parquet",
             cost=f"{EVALUATION}/scores.json",
         log:
-            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_generation_scores.log",
+            "logs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_scores.log",
         benchmark:
-            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_generation_scores.tsv"
+            "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/gather_scores.tsv"
 
     use rule score_again as score_again_shard with:
         output:
