@@ -1,12 +1,11 @@
 """The page of a task, as a file and in a browser."""
 
 import csv
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import ask, needs_chromium
 from runs import configured
 
 from quark import schemas
@@ -14,7 +13,6 @@ from quark.report import Written, make_page
 from quark.schemas import TableError
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>'
-CHROMIUM = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
 
 
 def samples(folder: Path, method: str, texts: list[str], scores: list[float | None]) -> Written:
@@ -97,27 +95,13 @@ def test_methods_that_continue_other_prompts_are_refused(tmp_path: Path) -> None
         page(tmp_path, written=[mine, other])
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@needs_chromium
 def test_a_browser_shows_every_part(tmp_path: Path) -> None:
-    """What the browser made of the page: sections, the figure with a size, and a picture of it."""
-    file = page(tmp_path)
-    probe = tmp_path / "probe.html"
-    script = """<script>document.body.append(JSON.stringify({
-        figures: [...document.images].map(i => [i.complete, i.naturalWidth]),
-        links: [...document.querySelectorAll('nav a')].filter(
-            a => document.querySelector(a.hash)).length}))</script>"""
-    probe.write_text(file.read_text().replace("</body>", f"{script}</body>"))
-    made = chromium("--virtual-time-budget=2000", "--dump-dom", f"file://{probe}")
-    assert '"links":5' in made
-    assert '"figures":[[true,9]]' in made
-    chromium(f"--screenshot={tmp_path / 'page.png'}", f"file://{file}")
-    from matplotlib.image import imread
-
-    assert imread(tmp_path / "page.png").std() > 0.05
-
-
-def chromium(*arguments: str) -> str:
-    """Run Chromium without a window; what it prints."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    found = ask(
+        page(tmp_path),
+        """async () => ({
+            figures: [...document.images].map(i => [i.complete, i.naturalWidth]),
+            links: [...document.querySelectorAll("nav a")].filter(
+                a => document.querySelector(a.hash)).length})""",
+    )
+    assert found == {"figures": [[True, 9]], "links": 5}
