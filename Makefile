@@ -1,30 +1,35 @@
 # Everything a newcomer runs. Needs Python 3.11 or later, make and git; the rest is installed into
 # .venv from requirements.lock, and installed anew when that file changes.
 #     make toxicity PYTHON=python3.12      # another Python than python3 (after `make clean`)
+#     make report CONFIG=config/scale/short.yaml      # laid over the default configuration
 
 PYTHON ?= python3
 CORES ?= all
+CONFIG ?=
 BIN := .venv/bin
 TINY := tests/tmp/tiny
+LAID_OVER := $(if $(CONFIG),--configfile $(CONFIG))
 
 # The rules call `quark` by its name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help toxicity report mlflow docs test tiny test-faults test-slurm test-slurm-faults check format clean
+.PHONY: help install toxicity report mlflow docs test tiny test-faults test-slurm test-slurm-faults check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-17s %s\n", $$1, $$2}'
 
+install: .venv/quark  ## install the pinned packages into .venv, nothing else
+
 toxicity: .venv/quark  ## run the toxicity experiment and print its table
-	$(BIN)/snakemake --cores $(CORES) results/tables/toxicity.csv
+	$(BIN)/snakemake --cores $(CORES) $(LAID_OVER) -- results/tables/toxicity.csv
 	@cat results/tables/toxicity.md
 
 report: .venv/quark  ## run the toxicity experiment and gather its pages in results/report.html
-	$(BIN)/snakemake --cores $(CORES) results/report/toxicity.html
-	$(BIN)/snakemake --report results/report.html -- results/report/toxicity.html
+	$(BIN)/snakemake --cores $(CORES) $(LAID_OVER) -- results/report/toxicity.html
+	$(BIN)/snakemake --report results/report.html $(LAID_OVER) -- results/report/toxicity.html
 
 mlflow: .venv/quark  ## open the runs that were logged at http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 \

@@ -95,7 +95,12 @@ def verify(file: Path, manifest: Path, target: Path | None = None) -> None:
 
 
 def _mend(target: Path | str) -> str:
-    return f"Make it again: snakemake --cores all {target} --forcerun {target}"
+    return f"Make it again, with the run's --configfile if it has one: {again(target)}"
+
+
+def again(target: Path | str) -> str:
+    """The command that makes a file again, and it alone."""
+    return f"snakemake --cores all {target} --forcerun {target}"
 
 
 def cost(begun: float, *, rows: int, tokens: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quark import schemas
-from quark.files import sums, write_json
+from quark.files import again, sums, write_json
 from quark.quantiles import edges, quantiles
 from quark.seeds import ranks
 
@@ -80,7 +80,8 @@ def check_failed(scored: pa.Table, file: Path, max_failed: float) -> None:
     if failed > max_failed * scored.num_rows:
         raise FailedScoresError(
             f"{file}: {failed} of {scored.num_rows} samples have no score, more than the "
-            f"share {max_failed} that quark.max_failed_scores allows; mend the scorer and run again"
+            f"share {max_failed} that quark.max_failed_scores allows. Mend the scorer and score "
+            f"again, with the run's --configfile if it has one: {again(file)}"
         )
 
 

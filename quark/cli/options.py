@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from quark.config import Config, ConfigError, load
 
+DEFAULT = Path("config/config.yaml")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 S = TypeVar("S", bound=BaseModel)
 
@@ -37,7 +38,9 @@ Folder = Annotated[Path, typer.Option(help="directory, made whole or not at all"
 ShardOption = Annotated[str, typer.Option("--shard", help="which part of the work, as 2-of-8")]
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--config", help="configuration files, later laid over earlier"),
+    typer.Option(
+        "--config", help="laid over config/config.yaml, later ones over earlier ones; as of the run"
+    ),
 ]
 Results = Annotated[Path, typer.Option(help="directory of the results")]
 Resources = Annotated[Path, typer.Option(help="directory of what was fetched")]
@@ -55,9 +58,14 @@ def parse(model: type[S], text: str) -> S:
         raise ConfigError(f"--settings {text}: {error}") from None
 
 
+def laid_over(files: list[Path] | None) -> list[Path]:
+    """The files that are laid over the default configuration."""
+    return [file for file in files or [] if file != DEFAULT]
+
+
 def configured(files: list[Path] | None) -> Config:
-    """The checked configuration; by default that of `config/config.yaml`."""
-    return load(files or [Path("config/config.yaml")])
+    """The checked configuration: files laid over the default, as Snakemake lays them."""
+    return load([DEFAULT, *laid_over(files)])
 
 
 def use_threads(threads: int) -> None:

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from quark import config as configuration
-from quark.cli.options import Files, Out, Resources, Results, app, configured, use_threads
+from quark.cli.options import (
+    Files,
+    Out,
+    Resources,
+    Results,
+    app,
+    configured,
+    laid_over,
+    use_threads,
+)
 
 Task = Annotated[str, typer.Option(help="a task of the configuration")]
 Seed = Annotated[int, typer.Option(help="of the run")]
@@ -76,7 +85,7 @@ def status(
 
     from quark.status import status as find
 
-    show_text(find(configured(config), results, resources, logs, laid_over=(config or [])[1:]))
+    show_text(find(configured(config), results, resources, logs, laid_over=laid_over(config)))
 
 
 @app.command()

@@ -264,7 +264,7 @@ def recover(run: Run, damaged: str) -> int:
             continue
         if not code:
             return mended
-        commands = re.findall(r"Make it again: (snakemake .*)", printed)
+        commands = re.findall(r"Make it again, [^:]*: (snakemake .*)", printed)
         assert damaged and commands, printed[-4000:]
         mended += 1
         *_, target, _, forced = shlex.split(commands[0])

@@ -21,7 +21,7 @@ rule corpus:
     threads: lambda w, input: CORES if input.classifier else 1
     resources:
         mem_mb=lambda w, input: 8000 if input.classifier else 4000,
-        runtime=60,
+        runtime=growing(60),
     params:
         settings=lambda w: as_json(
             settings.corpus(CONFIGS[w.task], w.task, int(w.seed))
@@ -52,8 +52,8 @@ rule fit:
         CONDA
     threads: CORES
     resources:
-        mem_mb=12000,
-        runtime=720,
+        mem_mb=growing(12000),
+        runtime=growing(720),
     params:
         settings=lambda w: as_json(
             settings.fit(CONFIGS[w.task], w.task, w.part, int(w.seed))
@@ -81,8 +81,8 @@ rule train_ppo:
         CONDA
     threads: CORES
     resources:
-        mem_mb=12000,
-        runtime=720,
+        mem_mb=growing(12000),
+        runtime=growing(720),
     params:
         settings=lambda w: as_json(
             settings.ppo(CONFIGS[w.task], w.task, int(w.seed), int(w.iteration))

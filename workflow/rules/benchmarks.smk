@@ -16,8 +16,8 @@ rule measure:
         CONDA
     threads: CORES
     resources:
-        mem_mb=12000,
-        runtime=60,
+        mem_mb=growing(12000),
+        runtime=growing(60),
     params:
         settings=as_json(settings.speed(CONFIG)),
     shell:

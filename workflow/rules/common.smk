@@ -59,7 +59,7 @@ try:
     )
     if wants_mauve and find_spec("mauve") is None:
         raise configuration.ConfigError(
-            "evaluation.mauve needs the package mauve-text: pip install 'quark[mauve]'"
+            "evaluation.mauve needs the package mauve-text: pip install mauve-text"
         )
 except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
@@ -98,6 +98,11 @@ wildcard_constraints:
             for name in part.evaluation.decoding
         }
     ),
+
+
+def growing(amount):
+    """A resource that grows with each time a failed job is sent again (--restart-times)."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def as_json(section):

@@ -19,8 +19,8 @@ rule generate:
         CONDA
     threads: CORES
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         settings=lambda w: as_json(
             settings.generate(
@@ -85,8 +85,8 @@ rule judge:
         CONDA
     threads: CORES
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         settings=lambda w: as_json(settings.judge(of(w))),
         shard=shard,
@@ -112,8 +112,8 @@ rule predict:
         CONDA
     threads: CORES
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         settings=lambda w: as_json(
             settings.predict(of(w), w.task, family(w.method), w.split)
@@ -141,8 +141,8 @@ rule mauve:
         CONDA
     threads: CORES
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         settings=lambda w: as_json(settings.mauve(of(w))),
     shell:
@@ -176,8 +176,8 @@ rule evaluate:
         CONDA
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=lambda w: as_json(
             settings.evaluate(

@@ -21,8 +21,8 @@ rule tradeoff:
         CONDA
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         kind="tradeoff",
         sources=lambda w, input: repeated("source", [input.source]),

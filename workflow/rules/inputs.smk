@@ -123,6 +123,12 @@ def checkpoint_before(method=None):
     def before(wildcards):
         last = int(wildcards.iteration) - 1
         place = wildcards.task, method or wildcards.method, wildcards.seed
+        count = iterations(*place[:2])
+        if last + 1 >= count:
+            raise WorkflowError(
+                f"{place[0]}, {place[1]}: no iteration {last + 1}; they count from 0, and this "
+                f"configuration's last is {count - 1}"
+            )
         return [] if last < 0 else of_iteration(*place, last, "checkpoint")
 
     return before

@@ -24,8 +24,8 @@ rule sample:
         CONDA
     threads: CORES
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         settings=lambda w: as_json(
             settings.explore(
@@ -58,8 +58,8 @@ rule score:
         CONDA
     threads: lambda w, input: CORES if input.classifier else 1
     resources:
-        mem_mb=lambda w, input: 8000 if input.classifier else 2000,
-        runtime=60,
+        mem_mb=lambda w, input, attempt: attempt * (8000 if input.classifier else 2000),
+        runtime=growing(60),
     params:
         settings=lambda w: as_json(settings.score(CONFIG, CONFIG.tasks[w.task].scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),
@@ -87,8 +87,8 @@ rule quantize:
         CONDA
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=lambda w: as_json(
             settings.quantize(
@@ -122,8 +122,8 @@ rule train:
         CONDA
     threads: CORES
     resources:
-        mem_mb=12000,
-        runtime=720,
+        mem_mb=growing(12000),
+        runtime=growing(720),
         processes=1,
         layers="whole",
     params:

@@ -23,8 +23,8 @@ rule page:
         CONDA
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=as_json(CONFIG),
         methods=lambda w: repeated("methods", compared(w.task)),

@@ -17,8 +17,8 @@ rule fetch_model:
         CONDA
     threads: CORES
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=lambda w: as_json(CONFIG.models[w.name]),
     shell:
@@ -39,8 +39,8 @@ rule fetch_classifier:
         CONDA
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=lambda w: as_json(settings.source(CONFIG.classifiers[w.name])),
     shell:
@@ -65,8 +65,8 @@ rule finetune_model:
         CONDA
     threads: CORES
     resources:
-        mem_mb=12000,
-        runtime=720,
+        mem_mb=growing(12000),
+        runtime=growing(720),
     params:
         settings=lambda w: as_json(settings.finetune(CONFIG, w.name)),
     shell:
@@ -90,8 +90,8 @@ rule fetch_prompts:
         CONDA
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         settings=lambda w: as_json(unsorted(w.name)),
     shell:
@@ -113,8 +113,8 @@ rule calibrate:
         CONDA
     threads: lambda w, input: CORES if input.classifier else 1
     resources:
-        mem_mb=lambda w, input: 8000 if input.classifier else 2000,
-        runtime=60,
+        mem_mb=lambda w, input, attempt: attempt * (8000 if input.classifier else 2000),
+        runtime=growing(60),
     params:
         settings=lambda w: as_json(settings.calibrate(CONFIG, w.scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),

@@ -39,8 +39,8 @@ if SHARDS > 1:
             CONDA
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=growing(4000),
+            runtime=growing(60),
         params:
             order=lambda w, input: f"{input.order}/{getattr(w, 'split', 'train')}.parquet",
             parts=lambda w, input: repeated("parts", input.parts),

@@ -29,8 +29,8 @@ rule sample_candidates:
         CONDA
     threads: CORES
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         settings=lambda w: as_json(
             settings.candidates(CONFIG, w.name, CONFIG.prompts[w.name].sorted)
@@ -77,8 +77,8 @@ rule sort_prompts:
         CONDA
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=lambda w: as_json(settings.sort(CONFIG.prompts[w.name].sorted, w.name)),
     shell:

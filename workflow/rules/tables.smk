@@ -17,8 +17,8 @@ rule table:
         CONDA
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         metrics=lambda w, input: repeated("evaluations", input.metrics),
     shell:
@@ -55,8 +55,8 @@ rule ablations:
         CONDA
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         tables=lambda w, input: repeated("tables", input.tables),
     shell:
@@ -81,8 +81,8 @@ rule costs:
         CONDA
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         stages=lambda w, input: repeated("stages", input.stages),
     shell:
@@ -114,8 +114,8 @@ rule publish:
         CONDA
     threads: 1
     resources:
-        mem_mb=100,
-        runtime=10,
+        mem_mb=growing(100),
+        runtime=growing(10),
     shell:
         "{{ for kind in md tex csv; do"
         " cp results/{wildcards.task}/table.$kind results/tables/.{wildcards.task}.$kind &&"

@@ -15,8 +15,8 @@ rule track:
         CONDA
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=lambda w: as_json(CONFIGS[w.task]),
         prompts=lambda w, input: repeated(
