@@ -2,7 +2,7 @@
 
     policy.safetensors      reward tokens and trained parameters; the rest is the base model's
     optimizer.safetensors   both moments of Adam
-    checkpoint.json         iteration, optimiser step, reward tokens, base model, checksums
+    checkpoint.json         iteration, step, reward tokens, base model, settings, checksums
     value.safetensors       PPO: the value head
 
 Random streams are named, not stored (see `quark.seeds`), so there is no generator to save.
@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quark.config import LoRA, Precision, RewardTokens
-from quark.distributed import part_of
-from quark.distributed import whole as whole_tensor
+from quark.distributed import gathered, part_of, rank
 from quark.files import read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
 from quark.lora import add_adapters
@@ -44,6 +43,8 @@ def save(
 ) -> None:
     """Write a checkpoint directory, whole or not at all.
 
+    Where several processes train, all must come here; the first one writes.
+
     Args:
         out: the directory.
         policy: its reward tokens and what else requires a gradient are stored.
@@ -58,7 +59,10 @@ def save(
         trained_layers: how many top layers learn; None: all.
     """
     tokens = policy.reward_tokens
-    trained = {n: p.detach().contiguous() for n, p in policy.named_parameters() if p.requires_grad}
+    learnt = {n: p.detach() for n, p in policy.named_parameters() if p.requires_grad}
+    trained = {name: gathered(parameter).contiguous() for name, parameter in learnt.items()}
+    if rank():
+        return
     if tokens is not None:
         stored = tokens.state_dict()
         trained |= {f"reward_tokens.{name}": t.contiguous() for name, t in stored.items()}
@@ -84,14 +88,22 @@ def save(
         (made / "checkpoint.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def load_policy(model: Path, checkpoint: Path | None, precision: Precision) -> Policy:
+def load_policy(
+    model: Path, checkpoint: Path | None, precision: Precision, where: torch.device | None = None
+) -> Policy:
     """The base model, with what a checkpoint trained laid over it.
+
+    Args:
+        model: directory of the base model.
+        checkpoint: None: the base model itself.
+        precision: of the weights.
+        where: as in `load_model`.
 
     Raises:
         ModelError: the checkpoint is missing, or was trained from another base model.
         DamagedError: it is not as training wrote it.
     """
-    policy = load_model(model, precision)
+    policy = load_model(model, precision, where=where)
     if checkpoint is None:
         return policy
     about = read_about(checkpoint)
@@ -152,7 +164,7 @@ def _base_sha256(model: Path) -> str:
 def moments_of(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> Moments:
     """An Adam optimiser's moments by parameter name."""
     return {
-        names[parameter]: {kind: whole_tensor(state[kind]) for kind in ("exp_avg", "exp_avg_sq")}
+        names[parameter]: {kind: gathered(state[kind]) for kind in ("exp_avg", "exp_avg_sq")}
         for parameter, state in optimizer.state.items()
     }
 

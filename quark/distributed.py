@@ -1,10 +1,11 @@
 """Training on several GPUs: one process for each, started by torchrun (`quark train --processes`).
 
 Layer 2. Every process takes its share of each batch's rows; the gradients of all are added before
-the optimiser's step, so that the step is that of one process but for the order of a sum. Each holds
-the whole model, or with `--layers split` its part of each layer, of its gradients and of Adam's
-moments (torch's FSDP2), and a whole layer only while that computes. Embeddings and reward tokens
-are whole in any case. Processes draw the same random numbers and write nothing but the first.
+the optimiser's step, so that the step is that of one process but for the order of a sum. Each
+holds the whole model, or with `--layers split` its part of each layer, of its gradients and of
+Adam's moments (torch's FSDP2), and a whole layer only while that computes. What is no layer is
+whole in any case: embeddings, head, last norm, reward tokens. Processes draw the same random
+numbers and write nothing but the first.
 """
 
 import os
@@ -85,31 +86,29 @@ def least(number: int) -> int:
 
 
 # ----------------------------------------------------------------------------------- split layers
-def split(layers: Iterable[nn.Module]) -> None:
+def split_layers(layers: Iterable[nn.Module]) -> None:
     """Leave each process its part of each layer's parameters; gradients of rows add up."""
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
     for layer in layers:
-        part = fully_shard(layer, mesh=mesh)
+        part = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         part.set_gradient_divide_factor(1.0)
-        part.set_force_sum_reduction_for_comms(True)
+        part.set_force_sum_reduction_for_comms(True)  # the only one that gloo knows
 
 
-def is_split(module: nn.Module) -> bool:
+def has_split_layers(module: nn.Module) -> bool:
     """Whether layers of a model are split, so that no process can go on alone."""
     return any(isinstance(each, FSDPModule) for each in module.modules())
 
 
-def unite(module: nn.Module) -> None:
-    """Give every process whole layers again, for good."""
-    for layer in module.modules():
-        if isinstance(layer, FSDPModule):
-            layer.set_reshard_after_forward(False)
-            layer.unshard()
+def gathered(tensor: Tensor) -> Tensor:
+    """A split tensor whole, on the CPU of the first process; nothing on the others, which help.
 
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor of all processes' parts; all must ask for it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    Any other tensor is returned as it is.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    full = tensor.full_tensor()
+    return full.cpu() if rank() == 0 else full.new_empty(0, device="cpu")
 
 
 def part_of(tensor: Tensor, parameter: Tensor) -> Tensor:
@@ -120,14 +119,20 @@ def part_of(tensor: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
 
 
+def own_bytes(tensor: Tensor) -> int:
+    """What a tensor takes in this process."""
+    own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return own.numel() * own.element_size()
+
+
 def clip_gradients(parameters: Sequence[Tensor], bound: float) -> float:
     """Scale all gradients together so that their norm is at most `bound`; return what it was."""
-    kinds = [[p for p in parameters if isinstance(p, DTensor) == split] for split in (False, True)]
-    norms = [
-        whole(nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None]))
-        for kind in kinds
-    ]
-    norm = torch.stack(norms).norm() if kinds[1] else norms[0]
-    for kind in kinds:
-        nn.utils.clip_grads_with_norm_(kind, bound, norm)
-    return float(norm)
+    kinds = [[p for p in parameters if isinstance(p, DTensor) is kind] for kind in (False, True)]
+    norms = []
+    for kind in filter(None, kinds):
+        norm = nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None])
+        norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    total = torch.stack(norms).norm() if len(norms) > 1 else norms[0]
+    for kind in filter(None, kinds):
+        nn.utils.clip_grads_with_norm_(kind, bound, total)
+    return float(total)

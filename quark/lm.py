@@ -120,13 +120,20 @@ def layers_of(lm: nn.Module) -> nn.ModuleList:
     return max(stacks, key=lambda stack: len(stack))
 
 
-def load_model(directory: Path | str, precision: Precision, *, biased: bool = False) -> Policy:
+def load_model(
+    directory: Path | str,
+    precision: Precision,
+    *,
+    biased: bool = False,
+    where: torch.device | None = None,
+) -> Policy:
     """Load a safetensors directory as a plain policy without reward tokens, in evaluation mode.
 
     Args:
         directory: of the model.
         precision: of its weights.
         biased: its output layer may have a bias, which the caller heeds.
+        where: None: the GPU if there is one.
 
     Raises:
         ModelError: the directory is missing, or its architecture is not supported.
@@ -137,7 +144,7 @@ def load_model(directory: Path | str, precision: Precision, *, biased: bool = Fa
     lm = AutoModelForCausalLM.from_pretrained(
         directory, dtype=DTYPES[precision], attn_implementation=attention
     )
-    policy = Policy(lm).to(device()).eval()
+    policy = Policy(lm).to(where or device()).eval()
     policy.check_head(str(directory), biased)
     return policy
 

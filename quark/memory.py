@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from quark.lm import Policy
+from quark.distributed import has_split_layers, own_bytes
+from quark.lm import Policy, layers_of
 from quark.objective import CHUNK
 
 RESERVED_MB = 1500
@@ -67,7 +68,7 @@ def rows_for_training(
     of Adam and a copy in low precision of what is trained; a chunk's logits; and about 40 numbers
     per position, layer and unit of width; with gradient checkpointing in one layer, and a layer's
     input in the others. (On a GPU the estimate may be wrong: there a step that
-    runs out of memory goes on with half the rows.)
+    runs out of memory goes on with half the rows, unless layers are split.)
 
     Raises:
         MemoryError: not even one row fits.
@@ -76,25 +77,28 @@ def rows_for_training(
     layers = config.num_hidden_layers
     numbers = 40 + layers if checkpointing else 40 * layers
     activations = numbers * config.hidden_size * tokens * 4
-    trained = 4 * sum(map(_bytes, filter(lambda p: p.requires_grad, policy.parameters())))
-    others = 0 if base.lm is policy.lm else sum(map(_bytes, base.parameters()))
+    trained = 4 * sum(map(own_bytes, filter(lambda p: p.requires_grad, policy.parameters())))
+    others = 0 if base.lm is policy.lm else sum(map(own_bytes, base.parameters()))
     logits = 8 * 4 * CHUNK * policy.vocabulary
-    return _rows(policy, activations, memory_mb, trained + others + logits)
+    if has_split_layers(policy):  # a layer and its gradient are whole while it computes
+        trained += 3 * max(sum(map(_bytes, layer.parameters())) for layer in layers_of(policy.lm))
+    return _rows(policy, activations, memory_mb, others, trained + logits)
 
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _rows(policy: Policy, row_bytes: int, memory_mb: int, fixed: int = 0) -> int:
-    weights = fixed + sum(map(_bytes, policy.parameters()))
+def _rows(policy: Policy, row_bytes: int, memory_mb: int, others: int = 0, to_come: int = 0) -> int:
+    """Rows that fit beside the policy, the weights of others, and what is not there yet."""
+    weights = others + sum(map(own_bytes, policy.parameters()))
     if torch.cuda.is_available():
-        free = torch.cuda.mem_get_info()[0] * 0.9
+        free = torch.cuda.mem_get_info()[0] * 0.9 - to_come
     else:
-        free = (memory_mb - RESERVED_MB) * 2**20 - weights
+        free = (memory_mb - RESERVED_MB) * 2**20 - weights - to_come
     rows = int(free // row_bytes)
     if rows < 1:
-        needed = RESERVED_MB + (weights + row_bytes) // 2**20 + 1
+        needed = RESERVED_MB + (weights + to_come + row_bytes) // 2**20 + 1
         raise MemoryError(
             f"{memory_mb} MB granted, {needed} MB needed: raise mem_mb in the profile"
         )

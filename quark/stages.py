@@ -13,12 +13,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from quark import distributed, files, schemas
 from quark.checkpoint import load_moments, load_policy, read_about, save
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
-from quark.lm import Policy, decode, decode_after, encode, layers_of, load_model, load_tokenizer
+from quark.lm import (
+    Policy,
+    decode,
+    decode_after,
+    device,
+    encode,
+    layers_of,
+    load_model,
+    load_tokenizer,
+)
 from quark.logprobs import response_logprobs, text_features
 from quark.lora import add_adapters
 from quark.memo import Memo
@@ -216,15 +226,25 @@ def train_stage(
         memory_mb: bounds the rows of a micro-batch.
         split_layers: each process holds its part of each layer only. No base model's hidden states
             are remembered then, since all processes must read the same.
+
+    Raises:
+        ConfigError: the checkpoint is of other settings, or layers that do not learn, or sinks
+            in front of some that do, were to be split.
     """
     begun = time.monotonic()
-    distributed.join()
     lora = settings.training.lora
     frozen = settings.training.trained_layers == 0 or lora is not None
-    policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
+    if split_layers and (frozen or settings.reward_tokens.form == "sink"):
+        raise ConfigError(
+            "layers=split is for models whose layers learn, without sinks or adapters: give "
+            "layers=whole, or set quark.training.trained_layers and quark.reward_tokens.form"
+        )
+    distributed.join()
+    where = torch.device("cpu") if split_layers else None  # whole only there
+    policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32", where)
     if checkpoint is None and lora is not None:
         add_adapters(policy.lm, lora, settings.training.trained_layers, settings.seed)
-    base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
+    base = Policy(policy.lm) if frozen else load_model(model, settings.precision, where=where)
     resume = None
     if checkpoint is None:
         policy.reward_tokens = new_reward_tokens(
@@ -239,8 +259,9 @@ def train_stage(
     )
     known = Memo(memo)
     if split_layers:
-        for lm in dict.fromkeys((policy.lm, base.lm)):
-            distributed.split(layers_of(lm))
+        for each in (policy, base):
+            distributed.split_layers(layers_of(each.lm))
+            each.to(device())
     moments, step, curve = method.learn(
         policy,
         base,
@@ -254,13 +275,6 @@ def train_stage(
         memo=known if settings.training.base_memo and not split_layers else None,
         resume=resume,
     )
-    distributed.unite(policy)
-    first = distributed.rank() == 0
-    distributed.leave()
-    if not first:
-        return
-    remembered = out.parent / "training.memo.safetensors"
-    known.save(remembered)
     save(
         out,
         policy,
@@ -273,6 +287,15 @@ def train_stage(
         trained_layers=settings.training.trained_layers,
         notes={"settings": settings.model_dump(mode="json")},
     )
+    first = distributed.rank() == 0
+    distributed.leave()
+    if not first:
+        return
+    remembered = out.parent / "training.memo.safetensors"
+    known.save(remembered)
+    if split_layers:
+        del policy, base, moments
+        policy = load_policy(model, out, "fp32")
     gauge = method.gauge(
         policy, held_out, settings.quantiles, settings.precision, settings.stream, memory_mb
     )

@@ -81,7 +81,7 @@ class Trainer:
         self.lengths = np.asarray(lengths)
         self.micro_batch = micro_batch
         self.taken = 0
-        self._split = distributed.is_split(module)
+        self._split = distributed.has_split_layers(module)
         if self._split:
             self.micro_batch = distributed.least(micro_batch)
         named = module.named_parameters()
@@ -134,7 +134,11 @@ class Trainer:
         return {"step": self.taken - 1, **terms, "grad_norm": norm, "rate_factor": factor}
 
     def _within_memory(self, places: list[int], weight: float, loss: Loss) -> dict[str, float]:
-        """Add up gradients over micro-batches and processes; halve the first if memory ends."""
+        """Add up gradients over micro-batches and processes.
+
+        Where memory ends, the micro-batch halves; with split layers the others wait in the same
+        layer, so that training stops.
+        """
         order = np.argsort(self.lengths[places], kind="stable")
         own = [places[i] for i in order[distributed.rank() :: distributed.world()]]
         terms = self._within_own_memory(own, weight, loss)
@@ -154,7 +158,7 @@ class Trainer:
             try:
                 return self._accumulate(places, weight, loss)
             except torch.OutOfMemoryError as error:
-                if self._split:  # the others wait in the same layer
+                if self._split:
                     raise MemoryError(
                         f"{self.micro_batch} rows do not fit on the GPU: train in more processes, "
                         "or with gradient_checkpointing"

@@ -22,6 +22,7 @@ from quark.cli.options import (
     parse,
     use_threads,
 )
+from quark.config import ConfigError
 from quark.shards import Shard
 
 
@@ -129,10 +130,12 @@ def train(
     from quark.distributed import launch
     from quark.stages import train_stage
 
+    if layers == "split" and processes == 1:
+        raise ConfigError("layers=split needs several processes: --processes, one for each GPU")
     launch(processes)
     use_threads(threads)
     wanted = parse(needs.TrainSettings, settings)
-    split = layers == "split" and processes > 1
+    split = layers == "split"
     train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb, split)
 
 

@@ -1,9 +1,10 @@
 """One iteration of Quark on a tiny GPT-2, alone or as one of torchrun's processes.
 
-    python tests/data/learn.py FILES [split]      split: each process holds a part of each layer
+    python tests/data/learn.py FILES [split] [checkpointing] [plain]
 
-Rows are of unlike lengths, and the last batch has one row, so that one of two processes has nothing
-to do in it. Each process writes FILES.RANK and FILES.RANK.safetensors.
+`split`: each process holds a part of each layer; `checkpointing`: backward computes layers again;
+`plain`: no reward tokens. Rows are of unlike lengths, and the last batch has one row, so that one
+of two processes has nothing to do in it. Each writes FILES.RANK and FILES.RANK.safetensors.
 """
 
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from quark import distributed
@@ -34,7 +36,7 @@ TRAINING = Training(
     kl_coef=0.05,
     kl_direction="policy_to_base",
     entropy_coef=0.06,
-    gradient_checkpointing=False,
+    gradient_checkpointing="checkpointing" in sys.argv,
     base_memo=False,
     trained_layers=None,
     quantile_shares=None,
@@ -71,16 +73,20 @@ rows = Rows(
 )
 model = lm()
 form = RewardTokens(form="embedding", first_layer=0)
-policy = Policy(model, new_reward_tokens(model, 3, form, 0)).eval()
+tokens = None if "plain" in sys.argv else new_reward_tokens(model, 3, form, 0)
+policy = Policy(model, tokens).eval()
 base = Policy(lm()).eval()
+training = TRAINING
+if "plain" in sys.argv:
+    training = TRAINING.model_copy(update={"trained_layers": 2})
 if "split" in sys.argv:
     for each in (policy, base):
-        distributed.split(layers_of(each.lm))
+        distributed.split_layers(layers_of(each.lm))
 moments, steps, curve = learn(
     policy,
     base,
     rows,
-    TRAINING,
+    training,
     iteration=0,
     iterations=1,
     precision="fp32",
@@ -91,8 +97,11 @@ moments, steps, curve = learn(
 )
 out = f"{sys.argv[1]}.{distributed.rank()}"
 Path(out).write_text(f"{distributed.rank()},{distributed.world()},{steps},{curve[-1]['loss']}")
-distributed.unite(policy)
-found = {name: parameter.detach().clone() for name, parameter in policy.named_parameters()}
+if "split" in sys.argv:  # also the layers of the base model, which go backward never
+    inside = [p for each in (policy, base) for p in layers_of(each.lm).parameters()]
+    assert all(isinstance(parameter, DTensor) for parameter in inside), "a layer stayed whole"
+tensors = {name: parameter.detach() for name, parameter in policy.named_parameters()}
+found = {name: distributed.gathered(tensor).clone() for name, tensor in tensors.items()}
 found |= {f"{name}/{kind}": moment for name, own in moments.items() for kind, moment in own.items()}
 save_file(found, f"{out}.safetensors")
 distributed.leave()
