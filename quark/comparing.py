@@ -42,8 +42,9 @@ def compare(one: Path, other: Path) -> RenderableType:
     if not both:
         raise TableError(f"{one} and {other}: no split and decoding that both were evaluated on")
     parts: list[RenderableType] = [_settings(ours[both[0]], theirs[both[0]])]
-    if trained := differences(_trained(one), _trained(other)):
-        parts.append(_pairs("trained with", one, other, trained))
+    trained = _trained(one), _trained(other)
+    if all(trained) and (differ := differences(*trained)):
+        parts.append(_pairs("trained with", one, other, differ))
     parts += [_metrics(place, ours[place], theirs[place]) for place in both]
     return Group(*parts)
 
@@ -72,7 +73,7 @@ def _settings(one: Run, other: Run) -> RenderableType:
 
 
 def _trained(run: Path) -> Mapping[str, Any]:
-    """The settings of the last training, if the run has iterations."""
+    """The settings of Quark's last training; empty for other methods, and for older runs."""
     found = [int(file.parents[1].name.split("-")[1]) for file in run.glob(CHECKPOINT.format("*"))]
     if not found:
         return {}

@@ -53,7 +53,7 @@ def export(
         out: model.safetensors, config.json, generation_config.json, tokenizer, README.md.
 
     Raises:
-        ConfigError: the run is not there.
+        ConfigError: the run is not there, or was trained with other settings.
         DamagedError: its checkpoint is not as training wrote it.
         ExportError: its tokenizer, once loaded again, does not read as this package does.
     """

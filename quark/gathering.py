@@ -33,7 +33,7 @@ def gather(
         memo: where they go together.
 
     Raises:
-        ShardError: a row comes twice, or is of no row of `order`.
+        ShardError: a row comes twice, or is of no row of `order`, or the parts are of other tables.
         DamagedError: a part is not as its stage wrote it.
     """
     for part in parts:
@@ -48,7 +48,9 @@ def gather(
     if strange := set(names) - set(place):
         raise ShardError(f"{out}: {order} has no {key} {min(strange)} ({len(strange)} such)")
     rows = rows.take(sorted(range(len(names)), key=lambda i: place[names[i]]))  # stable
-    schema = next(known for known in SCHEMAS if known.names == rows.column_names)
+    schema = next((known for known in SCHEMAS if known.names == rows.column_names), None)
+    if schema is None:
+        raise ShardError(f"{parts[0]}: not a table of a stage that is cut into shards")
     about = schemas.about(parts[0])
     schemas.write(out, schema, dict(zip(schema.names, rows.columns, strict=True)), about=about)
     beside = []

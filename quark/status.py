@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quark import files, settings
-from quark.config import Config, ConfigError, Method, TaskName, for_task
+from quark.config import Config, ConfigError, Method, TaskName, for_task, overlay
 
 LINES = 5
 """Of a log's end that are shown."""
@@ -167,8 +167,9 @@ def last_checkpoint(config: Config, task: TaskName, method: str, seed: int, resu
     if not about.is_file():
         raise ConfigError(f"{found}: not trained yet: snakemake --cores all {found}")
     wanted = settings.train(own, task, method, seed, last).model_dump(mode="json")  # type: ignore[arg-type]
-    differ = settings.differences(files.read_json(about).get("settings", wanted), wanted)
-    if differ:
+    stored = files.read_json(about).get("settings", {}) | {"version": wanted["version"]}
+    known = overlay(wanted, stored)  # older code knew fewer keys
+    if differ := settings.differences(known, wanted):
         said = "; ".join(f"{key} {one}, not {other}" for key, (one, other) in differ.items())
         raise ConfigError(
             f"{found}: trained with {said}. Name the configuration files of that run: --config"

@@ -103,3 +103,5 @@ def test_what_they_were_trained_with_is_told(tmp_path: Path) -> None:
     text = shown(*runs)
     (line,) = [line for line in text.splitlines() if "training." in line]
     assert "training.kl_coef" in line and "0.05" in line and "0.2" in line
+    untrained = evaluated(tmp_path / "base", ["a", "b"], [0.1, 0.2])
+    assert "trained with" not in shown(untrained, runs[0])

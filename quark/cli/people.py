@@ -106,7 +106,7 @@ def compare(
     one: Annotated[Path, typer.Argument(help="such as results/toxicity/quark/seed-1")],
     other: Annotated[Path, typer.Argument(help="another method, seed, or clone")],
 ) -> None:
-    """Compare two runs: settings of the evaluation that differ, and metrics on shared prompts."""
+    """Compare two runs: settings that differ, and metrics on the prompts that both have."""
     from rich import print as show_text
 
     from quark.comparing import compare as run

@@ -65,7 +65,7 @@ except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
 
 
-# Of this machine; on a cluster nobody says, and the profile sets the threads.
+# What --cores says; nothing where a cluster's profile sets the threads of each rule.
 CORES = workflow.resource_settings.cores or 1
 NOTHING = "(?!)"  # a pattern that no name fits
 SEED = r"\d+"
