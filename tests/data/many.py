@@ -1,4 +1,4 @@
-"""Print 10 400 distinct prompts of a few words, to measure what a large evaluation holds in memory."""
+"""Print 10 400 distinct prompts of a few words: what does a large evaluation hold in memory?"""
 
 import itertools
 import random
