@@ -46,7 +46,8 @@ def draw_sweep(sources: Sequence[Path], out: Path) -> None:
         axes[-1, 0].set_xticks(range(len(methods)), labels, rotation=30, ha="right")
         if len(every) > 1:
             keys = [Patch(color=COLOURS[i], label=title(p, every)) for i, p in enumerate(every)]
-            axes[0, 0].legend(handles=keys)
+            above = (0.0, 1.0)
+            axes[0, 0].legend(handles=keys, loc="lower left", bbox_to_anchor=above, ncols=len(keys))
 
 
 def _bars(
