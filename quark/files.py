@@ -33,11 +33,21 @@ def whole(target: Path | str) -> Iterator[Path]:
     try:
         made = scratch / target.name
         yield made
+        _open_to_others(made, scratch)
         if target.is_dir():  # a directory cannot be replaced: move the old one away whole
             os.replace(target, scratch / "old")
         os.replace(made, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _open_to_others(made: Path, scratch: Path) -> None:
+    """Give files the mode that new ones have here; some libraries write for the owner alone."""
+    (scratch / "new").touch()
+    mode = (scratch / "new").stat().st_mode
+    for file in [made, *made.rglob("*")]:
+        if file.is_file():
+            file.chmod(mode)
 
 
 def write_text(target: Path | str, text: str) -> None:

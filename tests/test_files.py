@@ -43,6 +43,18 @@ def test_directories_are_replaced(tmp_path: Path) -> None:
     assert [str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*")] == ["made", "made/new"]
 
 
+def test_others_may_read_what_a_library_wrote_for_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "ours").touch()
+    usual = (tmp_path / "ours").stat().st_mode
+    with whole(tmp_path / "made") as made:
+        made.mkdir()
+        (made / "weights").touch(0o600)
+    with whole(tmp_path / "file") as made:
+        made.touch(0o600)
+    assert (tmp_path / "made/weights").stat().st_mode == usual
+    assert (tmp_path / "file").stat().st_mode == usual
+
+
 def test_json_has_no_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": [1, None, "é"]})
     assert read_json(tmp_path / "a.json") == {"x": [1, None, "é"]}
