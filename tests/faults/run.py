@@ -319,8 +319,19 @@ def heal_undetected(run: Run, damaged: str) -> None:
         assert not code, printed[-4000:]
 
 
+COLUMNS = ("tries", "found", "runs", "lost rows", "files that differ")
+
+
+def write(out: Path, counts: dict[str, Counter[str]]) -> None:
+    """What has happened so far; a line for each fault."""
+    with out.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["fault", *COLUMNS])
+        writer.writerows([name, *(count[c] for c in COLUMNS)] for name, count in counts.items())
+
+
 def main() -> None:
-    """Run the suite; a line for each fault."""
+    """Run the suite."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -383,6 +394,7 @@ def main() -> None:
                 counts[name]["runs"] += 1
                 counts[name]["lost rows"] += rows
                 counts[name]["files that differ"] += files
+            write(how.out, counts)
             assert not rows and not files, f"{faults}: {rows} rows, {files} files differ"
             shutil.rmtree(run.folder)
         if how.slurm or how.only:
@@ -391,14 +403,10 @@ def main() -> None:
             for number in range(FULL):
                 full_disk(Path(scratch) / f"small-{number}", reference, rng)
                 counts.setdefault("full disk", Counter()).update(tries=1, runs=1)
+                write(how.out, counts)
                 print(f"full disk: {number + 1} of {FULL}", flush=True)
         else:
             print("no full disk: that needs root")
-    columns = ("tries", "found", "runs", "lost rows", "files that differ")
-    with how.out.open("w", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["fault", *columns])
-        writer.writerows([name, *(count[c] for c in columns)] for name, count in counts.items())
     print(how.out.read_text())
 
 
