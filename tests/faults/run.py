@@ -116,12 +116,13 @@ def kill_job(run: Run, process: subprocess.Popen[str], rng: random.Random) -> st
 
 
 def kill_snakemake(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
-    """Kill -9 of Snakemake alone; its jobs go on by themselves."""
+    """Kill -9 of Snakemake alone; its jobs go on by themselves, and its lock stays."""
     process.kill()
     process.communicate()
     while run.slurm and queue("RUNNING", "PENDING", "COMPLETING"):
         time.sleep(0.5)
     run.end()
+    run.finish("--unlock")
     return "snakemake"
 
 
@@ -130,6 +131,7 @@ def kill_all(run: Run, process: subprocess.Popen[str], rng: random.Random) -> st
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     run.end()
+    run.finish("--unlock")
     return "all"
 
 
@@ -386,8 +388,6 @@ def main() -> None:
                 if "/" in what:  # the damage must be found before more happens
                     counts[name]["found"] += bool(recover(run, what))
                     heal_undetected(run, what)
-                elif "Snakemake" in name or "all" in name:
-                    run.finish("--unlock")
             recover(run, "")
             rows, files = differences(run, reference)
             for name in {name for name, _ in faults}:
