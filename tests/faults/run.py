@@ -208,11 +208,11 @@ def truncate(run: Run, rng: random.Random) -> str:
 
 
 def corrupt(run: Run, rng: random.Random) -> str:
-    """One bit of a checkpoint turns."""
-    files = sorted(run.folder.glob("results/**/checkpoint/*.safetensors"))
+    """One bit of the newest checkpoint turns, which is the likeliest to be read again."""
+    files = list(run.folder.glob("results/**/checkpoint/*.safetensors"))
     if not files:
         return ""
-    file = rng.choice(files)
+    file = max(files, key=lambda f: f.stat().st_mtime_ns)
     content = bytearray(file.read_bytes())
     content[rng.randrange(len(content) // 2, len(content))] ^= 1
     file.write_bytes(content)
