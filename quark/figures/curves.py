@@ -12,17 +12,19 @@ from matplotlib.ticker import MaxNLocator
 from quark import files, schemas
 from quark.figures.style import canvas, shade
 from quark.metrics.distinct import distinct_n
+from quark.metrics.perplexity import counted, output_ppl, per_generation
 
+NGRAMS = (1, 2, 3)
 STEPS = {"kl": "KL to the base model, nats", "lm_loss": "loss, nats", "entropy": "entropy, nats"}
 """What is known of each optimiser step."""
 
 
 def draw_curves(sources: Sequence[Path], out: Path) -> None:
-    """Panels of reward, diversity, the reward tokens' meaning, and of training.
+    """Panels of reward, fluency, diversity, the reward tokens' meaning, and of training.
 
-    Dist-2 is of as many samples of each prompt as the iteration with the fewest has. The gauge is
-    how much likelier held-out samples are under their own quantile's token than under the farthest
-    one, with its standard error.
+    Perplexity is the table's, of all samples. Dist-n is of as many samples of each prompt as the
+    iteration with the fewest has. The gauge is how much likelier held-out samples are under their
+    own quantile's token than under the farthest one, with its standard error.
 
     Args:
         sources: `.../seed-S/iteration-I` of all seeds and iterations.
@@ -34,13 +36,14 @@ def draw_curves(sources: Sequence[Path], out: Path) -> None:
     """
     data = pd.concat([*map(_iteration, sources), _distinct(sources)], ignore_index=True)
     data = data.sort_values(["panel", "seed", "series", "x"], kind="stable")
-    with canvas(out, data, 2, 3, 3.2, 2.5) as axes:
+    with canvas(out, data, 2, 4, 3.2, 2.5) as axes:
         _lines(axes[0, 0], data, "reward", "mean reward of the samples", "iteration")
-        _lines(axes[0, 1], data, "quantile", "mean reward of a quantile", "iteration", ordered=True)
-        _lines(axes[0, 2], data, "gauge", "gauge, nats", "iteration")
-        _lines(axes[1, 0], data, "dist2", "dist-2 of the samples", "iteration")
-        _lines(axes[1, 1], data, "kl", STEPS["kl"], "optimiser step")
-        _lines(axes[1, 2], data, "lm_loss", STEPS["lm_loss"], "optimiser step")
+        _lines(axes[0, 1], data, "quantile", "mean reward in the pool", "iteration", "quantile")
+        _lines(axes[0, 2], data, "perplexity", "perplexity of the samples", "iteration")
+        _lines(axes[0, 3], data, "dist", "dist-n of the samples", "iteration", "n")
+        _lines(axes[1, 0], data, "gauge", "gauge, nats", "iteration")
+        for axis, (name, label) in zip(axes[1, 1:], STEPS.items(), strict=True):
+            _lines(axis, data, name, label, "optimiser step")
 
 
 def _place(folder: Path) -> tuple[int, int]:
@@ -52,8 +55,14 @@ def _iteration(folder: Path) -> pd.DataFrame:
     """Points of one iteration: panel, series, x, y, error."""
     seed, iteration = _place(folder)
     pool, training = (files.read_json(folder / f"{n}.json") for n in ("pool", "training"))
+    judged = schemas.read(folder / "likelihoods.parquet", schemas.LIKELIHOODS, ["nll", "tokens"])
+    ppl = per_generation(*(judged[name].to_numpy() for name in ("nll", "tokens")))
+    kept = counted(ppl)
     gauge: dict[str, Any] = training["gauge"] or {}
-    points = [("reward", "samples", iteration, pool["mean_reward"], None)]
+    points = [
+        ("reward", "samples", iteration, pool["mean_reward"], None),
+        ("perplexity", "samples", iteration, output_ppl(np.where(kept, ppl, 0), kept), None),
+    ]
     points += [
         ("quantile", f"{k}", iteration, reward, None)
         for k, reward in enumerate(pool["quantile_mean_reward"])
@@ -73,7 +82,7 @@ def _iteration(folder: Path) -> pd.DataFrame:
 
 
 def _distinct(folders: Sequence[Path]) -> pd.DataFrame:
-    """Dist-2 of each iteration's samples, of equally many of each prompt."""
+    """Dist-n of each iteration's samples, of equally many of each prompt."""
     columns = ["prompt_id", "sample", "response"]
     tables = {
         _place(folder): schemas.read(folder / "samples.parquet", schemas.SAMPLES, columns)
@@ -83,18 +92,19 @@ def _distinct(folders: Sequence[Path]) -> pd.DataFrame:
     points = []
     for (seed, iteration), table in tables.items():
         kept = table.to_pandas()
-        texts = kept[kept["sample"] <= fewest].groupby("prompt_id")["response"]
-        dist2 = np.mean([distinct_n(list(group), 2) for _, group in texts])
-        points.append(("dist2", "samples", iteration, float(dist2), None, seed))
+        texts = kept[kept["sample"] <= fewest].groupby("prompt_id")["response"].agg(list)
+        for n in NGRAMS:
+            mean = float(np.mean([distinct_n(group, n) for group in texts]))
+            points.append(("dist", f"{n}", iteration, mean, None, seed))
     return pd.DataFrame(points, columns=["panel", "series", "x", "y", "error", "seed"]).astype(
         {"error": float}
     )
 
 
 def _lines(
-    axis: Axes, data: pd.DataFrame, panel: str, label: str, x: str, ordered: bool = False
+    axis: Axes, data: pd.DataFrame, panel: str, label: str, x: str, ordered: str | None = None
 ) -> None:
-    """The series of a panel, a line for each and for each seed."""
+    """The series of a panel, a line for each and for each seed; `ordered`: what they are, by rank."""
     part = data[data["panel"] == panel]
     series = list(dict.fromkeys(part["series"]))
     colour: Callable[[int], Any] = (
@@ -120,6 +130,4 @@ def _lines(
     axis.set_xlabel(x)
     axis.set_ylabel(label)
     if len(series) > 1:
-        axis.legend(
-            title="quantile" if ordered else None, loc="center left", bbox_to_anchor=(1.0, 0.5)
-        )
+        axis.legend(title=ordered, loc="center left", bbox_to_anchor=(1.0, 0.5))

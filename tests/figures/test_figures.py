@@ -121,6 +121,13 @@ def iteration(root: Path, seed: int, number: int, samples: int) -> Path:
         "response_ids": [[2]] * len(rows),
     }
     schemas.write(folder / "samples.parquet", schemas.SAMPLES, columns)
+    judged = {name: columns[name] for name in ("row_id", "prompt_id")}
+    judged |= {"nll": [np.log(8) * (number + 1)] * len(rows), "tokens": [1] * len(rows)}
+    judged["nll"][0] = np.log(1e5)  # above the ceiling, so not counted
+    if number and len(rows) > 1:
+        judged["tokens"][1], judged["nll"][1] = 0, 0.0  # empty
+        judged["nll"][0] = np.log(64)
+    schemas.write(folder / "likelihoods.parquet", schemas.LIKELIHOODS, judged)
     pool = {"mean_reward": 0.5 + 0.1 * number, "quantile_mean_reward": [0.9, 0.1]}
     steps = [
         {"step": 2 * number + i, "kl": 0.1 * i, "lm_loss": 3.0, "entropy": 2.0} for i in (0, 1)
@@ -143,7 +150,9 @@ def test_curves_hold_every_iteration_of_every_seed(tmp_path: Path) -> None:
     assert of("quantile", "1") == [0.1, 0.1]
     assert of("gauge", "best") == [1.0] and of("gauge", "worst") == []
     # of one sample of each prompt, as the second iteration has: a b, b a over four words
-    assert of("dist2") == [0.5, 0.5]
+    assert of("dist", "2") == [0.5, 0.5]
+    assert of("dist", "1") == [0.5, 0.5] and of("dist", "3") == [0.5, 0.5]
+    np.testing.assert_allclose(of("perplexity"), [8, 64], rtol=1e-12)  # one is not counted
     steps = data[(data["panel"] == "kl") & (data["seed"] == 1)]
     assert list(steps["x"]) == [0, 1, 2, 3]
     assert ">KL to the base model, nats<" in svg

@@ -93,9 +93,28 @@ use rule tradeoff as rewards with:
         sources=lambda w, input: repeated("source", [input.source]),
 
 
+# How fluent an iteration's samples are is asked for its curve alone.
+use rule judge as judge_samples with:
+    input:
+        generations=f"{ITERATION}/samples.parquet",
+        model=model,
+        judge=judge,
+    output:
+        likelihoods=f"{ITERATION}/likelihoods.parquet",
+        cost=f"{ITERATION}/likelihoods.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/judge.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/judge.tsv"
+    wildcard_constraints:
+        seed=SEED,
+
+
 use rule tradeoff as curves with:
     input:
-        files=of_all_iterations("samples.parquet", "pool.json", "training.json"),
+        files=of_all_iterations(
+            "samples.parquet", "likelihoods.parquet", "pool.json", "training.json"
+        ),
     output:
         svg=report(
             "results/figures/{task}/{method}/curves.svg",
