@@ -62,27 +62,37 @@ class Trial:
         )
 
     def table(self, prompt: str, samples: int) -> Table:
-        """New continuations of a prompt by both, with their rewards, the best first.
+        """New continuations of a prompt by both, side by side with their rewards, the best on top.
 
         Raises:
             PromptLengthError: the prompt is empty, or leaves too little room.
         """
-        (ids,) = encode(self.tokenizer, [prompt])
-        shown = Table("model", "reward", "continuation", title=Text(prompt))
-        for name, policy in self.models.items():
-            token = None if policy.reward_tokens is None else 0
-            (found,) = sample(
-                Plain(policy),
-                [policy.condition(ids, token)],
-                ["it"],
-                samples,
-                self.sampling,
-                seed_name=f"try/{secrets.token_hex(8)}",
-                memory_mb=MEMORY_MB,
-            )
-            texts = decode_after(self.tokenizer, [ids] * samples, found.ids)
-            rewards = self.reward(self.scorer.score([prompt] * samples, texts))
-            order = sorted(range(samples), key=lambda i: -rewards[i])
-            for i in order:
-                shown.add_row(name, f"{rewards[i]:.2f}", Text(texts[i].strip()))
+        columns = [self._continue(policy, prompt, samples) for policy in self.models.values()]
+        headers = [header for name in self.models for header in ("reward", name)]
+        shown = Table(*headers, title=Text(prompt), show_lines=True)
+        for written in zip(*columns, strict=True):
+            shown.add_row(*(cell for reward, text in written for cell in (f"{reward:.2f}", text)))
         return shown
+
+    def _continue(self, policy: Policy, prompt: str, samples: int) -> list[tuple[float, Text]]:
+        """Rewards and texts of one model's continuations, the best first."""
+        (ids,) = encode(self.tokenizer, [prompt])
+        token = None if policy.reward_tokens is None else 0
+        (found,) = sample(
+            Plain(policy),
+            [policy.condition(ids, token)],
+            ["it"],
+            samples,
+            self.sampling,
+            seed_name=f"try/{secrets.token_hex(8)}",
+            memory_mb=MEMORY_MB,
+        )
+        texts = decode_after(self.tokenizer, [ids] * samples, found.ids)
+        rewards = self.reward(self.scorer.score([prompt] * samples, texts)).tolist()
+        best_first = sorted(zip(rewards, texts, strict=True), key=lambda pair: -pair[0])
+        return [(reward, Text(_printable(text.strip()))) for reward, text in best_first]
+
+
+def _printable(text: str) -> str:
+    """The text without what would move the terminal's cursor; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

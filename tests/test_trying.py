@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from quark.cli import app
 from quark.config import ConfigError
 from quark.reading import PromptLengthError
-from quark.trying import Trial
+from quark.trying import Trial, _printable
 
 
 @pytest.fixture
@@ -23,10 +23,9 @@ def trial(tmp_path: Path) -> Trial:
 
 def test_both_write_and_the_best_comes_first(trial: Trial) -> None:
     table = trial.table("So I [bold]started", 4)
-    model, reward, _ = (list(column.cells) for column in table.columns)
-    assert model == ["base"] * 4 + ["quark"] * 4
-    for rewards in (reward[:4], reward[4:]):
-        assert rewards == sorted(rewards, reverse=True)
+    assert [column.header for column in table.columns] == ["reward", "base", "reward", "quark"]
+    for rewards in (list(table.columns[0].cells), list(table.columns[2].cells)):
+        assert len(rewards) == 4 and rewards == sorted(rewards, reverse=True)
         assert all(0 <= float(value) <= 1 for value in rewards)
     console = Console(width=200, file=io.StringIO())
     console.print(table)
@@ -34,8 +33,12 @@ def test_both_write_and_the_best_comes_first(trial: Trial) -> None:
 
 
 def test_each_trial_draws_anew(trial: Trial) -> None:
-    one, two = (list(map(str, trial.table("a b", 3).columns[2].cells)) for _ in range(2))
+    one, two = (list(map(str, trial.table("a b", 3).columns[1].cells)) for _ in range(2))
     assert one != two
+
+
+def test_what_would_move_the_cursor_is_not_printed() -> None:
+    assert _printable("a\x1b[2J\tb\nc\u200b") == "a\ufffd[2J\ufffdb\nc\ufffd"
 
 
 def test_an_empty_prompt_is_refused(trial: Trial) -> None:
@@ -57,9 +60,13 @@ def test_without_a_prompt_it_asks_until_an_empty_line(monkeypatch: pytest.Monkey
 
         def table(self, prompt: str, samples: int) -> str:
             asked.append(prompt)
+            if prompt == "too long":
+                raise PromptLengthError("prompt it: has 9 tokens, room is for 8")
             return prompt
 
     monkeypatch.setattr("quark.trying.Trial", Echo)
     monkeypatch.chdir(Path(__file__).parents[1])
-    assert CliRunner().invoke(app, ["try"], input="one\ntwo words\n\n").exit_code == 0
-    assert asked == ["one", "two words"]
+    ran = CliRunner().invoke(app, ["try"], input="one\ntoo long\ntwo words\n\n")
+    assert ran.exit_code == 0, ran.output
+    assert asked == ["one", "too long", "two words"]
+    assert "room is for 8" in ran.output

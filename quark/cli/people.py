@@ -149,6 +149,7 @@ def try_(
     """Continue a prompt with the base model and with Quark, side by side with scores."""
     from rich import print as show_table
 
+    from quark.reading import PromptLengthError
     from quark.trying import Trial
 
     use_threads(threads)
@@ -159,7 +160,10 @@ def try_(
         return
     typer.echo("A prompt, or an empty line to end.")
     while asked := typer.prompt("prompt", default="", show_default=False):
-        show_table(trial.table(asked, samples))
+        try:
+            show_table(trial.table(asked, samples))
+        except PromptLengthError as error:
+            typer.echo(error)
 
 
 def _task(config: configuration.Config, name: str) -> configuration.TaskName:
