@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from quark import cli
-from quark.config import load
+from quark.config import ConfigError, load
 
 ROOT = Path(__file__).parents[1]
 VERBS = {
@@ -85,6 +85,14 @@ def test_a_fault_without_explanation_keeps_its_traceback(monkeypatch, tmp_path):
     arguments = ["--settings", '{"scorer": "x"}', "--samples", "s", "--out", str(tmp_path / "o")]
     monkeypatch.setattr(sys, "argv", ["quark", "score", *arguments])
     with pytest.raises(ValueError, match="a bug"):
+        cli.main()
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_debug_keeps_the_traceback_wherever_it_stands(monkeypatch, place):
+    words = ["show", "--config", "gone.yaml"]
+    monkeypatch.setattr(sys, "argv", ["quark", *words[:place], "--debug", *words[place:]])
+    with pytest.raises(ConfigError, match="gone.yaml"):
         cli.main()
 
 
