@@ -303,7 +303,7 @@ def _open(store: Path, task: str) -> tuple["MlflowClient", str]:
     if experiment.artifact_location != artifacts:
         raise TrackingError(
             f"{store}: its artifacts are in {experiment.artifact_location}, so it was moved; "
-            "delete it and log again"
+            "delete it, and give the command of the run again with --forcerun track"
         )
     return client, experiment.experiment_id
 

@@ -260,7 +260,7 @@ def test_configuration_that_is_a_file_name_is_refused(project: Project) -> None:
 def test_moved_store_is_refused(project: Project, logged: Logged, tmp_path: Path) -> None:
     moved = tmp_path / "mlflow.db"
     moved.write_bytes((project.root / "results/mlflow.db").read_bytes())
-    with pytest.raises(TrackingError, match=r"so it was moved; delete it and log again"):
+    with pytest.raises(TrackingError, match=r"so it was moved; delete it, and give"):
         project.track("base", 1, store=moved)
 
 

@@ -45,6 +45,10 @@ def test_a_forced_training_reruns_what_follows_only(finished):
     assert finished.planned("--forcerun", last) == expected
 
 
+def test_a_forced_track_logs_all_runs_anew(finished):
+    assert finished.planned("--forcerun", "track") == {"track": 2, "publish": 1}
+
+
 def test_another_seed_leaves_the_first_alone(finished):
     over = finished.configure("seeds.yaml", {"seeds": [1, 2]})
     planned = finished.planned(config=(over,))
