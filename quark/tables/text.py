@@ -142,15 +142,18 @@ def shown_table(file: Path) -> "Table":
     Raises:
         TableError: there is no such table, or it is of no task.
     """
-    from rich.table import Table
+    from rich.table import Column, Table
 
     rows = read_table(file)
     if rows[0].get("task") not in TASKS:
         raise TableError(f"{file}: holds no rows of a task")
     title, (header, *lines) = rounded(rows, TASKS[rows[0]["task"]])[0]
-    table = Table(*header, title=f"{rows[0]['task'].replace('_', ', ')}: {title.lower()}")
-    for line in lines:
-        table.add_row(*line)
+    columns = [
+        Column(name, no_wrap=name in PLACE) for name in header
+    ]  # intervals wrap, names do not
+    table = Table(*columns, title=f"{rows[0]['task'].replace('_', ', ')}: {title.lower()}")
+    for line, row, after in zip(lines, rows, [*rows[1:], None], strict=True):
+        table.add_row(*line, end_section=after is not None and row["split"] != after["split"])
     return table
 
 
