@@ -33,7 +33,8 @@ def gather(
         memo: where they go together.
 
     Raises:
-        ShardError: a row comes twice, or is of no row of `order`, or the parts are of other tables.
+        ShardError: a row comes twice or is missing, or is of no row of `order`, or the parts are of
+            other tables.
         DamagedError: a part is not as its stage wrote it.
     """
     for part in parts:
@@ -47,11 +48,14 @@ def gather(
     names = rows[key].to_pylist()
     if strange := set(names) - set(place):
         raise ShardError(f"{out}: {order} has no {key} {min(strange)} ({len(strange)} such)")
+    about = schemas.about(parts[0])
+    asked = about.get("prompts") if key == "prompt_id" else None  # the first so many; null: all
+    if missing := set(list(place)[:asked]) - set(names):
+        raise ShardError(f"{out}: no shard has {key} {min(missing)} ({len(missing)} such)")
     rows = rows.take(sorted(range(len(names)), key=lambda i: place[names[i]]))  # stable
     schema = next((known for known in SCHEMAS if known.names == rows.column_names), None)
     if schema is None:
         raise ShardError(f"{parts[0]}: not a table of a stage that is cut into shards")
-    about = schemas.about(parts[0])
     schemas.write(out, schema, dict(zip(schema.names, rows.columns, strict=True)), about=about)
     beside = []
     if memo is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quark.lm import Policy
+from quark.lm import ModelError, Policy
 from quark.memory import rows_for_sampling
 from quark.reading import check_lengths, read, response_hidden
 from quark.sampling import MAX_ROWS
@@ -36,25 +36,33 @@ def response_logprobs(
         responses: token ids of the responses to each prompt.
         names: one for each prompt, for errors.
         memory_mb: bounds the rows read together.
-        shard: of the batches; each batch is of one shard, so a number is the same in any.
+        shard: whose prompts' responses are read; a number is the same in any.
 
     Returns:
         For each prompt an array of shape (its responses,); NaN where it is of another shard.
 
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room.
+        ModelError: a likelihood is not finite.
     """
     longest = max((len(r) for several in responses for r in several), default=0)
     check_lengths(policy, prompts, names, longest)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     widest = len(prompts[order[-1]]) + longest
-    room = min(MAX_ROWS, rows_for_sampling([policy], widest, memory_mb))
+    room = rows_for_sampling([policy], widest, memory_mb)
+    sizes = [len(several) for several in responses]
     found = [np.full(len(several), np.nan) for several in responses]
-    for places in shard.of(_batches(order, [len(several) for several in responses], room)):
+    shared_out = shard.of(_batches(order, sizes, MAX_ROWS))
+    for places in (batch for part in shared_out for batch in _batches(part, sizes, room)):
         counts = [len(responses[i]) for i in places]
         flat = [list(r) for i in places for r in responses[i]]
         sums = _logprobs(policy, [prompts[i] for i in places], counts, flat)
         for place, part in zip(places, np.split(sums, np.cumsum(counts)[:-1]), strict=True):
+            if not np.isfinite(part).all():
+                raise ModelError(
+                    f"prompt {names[place]}: a response's likelihood is not finite; try "
+                    "precision: fp32"
+                )
             found[place] = part
     return found
 

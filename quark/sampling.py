@@ -19,7 +19,7 @@ from quark.memory import rows_for_sampling
 from quark.nucleus import UNIFORMS, draw
 from quark.reading import check_lengths
 from quark.seeds import stream
-from quark.shards import WHOLE, Shard
+from quark.shards import WHOLE, Shard, runs
 
 MAX_ROWS = 4096 if torch.cuda.is_available() else 256
 """More rows than this gain no speed: the matrix units are busy."""
@@ -59,7 +59,7 @@ def sample(
         sampling: temperature, truncation and lengths.
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows decoded together.
-        shard: of the batches; each batch is of one shard, so a text is the same in any.
+        shard: whose prompts are continued; a text is the same in any.
 
     Yields:
         The continuations of every prompt of the shard once, in an order of the sampler's own.
@@ -68,15 +68,15 @@ def sample(
         PromptLengthError: a prompt is too short, or leaves too little room.
     """
     policy = decoder.policy
-    every = batches(decoder, prompts, names, samples, sampling.max_new_tokens, memory_mb)
-    for places in shard.of(every):
+    time = sampling.max_new_tokens
+    for places in batches(decoder, prompts, names, samples, time, memory_mb, shard):
         rows = [f"{names[i]}/{sample}" for i in places for sample in range(samples)]
         ids, hidden = _continue(
             decoder,
             [prompts[i] for i in places],
             samples,
             sampling,
-            _uniforms(seed_name, rows, sampling.max_new_tokens).to(policy.head.device),
+            _uniforms(seed_name, rows, time).to(policy.head.device),
         )
         ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
         for n, place in enumerate(places):
@@ -92,7 +92,8 @@ def batches(
     samples: int,
     new_tokens: int,
     memory_mb: int,
-) -> Iterator[list[int]]:
+    shard: Shard = WHOLE,
+) -> Iterator[Sequence[int]]:
     """The places of prompts of like length that are continued together, `samples` rows each.
 
     Raises:
@@ -101,10 +102,9 @@ def batches(
     check_lengths(decoder.policy, prompts, names, new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     longest = len(prompts[order[-1]]) + new_tokens
-    batch = max(1, rows_for_sampling(decoder.models, longest, memory_mb) // samples)
-    batch = min(batch, max(1, MAX_ROWS // samples))
-    for start in range(0, len(order), batch):
-        yield order[start : start + batch]
+    room = rows_for_sampling(decoder.models, longest, memory_mb)
+    for places in shard.of(runs(order, max(1, MAX_ROWS // samples))):
+        yield from runs(places, max(1, room // samples))
 
 
 def _uniforms(seed_name: str, rows: Sequence[str], time: int) -> Tensor:

@@ -1,12 +1,13 @@
 """A stage cut into shards that may run side by side, on several machines, and put together again.
 
-Layer 0: imports no torch. What is cut are batches, not rows: a shard takes whole batches of those
-that the undivided stage would make, so rounding is the same and the union is the same bytes,
-however many shards there are. (On a GPU batches depend on its free memory, and so may last digits.)
+Layer 0: imports no torch. What is shared out are the largest batches a stage may make, which know
+nothing of memory: so every row is of one shard, whatever each machine has. A shard cuts them
+further where its memory demands. Where all have the same, rounding is the same and the union is the
+same bytes, however many shards there are. (On a GPU free memory, and so last digits, may differ.)
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -40,6 +41,12 @@ class Shard:
     def of(self, batches: Iterable[T]) -> Iterator[T]:
         """Every `count`-th batch."""
         return islice(batches, self.number - 1, None, self.count)
+
+
+def runs(rows: Sequence[T], length: int) -> Iterator[Sequence[T]]:
+    """Cut rows into runs of `length`; the last may be shorter."""
+    for start in range(0, len(rows), length):
+        yield rows[start : start + length]
 
 
 WHOLE = Shard(1, 1)

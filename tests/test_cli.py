@@ -92,7 +92,7 @@ def test_a_fault_without_explanation_keeps_its_traceback(monkeypatch, tmp_path):
 def test_debug_keeps_the_traceback_wherever_it_stands(monkeypatch, place):
     words = ["show", "--config", "gone.yaml"]
     monkeypatch.setattr(sys, "argv", ["quark", *words[:place], "--debug", *words[place:]])
-    with pytest.raises(ConfigError, match="gone.yaml"):
+    with pytest.raises(ConfigError, match=r"gone\.yaml"):
         cli.main()
 
 

@@ -77,7 +77,7 @@ def test_likelihoods_come_in_the_order_of_the_samples(tmp_path: Path) -> None:
 
 def test_what_was_kept_is_kept_together(prompts: Path, tmp_path: Path) -> None:
     parts, memos = [], []
-    for number, prompt in enumerate(("a", "b")):
+    for number, prompt in enumerate(PROMPTS):
         folder = tmp_path / str(number)
         memo = Memo()
         memo.add([prompt], [2], torch.full((2, 3), float(number)))
@@ -86,7 +86,7 @@ def test_what_was_kept_is_kept_together(prompts: Path, tmp_path: Path) -> None:
         parts.append(samples(folder / "samples.parquet", [prompt]))
     gather(parts, prompts, tmp_path / "out.parquet", memos, tmp_path / "out.memo.safetensors")
     found = Memo([tmp_path / "out.memo.safetensors"]).get(["b", "a"], torch.device("cpu"))
-    assert found.tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 2
+    assert found.tolist() == [[2.0] * 3] * 2 + [[1.0] * 3] * 2
     assert "out.memo.safetensors" in read_json(tmp_path / "out.json")["sha256"]
 
 
@@ -95,6 +95,8 @@ def test_shards_that_do_not_fit(prompts: Path, tmp_path: Path) -> None:
     other = samples(tmp_path / "2/samples.parquet", ["b"])
     with pytest.raises(ShardError, match=r"row 0/b/0 is in two shards \(2 such rows\)"):
         gather([one, other], prompts, tmp_path / "out.parquet")
+    with pytest.raises(ShardError, match=r"no shard has prompt_id c \(1 such\)"):
+        gather([one], prompts, tmp_path / "out.parquet")
     strange = samples(tmp_path / "3/samples.parquet", ["z"])
     with pytest.raises(ShardError, match="has no prompt_id z"):
         gather([one, strange], prompts, tmp_path / "out.parquet")

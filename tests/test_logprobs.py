@@ -4,7 +4,7 @@ import torch
 from oracle import plain_logits
 
 from quark import logprobs as module
-from quark.lm import Policy
+from quark.lm import ModelError, Policy
 from quark.logprobs import response_logprobs, text_features
 from quark.reading import PromptLengthError
 from quark.shards import Shard
@@ -46,6 +46,27 @@ def test_the_union_of_shards_is_the_whole(policy: Policy, monkeypatch: pytest.Mo
     there = ~np.isnan(parts)
     assert (there.sum(axis=0) == 1).all() and there.any(axis=1).all()
     assert np.nansum(parts, axis=0).tolist() == whole.tolist()  # bit for bit
+
+
+def test_shards_with_different_memory_lose_nothing(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 3)
+    fixed = {"names": NAMES, "memory_mb": 4000}
+    parts = []
+    for number, room in ((1, 1), (2, 100)):
+        monkeypatch.setattr(module, "rows_for_sampling", lambda *_, room=room: room)
+        shard = Shard(number, 2)
+        found = response_logprobs(policy, PROMPTS, RESPONSES, shard=shard, **fixed)
+        parts.append(~np.isnan(np.concatenate(found)))
+    assert np.sum(parts, axis=0).tolist() == [1] * 6
+
+
+def test_a_broken_model_is_named_with_its_prompt(policy: Policy) -> None:
+    with torch.no_grad():
+        policy.head[3] = torch.nan
+    with pytest.raises(ModelError, match="prompt one: a response's likelihood is not finite"):
+        response_logprobs(policy, PROMPTS[:1], RESPONSES[:1], names=NAMES[:1], memory_mb=4000)
 
 
 def test_no_response(policy: Policy) -> None:

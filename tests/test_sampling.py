@@ -94,6 +94,17 @@ def test_the_union_of_shards_is_the_whole(
     assert {place: ids for part in parts for place, ids in part.items()} == run(policy, sampling)
 
 
+def test_shards_with_different_memory_lose_nothing(
+    policy: Policy, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 10)
+    found: list[int] = []
+    for number, room in ((1, 5), (2, 100)):  # one prompt at a time, and as many as may be
+        monkeypatch.setattr(module, "rows_for_sampling", lambda *_, room=room: room)
+        found += run(policy, sampling, shard=Shard(number, 2))
+    assert sorted(found) == [0, 1, 2, 3]
+
+
 def test_order_of_prompts_changes_nothing(policy: Policy, sampling: Sampling) -> None:
     expected = run(policy, sampling)
     turned = run(policy, sampling, prompts=PROMPTS[::-1], names=NAMES[::-1])

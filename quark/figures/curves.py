@@ -104,7 +104,7 @@ def _distinct(folders: Sequence[Path]) -> pd.DataFrame:
 def _lines(
     axis: Axes, data: pd.DataFrame, panel: str, label: str, x: str, ordered: str | None = None
 ) -> None:
-    """The series of a panel, a line for each and for each seed; `ordered`: what they are, by rank."""
+    """The series of a panel, a line for each and for each seed; `ordered`: what ranks them."""
     part = data[data["panel"] == panel]
     series = list(dict.fromkeys(part["series"]))
     colour: Callable[[int], Any] = (
