@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from quark import files, schemas
-from quark.checkpoint import load_moments, load_policy, load_value, read_about, save
+from quark.checkpoint import check_resumed, load_moments, load_policy, load_value, read_about, save
 from quark.config import ConfigError, GeDiTraining
 from quark.lm import Policy, load_model
 from quark.memo import Memo
@@ -150,8 +150,12 @@ def ppo_stage(
     actor = ppo.Actor(policy)
     if checkpoint is not None:
         about = read_about(checkpoint)
-        if about["iteration"] != settings.iteration - 1:
-            raise ConfigError(f"{checkpoint}: is of iteration {about['iteration']}")
+        expected = {
+            "iteration": settings.iteration - 1,
+            "reward_tokens": form and form.model_dump(),
+            "trained_layers": settings.ppo.trained_layers,
+        }
+        check_resumed(checkpoint, about, expected)
         resume, kl_coef = (load_moments(checkpoint), about["step"]), about["kl_coef"]
         actor.value.load_state_dict(load_value(checkpoint))
     moments, step, curve, summary = ppo.learn(
@@ -177,6 +181,7 @@ def ppo_stage(
         step=step,
         iteration=settings.iteration,
         model=model,
+        trained_layers=settings.ppo.trained_layers,
         value=actor.value.state_dict(),
         notes={"kl_coef": following},
     )

@@ -9,6 +9,7 @@ Random streams are named, not stored (see `quark.seeds`), so there is no generat
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quark.config import LoRA, Precision, RewardTokens
+from quark.config import ConfigError, LoRA, Precision, RewardTokens
 from quark.distributed import gathered, part_of, rank
 from quark.files import read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
@@ -155,6 +156,19 @@ def read_about(checkpoint: Path) -> dict[str, Any]:
         raise ModelError(f"{checkpoint}: no checkpoint here; `quark train` makes it")
     about: dict[str, Any] = read_json(file)
     return about
+
+
+def check_resumed(checkpoint: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that is of other settings, or of another iteration.
+
+    Raises:
+        ConfigError: it is.
+    """
+    for key, value in wanted.items():
+        if about.get(key) != value:
+            raise ConfigError(
+                f"{checkpoint}: {key} is {about.get(key)}, these settings need {value}"
+            )
 
 
 def _base_sha256(model: Path) -> str:

@@ -84,6 +84,8 @@ def make_corpus(
         if file is None:
             continue
         table = schemas.read(file, schemas.PROMPTS).slice(0, limit).to_pydict()
+        if settings.task != "toxicity":  # the only task whose score may be published with a text
+            table["toxicity"] = [None] * len(table["text"])
         ids, toxicity, asked = _cut_and_score(table, tokenizer, scorer, how.tokens)
         scored += asked
         for name, cut, kind in zip(table["prompt_id"], ids, label(toxicity), strict=True):

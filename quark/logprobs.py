@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from quark.lm import ModelError, Policy
-from quark.memory import rows_for_sampling
+from quark.memory import rows_for_sampling, within_memory
 from quark.reading import check_lengths, read, response_hidden
 from quark.sampling import MAX_ROWS
 from quark.shards import WHOLE, Shard
@@ -52,18 +52,23 @@ def response_logprobs(
     room = rows_for_sampling([policy], widest, memory_mb)
     sizes = [len(several) for several in responses]
     found = [np.full(len(several), np.nan) for several in responses]
-    shared_out = shard.of(_batches(order, sizes, MAX_ROWS))
-    for places in (batch for part in shared_out for batch in _batches(part, sizes, room)):
-        counts = [len(responses[i]) for i in places]
+
+    def together(places: Sequence[int]) -> list[NDArray[np.float64]]:
+        counts = [sizes[i] for i in places]
         flat = [list(r) for i in places for r in responses[i]]
         sums = _logprobs(policy, [prompts[i] for i in places], counts, flat)
-        for place, part in zip(places, np.split(sums, np.cumsum(counts)[:-1]), strict=True):
-            if not np.isfinite(part).all():
-                raise ModelError(
-                    f"prompt {names[place]}: a response's likelihood is not finite; try "
-                    "precision: fp32"
-                )
-            found[place] = part
+        return np.split(sums, np.cumsum(counts)[:-1])
+
+    for shared_out in shard.of(_batches(order, sizes, MAX_ROWS)):
+        for batch in _batches(shared_out, sizes, room):
+            for places, several in within_memory(together, batch):
+                for place, sums in zip(places, several, strict=True):
+                    if not np.isfinite(sums).all():
+                        raise ModelError(
+                            f"prompt {names[place]}: a response's likelihood is not finite; try "
+                            "precision: fp32"
+                        )
+                    found[place] = sums
     return found
 
 

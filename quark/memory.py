@@ -5,7 +5,9 @@ A batch size chosen here is for speed alone: it changes no result beyond roundin
 """
 
 import ctypes
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from torch import Tensor
 from quark.distributed import has_split_layers, own_bytes
 from quark.lm import Policy, layers_of
 from quark.objective import CHUNK
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 RESERVED_MB = 1500
 """Python, torch and the tables, before any weight."""
@@ -36,6 +41,30 @@ def keep_freed_memory(keep: bool = True) -> None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, -1 if keep else 64 << 20)  # -1: never
         mallopt(_M_TOP_PAD, 64 << 20 if keep else 128 << 10)
+
+
+def within_memory(
+    run: Callable[[Sequence[int]], T], places: Sequence[int]
+) -> Iterator[tuple[Sequence[int], T]]:
+    """Yield places and what `run` makes of them: of all, or where a GPU's memory ends, of halves.
+
+    Raises:
+        torch.OutOfMemoryError: one alone is too much.
+    """
+    found = None
+    try:
+        found = run(places)
+    except torch.OutOfMemoryError:
+        if len(places) == 1:
+            raise
+    if found is not None:
+        yield places, found
+        return
+    torch.cuda.empty_cache()  # here, where the error no longer holds what it failed on
+    half = len(places) // 2
+    log.warning("out of memory: going on with %d of %d at a time", half, len(places))
+    for part in (places[:half], places[half:]):
+        yield from within_memory(run, part)
 
 
 def rows_for_sampling(models: Sequence[Policy], tokens: int, memory_mb: int) -> int:
@@ -91,15 +120,17 @@ def _bytes(tensor: Tensor) -> int:
 
 def _rows(policy: Policy, row_bytes: int, memory_mb: int, others: int = 0, to_come: int = 0) -> int:
     """Rows that fit beside the policy, the weights of others, and what is not there yet."""
-    weights = others + sum(map(own_bytes, policy.parameters()))
-    if torch.cuda.is_available():
-        free = torch.cuda.mem_get_info()[0] * 0.9 - to_come
+    if torch.cuda.is_available():  # where the weights are already
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, unused
+        granted, taken = 0.9 * (torch.cuda.mem_get_info()[0] + kept), 0
+        remedy = "take a GPU with more"
     else:
-        free = (memory_mb - RESERVED_MB) * 2**20 - weights - to_come
-    rows = int(free // row_bytes)
+        weights = others + sum(map(own_bytes, policy.parameters()))
+        granted, taken = memory_mb * 2**20, RESERVED_MB * 2**20 + weights
+        remedy = "raise mem_mb in the profile"
+    taken += to_come
+    rows = int((granted - taken) // row_bytes)
     if rows < 1:
-        needed = RESERVED_MB + (weights + to_come + row_bytes) // 2**20 + 1
-        raise MemoryError(
-            f"{memory_mb} MB granted, {needed} MB needed: raise mem_mb in the profile"
-        )
+        needed = (taken + row_bytes) // 2**20 + 1
+        raise MemoryError(f"{granted / 2**20:.0f} MB granted, {needed} MB needed: {remedy}")
     return rows

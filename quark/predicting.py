@@ -12,6 +12,7 @@ import torch
 
 from quark.decoding import Decoder
 from quark.lm import pad
+from quark.memory import within_memory
 from quark.sampling import batches
 
 
@@ -53,7 +54,8 @@ def predict(
         PromptLengthError: a prompt is empty, or leaves too little room.
     """
     longest = max(map(len, texts))
-    for places in batches(decoder, prompts, names, 1, longest, memory_mb):
+
+    def together(places: Sequence[int]) -> list[Predicted]:
         decoding = decoder.read([prompts[i] for i in places])
         ids, real = pad([texts[i] for i in places], "right")
         guesses, nll = torch.zeros_like(ids), torch.zeros(len(places), dtype=torch.float64)
@@ -64,5 +66,9 @@ def predict(
             nll -= torch.where(real[:, time].cpu(), chosen, 0)
             if time + 1 < ids.shape[1]:
                 decoding.feed(ids[:, time])
-        for place, row, total in zip(places, guesses.tolist(), nll.tolist(), strict=True):
-            yield Predicted(place, row[: len(texts[place])], total)
+        rows = zip(places, guesses.tolist(), nll.tolist(), strict=True)
+        return [Predicted(place, row[: len(texts[place])], total) for place, row, total in rows]
+
+    for batch in batches(decoder, prompts, names, 1, longest, memory_mb):
+        for _, found in within_memory(together, batch):
+            yield from found

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quark.config import Sampling
 from quark.decoding import Decoder
-from quark.memory import rows_for_sampling
+from quark.memory import rows_for_sampling, within_memory
 from quark.nucleus import UNIFORMS, draw
 from quark.reading import check_lengths
 from quark.seeds import stream
@@ -69,20 +69,19 @@ def sample(
     """
     policy = decoder.policy
     time = sampling.max_new_tokens
-    for places in batches(decoder, prompts, names, samples, time, memory_mb, shard):
+
+    def together(places: Sequence[int]) -> tuple[Tensor, Tensor]:
         rows = [f"{names[i]}/{sample}" for i in places for sample in range(samples)]
-        ids, hidden = _continue(
-            decoder,
-            [prompts[i] for i in places],
-            samples,
-            sampling,
-            _uniforms(seed_name, rows, time).to(policy.head.device),
-        )
-        ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
-        for n, place in enumerate(places):
-            own = range(n * samples, (n + 1) * samples)
-            predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
-            yield Continued(place, [ended[row] for row in own], predicting)
+        uniforms = _uniforms(seed_name, rows, time).to(policy.head.device)
+        return _continue(decoder, [prompts[i] for i in places], samples, sampling, uniforms)
+
+    for batch in batches(decoder, prompts, names, samples, time, memory_mb, shard):
+        for places, (ids, hidden) in within_memory(together, batch):
+            ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
+            for n, place in enumerate(places):
+                own = range(n * samples, (n + 1) * samples)
+                predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
+                yield Continued(place, [ended[row] for row in own], predicting)
 
 
 def batches(

@@ -66,6 +66,9 @@ def score_stage(
         classifier: the scorer's directory, if it is a classifier.
         cache: where scores of a service are kept, if it is one.
         shard: whose rows are scored.
+
+    Raises:
+        ScorerError: the scorer cannot work, or gives a score outside [0, 1].
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"])
@@ -74,6 +77,11 @@ def score_stage(
     for rows in shard.of(table.slice(i, TOGETHER) for i in range(0, table.num_rows, TOGETHER)):
         texts = rows["prompt"].to_pylist(), rows["response"].to_pylist()
         scores = scorer.score(*texts)
+        if len(outside := np.flatnonzero((scores < 0) | (scores > 1))):
+            row = int(outside[0])
+            raise ScorerError(
+                f"{scorer.name}: score {scores[row]} of {rows['row_id'][row]} is not in [0, 1]"
+            )
         failed = np.isnan(scores)
         for name in ("row_id", "prompt_id"):
             columns[name] += rows[name].to_pylist()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from quark import distributed, files, schemas
-from quark.checkpoint import load_moments, load_policy, read_about, save
+from quark.checkpoint import check_resumed, load_moments, load_policy, read_about, save
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
 from quark.lm import (
@@ -252,7 +252,7 @@ def train_stage(
         )
     else:
         about = read_about(checkpoint)
-        _check_resumed(checkpoint, about, settings)
+        check_resumed(checkpoint, about, _expected(settings))
         resume = load_moments(checkpoint), about["step"]
     rows, held_out = method.split_pool(
         schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
@@ -319,19 +319,15 @@ def train_stage(
     )
 
 
-def _check_resumed(checkpoint: Path, about: dict[str, Any], settings: TrainSettings) -> None:
-    """Refuse a checkpoint of other settings than these, or of another iteration than the last."""
-    wanted = {
+def _expected(settings: TrainSettings) -> dict[str, Any]:
+    """What the checkpoint to go on from says of itself."""
+    return {
         "iteration": settings.iteration - 1,
         "quantiles": 0 if settings.reward_tokens.form == "none" else settings.quantiles,
         "reward_tokens": settings.reward_tokens.model_dump(),
         "lora": None if settings.training.lora is None else settings.training.lora.model_dump(),
+        "trained_layers": settings.training.trained_layers,
     }
-    for key, value in wanted.items():
-        if about.get(key) != value:
-            raise ConfigError(
-                f"{checkpoint}: {key} is {about.get(key)}, these settings need {value}"
-            )
 
 
 def judge_stage(

@@ -250,7 +250,8 @@ def _nested(key: str, stages: Mapping[str, _Stage]) -> Run:
     params: dict[str, str] = {}
     points: list[Point] = []
     for stage in stages.values():
-        for name, leaf in _flat({stage.file.stem: stage}, "/"):
+        numbers = {name: value for name, value in stage.items() if name != "errors"}  # free text
+        for name, leaf in _flat({stage.file.stem: numbers}, "/"):
             if isinstance(leaf, str):
                 params[name] = leaf
             elif not isinstance(leaf, list):

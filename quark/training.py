@@ -31,7 +31,7 @@ Loss = Callable[[list[int]], dict[str, Tensor]]
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or NaN; the text names the rows of the batch."""
+    """Loss or gradient became infinite or NaN; the text names the rows of the batch."""
 
 
 class Rows(NamedTuple):
@@ -115,7 +115,7 @@ class Trainer:
             The step's number, its terms over `weight`, the gradient's norm, the schedule's factor.
 
         Raises:
-            NonFiniteLossError: the loss is infinite or NaN.
+            NonFiniteLossError: the loss or its gradient is infinite or NaN.
         """
         factor = learning_rate_factor(self.taken, self.how.warmup_steps, self.total_steps)
         for group in self._optimizer.param_groups:
@@ -128,6 +128,11 @@ class Trainer:
             )
         bound = float("inf") if self.how.max_grad_norm is None else self.how.max_grad_norm
         norm = distributed.clip_gradients(list(self._names), bound)
+        if not np.isfinite(norm):
+            raise NonFiniteLossError(
+                f"the gradient's norm is {norm} where the loss is {terms['loss']}; lower the "
+                f"learning rate. Rows: {', '.join(ids[i] for i in places)}"
+            )
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.taken += 1

@@ -174,7 +174,7 @@ def test_ppo_goes_on_from_its_checkpoint(model: Path, tmp_path: Path) -> None:
     assert read_about(second)["kl_coef"] == pytest.approx(0.05 * 0.98**2)
     policy = load_policy(model, second, "fp32")
     assert policy.reward_tokens.count == 1 and policy.reward_tokens.axis.any()
-    with pytest.raises(ConfigError, match="is of iteration 1"):
+    with pytest.raises(ConfigError, match="iteration is 1, these settings need 0"):
         ppo(tmp_path, model, 1, [0.1, 0.9], second)
 
 

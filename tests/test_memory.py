@@ -1,11 +1,12 @@
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+import torch
 
 from quark.lm import Policy
-from quark.memory import rows_for_sampling, rows_for_training
+from quark.memory import rows_for_sampling, rows_for_training, within_memory
 
 
 def rows_with_base(policy: Policy, tokens: int, memory_mb: int) -> int:
@@ -63,3 +64,25 @@ def test_a_frozen_model_leaves_room(policy: Policy) -> None:
     before = rows_with_base(policy, 1, 1600)
     policy.lm.requires_grad_(False)
     assert rows_with_base(policy, 1, 1600) > before
+
+
+def test_where_memory_ends_halves_go_on() -> None:
+    tried = []
+
+    def together(places: Sequence[int]) -> int:
+        tried.append(list(places))
+        if len(places) > 2:
+            raise torch.OutOfMemoryError
+        return sum(places)
+
+    found = list(within_memory(together, [5, 1, 2, 7, 4]))
+    assert found == [([5, 1], 6), ([2], 2), ([7, 4], 11)]
+    assert tried[:2] == [[5, 1, 2, 7, 4], [5, 1]]
+
+
+def test_one_alone_that_is_too_much_stops() -> None:
+    def together(places: Sequence[int]) -> None:
+        raise torch.OutOfMemoryError("on the GPU")
+
+    with pytest.raises(torch.OutOfMemoryError, match="on the GPU"):
+        list(within_memory(together, [1, 2]))

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from quark import schemas, stages
+from quark.checkpoint import check_resumed
 from quark.config import ConfigError, Mauve, ModelSource, RandomModel, RewardTokens, Training
 from quark.resources import fetch_model
 from quark.settings import MauveSettings, TrainSettings
@@ -55,6 +56,7 @@ def test_a_judge_needs_something_to_go_on() -> None:
         ("iteration", 0, "iteration is 0, these settings need 1"),
         ("quantiles", 4, "quantiles is 4, these settings need 3"),
         ("reward_tokens", {"form": "sink", "first_layer": 1}, "reward_tokens is {'form': 'sink'"),
+        ("trained_layers", 2, "trained_layers is 2, these settings need None"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(
@@ -73,9 +75,10 @@ def test_a_checkpoint_of_other_settings_is_refused(
         precision="fp32",
     )
     about = {"iteration": 1, "quantiles": 3, "reward_tokens": form.model_dump()}
-    stages._check_resumed(Path("c"), about, settings)
+    wanted = stages._expected(settings)
+    check_resumed(Path("c"), about, wanted)
     with pytest.raises(ConfigError, match=f"c: {text}"):
-        stages._check_resumed(Path("c"), about | {key: value}, settings)
+        check_resumed(Path("c"), about | {key: value}, wanted)
 
 
 def test_mauve_is_given_the_features_of_both_kinds(

@@ -57,7 +57,7 @@ def _iteration(folder: Path) -> pd.DataFrame:
     pool, training = (files.read_json(folder / f"{n}.json") for n in ("pool", "training"))
     judged = schemas.read(folder / "likelihoods.parquet", schemas.LIKELIHOODS, ["nll", "tokens"])
     ppl = per_generation(*(judged[name].to_numpy() for name in ("nll", "tokens")))
-    kept = counted(ppl)
+    kept = counted(ppl).astype(int)
     gauge: dict[str, Any] = training["gauge"] or {}
     points = [
         ("reward", "samples", iteration, pool["mean_reward"], None),

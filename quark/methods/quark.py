@@ -127,6 +127,7 @@ def learn(
         terms = trainer.step(batch, tokens, rows.ids, lambda part: objective(rows.take(part)))
         rate = terms.pop("rate_factor") * training.token_learning_rate
         curve.append({**terms, "tokens": tokens, "token_learning_rate": rate})
+    policy.eval()  # layers computed twice were in training mode, in which they keep no cache
     return trainer.moments, trainer.taken, curve
 
 

@@ -88,7 +88,8 @@ class Cached:
     Failures are not kept, so the next run asks again.
 
     Args:
-        scorer: gives the same score whatever it is asked together with.
+        scorer: gives the same score whatever it is asked together with; where it has the attribute
+            `reads_prompts` and that is false, a response is asked for once, whatever its prompt.
         cache: where its scores are kept.
         chunk: texts between two writes, and the most that a killed process asks for again.
     """
@@ -103,7 +104,8 @@ class Cached:
         Raises:
             ValueError: `prompts` and `responses` differ in length.
         """
-        rows = list(zip(prompts, responses, strict=True))
+        read = prompts if getattr(self.scorer, "reads_prompts", True) else [""] * len(prompts)
+        rows = list(zip(read, responses, strict=True))
         keys = [key(self.name, self.version, *row) for row in rows]
         known = self.cache.find(set(keys))
         new = {k: row for k, row in zip(keys, rows, strict=True) if k not in known}

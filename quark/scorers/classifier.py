@@ -10,6 +10,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from quark.config import Label
 from quark.files import read_json
+from quark.memory import within_memory
+from quark.shards import runs
 
 BATCH = 64
 """Texts read together."""
@@ -77,16 +79,19 @@ class Classifier:
         texts = [prompt + response if self.how.whole else response for prompt, response in pairs]
         found = np.empty(len(texts))
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
-            read = self.tokenizer(
-                [texts[i] for i in places],
-                padding=True,
-                truncation=True,
-                max_length=self.how.tokens,
-                return_tensors="pt",
-            ).to(self.model.device)
-            logits = self.model(**read).logits.float()
-            law = logits.sigmoid() if self.how.alone else logits.softmax(-1)
-            found[places] = law[:, self.label].cpu().numpy()
+        for batch in runs(order, BATCH):
+            for places, probabilities in within_memory(
+                lambda places: self._read([texts[i] for i in places]), batch
+            ):
+                found[list(places)] = probabilities
         return found
+
+    def _read(self, texts: list[str]) -> NDArray[np.float32]:
+        """The label's probability for texts that are read together."""
+        read = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.how.tokens, return_tensors="pt"
+        ).to(self.model.device)
+        logits = self.model(**read).logits.float()
+        law = logits.sigmoid() if self.how.alone else logits.softmax(-1)
+        probabilities: NDArray[np.float32] = law[:, self.label].cpu().numpy()
+        return probabilities

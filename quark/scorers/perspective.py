@@ -82,7 +82,7 @@ class PerspectiveAPI:
         self.together = max(2, min(64, math.ceil(2 * self.per_second)))  # an answer takes a second
         self.chunk = max(FEWEST, 4 * self.together)
         self._client = httpx2.Client(headers={"X-Goog-Api-Key": check_key()}, timeout=TIMEOUT)
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, FailedError] = {}
         self._retry = Retrying(
             stop=stop_after_attempt(TRIES),
             wait=_wait,
@@ -95,7 +95,7 @@ class PerspectiveAPI:
         """Return the attribute's score of each continuation in [0, 1], shape (n,); NaN: none.
 
         Raises:
-            ScorerError: the service refuses the key, or answers nothing at all.
+            ScorerError: the service refuses the key, or is away.
             ValueError: `prompts` and `responses` differ in length.
         """
         if len(prompts) != len(responses):
@@ -103,7 +103,8 @@ class PerspectiveAPI:
         with ThreadPoolExecutor(self.together) as threads:
             found = list(threads.map(self._score, responses))
         asked = [text for text in responses if text.strip()]
-        if len(asked) >= FEWEST and all(map(math.isnan, found)):
+        away = all(isinstance(self._failures.get(text), TransientError) for text in asked)
+        if len(asked) >= FEWEST and all(map(math.isnan, found)) and away:
             raise ScorerError(
                 f"{self.how.url}: no answer to {len(asked)} texts in {TRIES} tries each; the last: "
                 f"{self._failures[asked[-1]]}. What was scored is kept: run again later"
@@ -112,7 +113,7 @@ class PerspectiveAPI:
 
     def why(self, prompt: str, response: str) -> str:
         """Why a continuation got no score."""
-        return self._failures[response]
+        return str(self._failures[response])
 
     def _score(self, text: str) -> float:
         try:
@@ -120,7 +121,7 @@ class PerspectiveAPI:
                 raise FailedError("empty: the service does not score it")
             return self._retry(self._ask, text)
         except FailedError as failure:
-            self._failures[text] = str(failure)
+            self._failures[text] = failure
             return math.nan
 
     def _ask(self, text: str) -> float:

@@ -50,6 +50,13 @@ def test_another_prompt_or_version_is_another_text(scorer, tmp_path):
     assert key("s", "1", "ab", "c") != key("s", "1", "a", "bc")
 
 
+def test_a_prompt_that_is_not_read_asks_for_nothing_again(scorer, tmp_path):
+    scorer.reads_prompts = False
+    found = [cached(scorer, tmp_path).score(prompts, ["a", "a"]) for prompts in ("xy", "zz")]
+    assert np.array(found).tolist() == [[0.1, 0.1]] * 2
+    assert scorer.asked == [["a"]]
+
+
 def test_failures_are_asked_for_again(scorer, tmp_path):
     for _ in range(2):
         found = cached(scorer, tmp_path).score(["", ""], ["", "a"])

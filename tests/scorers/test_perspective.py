@@ -181,6 +181,15 @@ def test_a_service_that_is_gone_stops_the_stage(service, scorer):
         scorer.score([""] * len(texts), texts)
 
 
+def test_refused_texts_are_no_outage(service, scorer):
+    service.faults = {
+        "": (9999, (400, "Attribute TOXICITY does not support request languages", {}))
+    }
+    texts = [f"text {i}" for i in range(client.FEWEST)]
+    assert np.isnan(scorer.score([""] * len(texts), texts)).all()
+    assert "does not support" in scorer.why("", "text 0")
+
+
 def test_patience(monkeypatch):
     class State:
         def __init__(self, failure):
