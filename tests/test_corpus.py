@@ -75,11 +75,13 @@ def files(tmp_path: Path) -> dict[str, Path]:
     }
 
 
-def run(files: dict[str, Path], out: Path, **changed: Any) -> list[dict[str, Any]]:
+def run(
+    files: dict[str, Path], out: Path, task: str = "toxicity", **changed: Any
+) -> list[dict[str, Any]]:
     rows = {"prompts": None, "samples": None, "texts": 2} | changed.pop("rows", {})
     how = {"texts": "texts", "wanted_from": 0.9, "unwanted_to": 0.5, "tokens": 4} | changed
     settings = CorpusSettings.model_validate(
-        {"version": 1, "task": "toxicity", "stream": "1/corpus", "score": {"scorer": "x"}}
+        {"version": 1, "task": task, "stream": "1/corpus", "score": {"scorer": "x"}}
         | {"corpus": how | {"rows": rows}}
     )
     make_corpus(settings, out=out, reward=lambda toxicity: 1 - toxicity, **files)
@@ -102,6 +104,13 @@ def test_who_is_wanted(files: dict[str, Path], tmp_path: Path, scorer: Scorer) -
     assert scorer.asked == ["bdf", "eee", "cdef", "bcd"]
     cost = json.loads((tmp_path / "corpus.json").read_text())
     assert (cost["rows"], cost["scored"], cost["tokens"]) == (7, 4, 19)
+
+
+def test_published_toxicity_is_no_sentiment(
+    files: dict[str, Path], tmp_path: Path, scorer: Scorer
+) -> None:
+    run(files, tmp_path / "corpus.parquet", task="sentiment_positive")
+    assert scorer.asked == ["aaa", "ccc", "bdf", "eee", "cdef", "bcd"]
 
 
 def test_limits(files: dict[str, Path], tmp_path: Path, scorer: Scorer) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from quark import schemas, scoring
 from quark.gathering import gather
+from quark.scorers import ScorerError
 from quark.settings import ScoreSettings
 from quark.shards import WHOLE, Shard
 
@@ -53,6 +54,14 @@ def test_failures_are_counted_and_left_out_of_the_mean(monkeypatch, tmp_path, sa
 def test_a_scorer_that_always_failed_has_no_mean(monkeypatch, tmp_path, samples):
     _, report = run(monkeypatch, tmp_path, samples, ["", ""])
     assert (report["failed"], report["mean_score"]) == (2, None)
+
+
+@pytest.mark.parametrize("score", [1.5, -0.1, float("inf")])
+def test_a_score_that_is_none_is_named(monkeypatch, tmp_path, samples, score):
+    monkeypatch.setitem(TOXICITY, "foul", score)
+    with pytest.raises(ScorerError, match=rf"handmade: score {score} of 0/p1/0 is not in \[0, 1\]"):
+        run(monkeypatch, tmp_path, samples, TEXTS)
+    assert not (tmp_path / "scores.parquet").exists()
 
 
 def test_a_table_without_rows_is_named(monkeypatch, tmp_path, samples):

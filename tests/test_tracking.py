@@ -26,7 +26,15 @@ def _write_iteration(folder: Path, i: int) -> None:
     speed = {"tokens": 600, "seconds": 2.0, "tokens_per_second": 300.0}
     files.write_json(folder / "samples.json", {"rows": 30, **speed})
     scorer = {"scorer": "profanity-check", "scorer_version": "1.9.1"}
-    scores = {"rows": 30, "failed": 0, **scorer, "mean_score": 0.25, "seconds": 1.0}
+    errors = {"KeyError: 'attributeScores', <html>": 1}  # no name that MLflow would take
+    scores = {
+        "rows": 30,
+        "failed": 1,
+        **scorer,
+        "mean_score": 0.25,
+        "errors": errors,
+        "seconds": 1.0,
+    }
     files.write_json(folder / "scores.json", scores)
     pool = {
         "iteration": i,

@@ -113,6 +113,19 @@ def test_nan_names_the_rows(training: Training) -> None:
         trainer.step([1, 2], 2, IDS, broken)
 
 
+@pytest.mark.parametrize("bound", [None, 1.0])
+def test_an_infinite_gradient_changes_nothing(training: Training, bound: float | None) -> None:
+    trainer = make(training, 4, max_grad_norm=bound)
+    before = trainer.module.weight.detach().clone()
+
+    def steep(part: list[int]) -> dict[str, Tensor]:
+        return {"loss": (trainer.module.weight - trainer.module.weight.detach()).abs().sqrt().sum()}
+
+    with pytest.raises(NonFiniteLossError, match=r"gradient's norm is .*Rows: b, c$"):
+        trainer.step([1, 2], 2, IDS, steep)
+    assert torch.equal(trainer.module.weight, before)
+
+
 def test_learning_rate_factor() -> None:
     found = [learning_rate_factor(step, 3, 8) for step in range(9)]
     # warm-up in quarters, then down by fifths from 1

@@ -277,6 +277,18 @@ def test_tokens_learn_their_quantile(
     assert best[7] > 0.4 > best[9] and worst[9] > 0.4 > worst[7]
 
 
+def test_the_gauge_does_not_depend_on_how_layers_were_trained(
+    make_policy: Make, rows: Rows, training: Training
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        policy = make_policy()
+        run(policy, make_policy(0), rows, changed(training, gradient_checkpointing=checkpointing))
+        found.append(method.gauge(policy, rows, 3, "fp32", "1/test", 4000))
+    assert found[0] is not None
+    assert found[1] == pytest.approx(found[0], abs=1e-4)  # float32, steps of the same gradients
+
+
 @pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=["embedding", "sink"])
 def test_with_adapters_the_base_model_is_the_policys_own(
     make_policy: Make, rows: Rows, training: Training, form: RewardTokens
