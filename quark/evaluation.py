@@ -81,7 +81,7 @@ def evaluate(
     columns = per_prompt(table, task, threshold, predicted)
     schemas.write(out_prompts, prompt_schema(task), columns, {"threshold": threshold})
     frame = read_prompts(out_prompts, task)
-    metrics = summary(frame, task) | count(frame, task)
+    metrics = summary(frame, task) | count(frame)
     if mauve is not None:
         metrics["mauve"] = files.read_json(mauve)["mauve"]
     files.write_json(out_metrics, metrics)
@@ -195,11 +195,11 @@ def summary(prompts: pd.DataFrame, task: Task) -> dict[str, float | None]:
     }
 
 
-def count(prompts: pd.DataFrame, task: Task) -> dict[str, int]:
+def count(prompts: pd.DataFrame) -> dict[str, int]:
     """Return how many prompts and generations went in, and how many were left out of what."""
     return {
         "n_prompts": len(prompts),
-        "n_prompts_unscored": int(prompts[task.columns[0]].isna().sum()),
+        "n_prompts_unscored": int((prompts["n_unscored"] == prompts["n_generations"]).sum()),
         "n_generations": int(prompts["n_generations"].sum()),
         "n_unscored": int(prompts["n_unscored"].sum()),
         "n_empty": int(prompts["n_empty"].sum()),

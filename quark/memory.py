@@ -127,7 +127,7 @@ def _rows(policy: Policy, row_bytes: int, memory_mb: int, others: int = 0, to_co
     else:
         weights = others + sum(map(own_bytes, policy.parameters()))
         granted, taken = memory_mb * 2**20, RESERVED_MB * 2**20 + weights
-        remedy = "raise mem_mb in the profile"
+        remedy = "raise mem_mb in the profile (--memory-mb of a verb)"
     taken += to_come
     rows = int((granted - taken) // row_bytes)
     if rows < 1:

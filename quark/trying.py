@@ -17,7 +17,6 @@ from quark.scoring import scorer_of
 from quark.status import last_checkpoint
 from quark.tasks import TASKS
 
-MEMORY_MB = 4000
 CACHE = "scores.sqlite"
 
 
@@ -28,6 +27,7 @@ class Trial:
         config: of the run.
         task, method, seed: which run; its last iteration is taken.
         results, resources: directories.
+        memory_mb: bounds the rows decoded together; on a GPU its own memory does.
 
     Raises:
         ConfigError: the run is not there.
@@ -42,7 +42,9 @@ class Trial:
         seed: int,
         results: Path,
         resources: Path,
+        memory_mb: int = 8000,
     ) -> None:
+        self.memory_mb = memory_mb
         checkpoint = last_checkpoint(config, task, method, seed, results)
         chosen = for_task(config, task)
         model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
@@ -85,7 +87,7 @@ class Trial:
             samples,
             self.sampling,
             seed_name=f"try/{secrets.token_hex(8)}",
-            memory_mb=MEMORY_MB,
+            memory_mb=self.memory_mb,
         )
         texts = decode_after(self.tokenizer, [ids] * samples, found.ids)
         rewards = self.reward(self.scorer.score([prompt] * samples, texts)).tolist()

@@ -141,6 +141,7 @@ def try_(
     method: Method = "quark",
     seed: Seed = 1,
     samples: Annotated[int, typer.Option(min=1, help="continuations of each model")] = 3,
+    memory_mb: Annotated[int, typer.Option(min=1, help="memory to use")] = 8000,
     config: Files = None,
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
@@ -154,7 +155,7 @@ def try_(
 
     use_threads(threads)
     whole = configured(config)
-    trial = Trial(whole, _task(whole, task), method, seed, results, resources)
+    trial = Trial(whole, _task(whole, task), method, seed, results, resources, memory_mb)
     if prompt is not None:
         show_table(trial.table(prompt, samples))
         return

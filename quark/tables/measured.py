@@ -123,7 +123,7 @@ def measure(group: Sequence[Run], task: Task) -> Row:
             row[f"{name}_low"], row[f"{name}_high"] = low, high
             row[f"{name}_seed_std"] = _deviation([seed[name] for seed in seeds])
     row["mauve"] = _mean([run.settings["mauve"] for run in group])
-    row |= count(prompts, task)
+    row |= count(prompts)
     row |= {key: settings[key] for key in SETTINGS}
     return row | {f"{key}_per_seed": _mean([run.settings[key] for run in group]) for key in COSTS}
 

@@ -20,7 +20,7 @@ rule corpus:
         CONDA
     threads: lambda w, input: CORES if input.classifier else 1
     resources:
-        mem_mb=lambda w, input: 8000 if input.classifier else 4000,
+        mem_mb=growing(8000),
         runtime=growing(60),
     params:
         settings=lambda w: as_json(

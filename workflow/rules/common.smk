@@ -46,6 +46,8 @@ try:
         check_scorer(scorer, others)
     if SERVICE in asked:
         check_key()
+        if workflow.is_main_process:
+            logger.warning("Perspective ends with 2026: keep resources/scores.sqlite.")
     for part in CONFIG.prompts.values():
         check_scorer(part.scorer)
     CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
