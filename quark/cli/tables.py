@@ -62,6 +62,7 @@ def page(
     table: Annotated[Path, typer.Option(help="CSV of the task's table")],
     costs: Annotated[Path, typer.Option(help="CSV of what its stages cost")],
     figures: Annotated[list[Path], typer.Option(help="SVG files")],
+    captions: Annotated[Path, typer.Option(help="directory of what they show, as NAME.rst")],
     out: Out,
     methods: Annotated[list[str] | None, typer.Option(help="whose samples are shown")] = None,
     generations: Annotated[list[Path] | None, typer.Option(help="theirs, in this order")] = None,
@@ -73,7 +74,16 @@ def page(
     whole = parse(configuration.Config, settings)
     theirs = zip(methods or [], generations or [], scores or [], strict=True)
     written = [Written(*each) for each in theirs]
-    make_page(whole, task, table=table, costs=costs, written=written, figures=figures, out=out)
+    make_page(
+        whole,
+        task,
+        table=table,
+        costs=costs,
+        written=written,
+        figures=figures,
+        captions=captions,
+        out=out,
+    )
 
 
 @app.command()

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from quark.figures.style import canvas, legend, look, only, rows_of
+from quark.figures.style import canvas, legend, look, only, places, rows_of, title
 from quark.schemas import TableError
 from quark.tables.text import shown
 from quark.tasks import TASKS
@@ -17,7 +18,7 @@ COLUMNS = 4
 
 
 def draw_published(sources: Sequence[Path], out: Path) -> None:
-    """A panel for each metric that the paper gives, a point for each method and split.
+    """A panel for each metric that the paper gives, a point for each method and split, by size.
 
     Models, prompts and scorers differ, so numbers are compared as ratios to the base model of the
     same table: on the dashed line a method changes here what it changed there. Published numbers
@@ -51,6 +52,7 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
             found.append(
                 {
                     "split": row["split"],
+                    "decoding": row["decoding"],
                     "method": row["method"],
                     "metric": name,
                     "measured": ours / our_base,
@@ -62,6 +64,8 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
     data = pd.DataFrame(found)
     metrics = list(dict.fromkeys(data["metric"]))
     methods = list(dict.fromkeys(data["method"]))
+    every = places(found)
+    sizes = dict(zip(every, np.linspace(8, 4, len(every)), strict=True))
     columns = min(len(metrics), COLUMNS)
     lines = math.ceil(len(metrics) / columns)
     with canvas(out, data, lines, columns, 3.0, 2.8) as axes:
@@ -75,6 +79,7 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
                     row.published,
                     row.measured,
                     linestyle="none",
+                    markersize=sizes[row.split, row.decoding],
                     label=row.method,
                     **look(row.method, methods),
                 )
@@ -84,4 +89,8 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
             axis.set_xlabel("published / its base model")
         for axis in axes[:, 0]:
             axis.set_ylabel("measured / its base model")
+        for place in every if len(every) > 1 else ():
+            axes[0, -1].plot(
+                [], [], "o", color="0.6", markersize=sizes[place], label=title(place, every)
+            )
         legend(axes[0])

@@ -47,6 +47,7 @@ def make_page(
     costs: Path,
     written: Sequence[Written],
     figures: Sequence[Path],
+    captions: Path,
     out: Path,
 ) -> None:
     """Write the page.
@@ -61,6 +62,7 @@ def make_page(
         costs: CSV of `quark.tables.cost_table`.
         written: of the base model and of Quark, on the same prompts; none if neither is evaluated.
         figures: SVG files, shown in this order.
+        captions: directory of what they show: for NAME.svg plain text in NAME.rst.
         out: the HTML file.
 
     Raises:
@@ -73,7 +75,11 @@ def make_page(
         task=task.replace("_", ", "),
         tables=rounded(read_table(table), TASKS[task]),
         figures=[
-            {"title": _title(file), "data": base64.b64encode(file.read_bytes()).decode()}
+            {
+                "title": _title(file),
+                "caption": (captions / f"{file.stem}.rst").read_text(),
+                "data": base64.b64encode(file.read_bytes()).decode(),
+            }
             for file in figures
         ],
         methods=[each.method for each in written],

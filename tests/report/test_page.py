@@ -50,6 +50,7 @@ def page(folder: Path, **change: Any) -> Path:
             writer.writeheader()
             writer.writerows(rows)
     (folder / "tradeoff.svg").write_text(SVG)
+    (folder / "tradeoff.rst").write_text("What costs what.\n")
     written = [
         samples(folder, "base", ["vile words", "fine", "lost"], [0.9, 0.5, None]),
         samples(folder, "quark", ["kind words", "<b>bold</b>", "found"], [0.1, 0.2, 0.3]),
@@ -59,6 +60,7 @@ def page(folder: Path, **change: Any) -> Path:
         "costs": folder / "costs.csv",
         "written": written,
         "figures": [folder / "tradeoff.svg"],
+        "captions": folder,
         "out": folder / "page.html",
     }
     make_page(configured("gpt2", "sink"), "toxicity", **(how | change))
@@ -80,6 +82,7 @@ def test_tables_costs_settings_and_versions_are_there(tmp_path: Path) -> None:
     assert '<td class="number">1.5</td>' in html  # minutes of quark
     assert "&#34;kl_coef&#34;: " in html
     assert "torch 2." in html and "What is unlearned, against fluency" in html
+    assert "What costs what." in html
     assert page(tmp_path).read_text() == html
 
 

@@ -1,5 +1,7 @@
 """The page of a task, and what `snakemake --report` gathers beside it."""
 
+CAPTIONS = Path(workflow.basedir) / "workflow/report"
+
 
 rule page:
     input:
@@ -34,4 +36,4 @@ rule page:
     shell:
         "quark page --task {wildcards.task} --settings {params.settings:q} --table {input.table}"
         " --costs {input.costs} {params.methods} {params.generations} {params.scores}"
-        " {params.figures} --out {output.html} 2> {log}"
+        " {params.figures} --captions {CAPTIONS:q} --out {output.html} 2> {log}"
