@@ -93,6 +93,7 @@ class _Task:
         if any(method in settings.PARTS for method in self.own.methods):
             if "quark" not in self.own.methods:  # the corpus takes the samples of its iteration 0
                 yield from self._explore("quark", 0)
+            yield Cost(self.task, "corpus", "corpus")
             parts = {part for m in self.own.methods for part in settings.PARTS.get(m, ())}
             yield from (self._fit(part) for part in sorted(parts))
         for method in self.own.methods:
@@ -104,6 +105,7 @@ class _Task:
         if method in settings.QUARKS:
             for iteration in range(self.config.quark.iterations):
                 yield from self._explore(method, iteration)
+                yield Cost(self.task, method, "quantize")
                 yield self._train(method)
         elif method == "ppo":
             for iteration in range(self.config.baselines.ppo.iterations):
@@ -206,6 +208,7 @@ class _Task:
                 "prompts",
                 self.prompts,
                 "sort-prompts",
+                jobs=3,  # samples and scores are stages of their own
                 calls=prompts * how.samples,
                 tokens=tokens,
                 flop=flop,
@@ -230,6 +233,7 @@ class _Task:
                 _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
                 judged = Cost(self.task, method, "judge", tokens=made.tokens)
                 yield replace(judged, flop=read)
+                yield Cost(self.task, method, "evaluate")
             predicted = settings.predict(self.config, self.task, method, split)
             if predicted is not None:
                 read = forward(model, self.prompt + predicted.tokens, predicted.tokens)

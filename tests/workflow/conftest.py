@@ -13,6 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 TABLE = "results/tables/toxicity.csv"
+SCALE = "config/scale/test.yaml"
 # One split and two samples: as many kinds of job as ever, half as many jobs.
 SMALLER = {"tasks": {"toxicity": {"splits": ["nontoxic"]}}, "evaluation": {"samples": 2}}
 
@@ -32,10 +33,12 @@ class Workspace:
         (self.folder / name).write_text(yaml.safe_dump(content))
         return name
 
-    def start(self, *options: str, config: tuple[str, ...] = (), targets=(TABLE,)):
-        """Start Snakemake at the scale of tests; `config` is laid over that."""
+    def start(
+        self, *options: str, scale: str = SCALE, config: tuple[str, ...] = (), targets=(TABLE,)
+    ):
+        """Start Snakemake at the scale of tests, or another; `config` is laid over that."""
         bin_folder = str(Path(sys.executable).parent)
-        layers = ["config/scale/test.yaml", "smaller.yaml", *config]
+        layers = [scale, "smaller.yaml", *config]
         return subprocess.Popen(
             # `--` because --configfile takes all that follows it
             ["snakemake", "--cores", "2", *options, "--configfile", *layers, "--", *targets],

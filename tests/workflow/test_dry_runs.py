@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from quark.config import load
+from quark.planning import plan
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = "results/toxicity/quark/seed-1/iteration-{}/checkpoint"
@@ -98,6 +101,16 @@ def test_a_dry_run_plans_every_job_once_and_makes_nothing(empty):
     fetched = {"fetch_model": 1, "fetch_prompts": 1}
     assert empty.planned() == fetched | stages | times(2, EVALUATED) | TABLE
     assert not (empty.folder / "results").exists()
+
+
+@pytest.mark.parametrize("task", ["toxicity", "sentiment_positive", "repetition"])
+def test_the_estimate_counts_the_jobs_of_a_dry_run_at_paper_scale(empty, task):
+    scale = "config/scale/paper.yaml"
+    planned = empty.planned(scale=scale, targets=[f"results/tables/{task}.csv"])
+    others = {rule for rule in planned if rule.startswith("fetch_")} | set(TABLE)
+    layers = [ROOT / "config/config.yaml", ROOT / scale, empty.folder / "smaller.yaml"]
+    counted = sum(cost.jobs for cost in plan(load(layers), [task], empty.folder / "resources"))
+    assert counted == planned.total() - sum(planned[rule] for rule in others) > 150
 
 
 @pytest.mark.parametrize(
