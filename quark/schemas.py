@@ -163,9 +163,13 @@ def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = 
         TableError: the file is missing or empty, a column is missing, of another type or null.
         DamagedError: it is not as its stage wrote it.
     """
-    if not Path(source).exists():
-        raise TableError(f"{source}: no such file")
-    verify(Path(source), Path(source).with_suffix(".json"))
+    file = Path(source)
+    if not file.exists():
+        raise TableError(f"{file}: no such file")
+    if schema is PROMPTS:  # all splits are made at once, with one manifest
+        verify(file, file.parent / "manifest.json", target=file.parent)
+    else:
+        verify(file, file.with_suffix(".json"))
     names = list(columns or schema.names)
     try:
         missing = set(names) - set(pq.read_schema(source).names)

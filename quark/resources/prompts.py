@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import quark
 from quark import schemas
 from quark.config import Prompts, PromptSource, Split
-from quark.files import sha256, whole, write_json
+from quark.files import sha256, sums, whole, write_json
 from quark.resources.fetch import ResourceError, fetch
 from quark.scorers import Scorer, load_scorer
 
@@ -71,10 +71,10 @@ def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
                     "prompts": len(rows),
                     "toxic": sum(toxic[prompt.id] for prompt in rows),
                     "sources": dict(Counter(prompt.source for prompt in rows)),
-                    "sha256": sha256(made / f"{split}.parquet"),
                 }
                 for split, rows in splits.items()
             },
+            "sha256": sums(*(made / f"{split}.parquet" for split in splits)),
             "made_with": {"quark": quark.__version__, scorer.name: scorer.version},
         }
         write_json(made / "manifest.json", manifest)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from quark import schemas
-from quark.files import read_json, sha256, whole, write_json
+from quark.files import read_json, sums, whole, write_json
 from quark.resources.fetch import ResourceError
 from quark.settings import SortSettings
 
@@ -64,9 +64,9 @@ def sort_prompts(
                 "prompts": split.prompts,
                 "fitting": len(fitting),
                 "above": [int(n) for n in np.bincount(found[fitting[: split.prompts]])],
-                "sha256": sha256(made / f"{name}.parquet"),
             }
-        write_json(made / "manifest.json", {**manifest, "splits": splits})
+        known = sums(*(made / f"{name}.parquet" for name in splits))
+        write_json(made / "manifest.json", {**manifest, "splits": splits, "sha256": known})
 
 
 def _above(samples: Path, scores: Path, threshold: float) -> dict[str, int]:

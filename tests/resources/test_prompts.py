@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from quark import schemas
 from quark.config import Prompts, PromptSource, Split
+from quark.files import DamagedError
 from quark.resources import ResourceError, fetch_prompts
 from quark.resources import prompts as module
 from quark.resources.prompts import Prompt, cut, deduplicate, halves, in_order
@@ -69,8 +70,14 @@ def test_every_prompt_lands_in_one_split(tmp_path):
         about = manifest["splits"][split]
         assert about["prompts"] == len(content) == sum(about["sources"].values())
         assert about["toxic"] == sum(row["toxic"] for row in content)
-        file = (tmp_path / "out" / f"{split}.parquet").read_bytes()
-        assert about["sha256"] == hashlib.sha256(file).hexdigest()
+        file = tmp_path / "out" / f"{split}.parquet"
+        assert manifest["sha256"][file.name] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert schemas.read(file, schemas.PROMPTS).num_rows == len(content)
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(
+        DamagedError, match=rf"{file}: damaged .* snakemake --cores all {file.parent} "
+    ):
+        schemas.read(file, schemas.PROMPTS)
 
 
 def test_an_excluded_line_must_exist():
