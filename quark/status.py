@@ -18,29 +18,41 @@ from quark.config import Config, ConfigError, Method, TaskName, for_task, overla
 
 LINES = 5
 """Of a log's end that are shown."""
-MAKES = {  # what a stage makes beside its log's place in the results, and keeps, by the log's name
-    "sample": "samples.parquet",
-    "score": "scores.parquet",
-    "score_again": "second_scores.parquet",
-    "quantize": "pool.parquet",
-    "train": "training.json",
-    "fit": "training.json",
-    "corpus": "corpus.parquet",
-    "generate": "generations.parquet",
-    "judge": "likelihoods.parquet",
-    "predict": "predictions.parquet",
-    "mauve": "mauve.json",
-    "evaluate": "metrics.json",
-}
-FETCHES = {  # what a rule makes of a resource, whose name its log has, by the folder of its logs
-    "fetch_model": "models/{name}",
-    "finetune_model": "models/{name}",
-    "fetch_classifier": "classifiers/{name}",
-    "fetch_prompts": "prompts/{name}",
-    "fetch_candidates": "candidates/{name}/prompts",
-    "sample_candidates": "candidates/{name}/samples.parquet",
-    "score_candidates": "candidates/{name}/scores.parquet",
-    "sort_prompts": "prompts/{name}",
+MAKES = {  # what a rule makes and keeps, by its log; {place}: any folders, else one name
+    "{place}/sample": "results/{place}/samples.parquet",
+    "{place}/score": "results/{place}/scores.parquet",
+    "{place}/score_again": "results/{place}/second_scores.parquet",
+    "{place}/quantize": "results/{place}/pool.parquet",
+    "{place}/train": "results/{place}/training.json",
+    "{place}/fit": "results/{place}/training.json",
+    "{place}/corpus": "results/{place}/corpus.parquet",
+    "{place}/generate": "results/{place}/generations.parquet",
+    "{place}/judge": "results/{place}/likelihoods.parquet",
+    "{place}/predict": "results/{place}/predictions.parquet",
+    "{place}/mauve": "results/{place}/mauve.json",
+    "{place}/evaluate": "results/{place}/metrics.json",
+    "{place}/gather_{table}": "results/{place}/{table}.parquet",
+    "{task}/table": "results/{task}/table.csv",
+    "{task}/costs": "results/tables/{task}_cost.csv",
+    "{task}/publish": "results/tables/{task}.csv",
+    "{task}/{method}/{seed}/track": "results/tracking/{task}/{method}/{seed}.json",
+    "{task}/figures/{figure}": "results/figures/{task}/{figure}.svg",
+    "{task}/{method}/curves": "results/figures/{task}/{method}/curves.svg",
+    "{task}/{method}/{seed}/rewards": "results/figures/{task}/{method}/{seed}/rewards.svg",
+    "{task}/page": "results/report/{task}.html",
+    "ablations/{sweep}": "results/ablations/{sweep}.csv",
+    "ablations": "results/tables/ablations.csv",
+    "figures/ablations/{sweep}": "results/figures/ablations/{sweep}.svg",
+    "calibration/{prompts}/{scorer}": "results/calibration/{prompts}/{scorer}.csv",
+    "benchmarks/{what}": "results/benchmarks/{what}.csv",
+    "fetch_model/{name}": "resources/models/{name}",
+    "finetune_model/{name}": "resources/models/{name}",
+    "fetch_classifier/{name}": "resources/classifiers/{name}",
+    "fetch_prompts/{name}": "resources/prompts/{name}",
+    "fetch_candidates/{name}": "resources/candidates/{name}/prompts",
+    "sample_candidates/{name}": "resources/candidates/{name}/samples.parquet",
+    "score_candidates/{name}": "resources/candidates/{name}/scores.parquet",
+    "sort_prompts/{name}": "resources/prompts/{name}",
 }
 SHARD = re.compile(r"-\d+-of-\d+$")
 
@@ -98,17 +110,26 @@ def progress(config: Config, results: Path) -> Iterator[Progress]:
                 )
 
 
+def made_by(log: str) -> str | None:
+    """What the rule makes that writes this log, named from the logs' folder without its ending."""
+    for pattern, made in MAKES.items():
+        named = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern).replace(
+            "(?P<place>[^/]+)", "(?P<place>.+)"
+        )
+        if found := re.fullmatch(named, log):
+            return made.format(**found.groupdict())
+    return None
+
+
 def unfinished(results: Path, resources: Path, logs: Path) -> list[Unfinished]:
     """The stages that began and left nothing, the latest first."""
     found = []
     for log in logs.rglob("*.log"):
-        stage = SHARD.sub("", log.stem)
-        if log.parent.name in FETCHES:
-            target = resources / FETCHES[log.parent.name].format(name=log.stem)
-        elif stage in MAKES:
-            target = results / log.parent.relative_to(logs) / MAKES[stage]
-        else:
+        made = made_by(SHARD.sub("", str(log.relative_to(logs).with_suffix(""))))
+        if made is None:
             continue
+        top, _, rest = made.partition("/")
+        target = {"results": results, "resources": resources}[top] / rest
         if not target.exists():
             lines = log.read_text(errors="replace").splitlines()
             found.append((log.stat().st_mtime, Unfinished(target, log, lines[-LINES:])))

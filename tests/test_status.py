@@ -10,7 +10,7 @@ from runs import configured
 
 from quark import files, settings
 from quark.config import ConfigError
-from quark.status import FETCHES, MAKES, last_checkpoint, progress, status, unfinished
+from quark.status import last_checkpoint, made_by, progress, status, unfinished
 
 ROOT = Path(__file__).parents[1]
 RUN = "toxicity/quark/seed-1"
@@ -91,21 +91,25 @@ def test_a_fetch_or_a_shard_that_stopped_is_named(tmp_path: Path) -> None:
     assert "no network" in shown(tmp_path)
 
 
-# Quick to make again, or of no run.
-UNSEEN = {"ablations", "calibration", "benchmarks", "costs", "curves", "page", "publish"}
-UNSEEN |= {"published", "rewards", "table", "track", "tradeoff"}
+def test_what_ends_a_run_is_named_too(tmp_path: Path) -> None:
+    touch(tmp_path / "logs" / RUN / "track.log", "no disk")
+    touch(tmp_path / "logs/toxicity/figures/tradeoff.log")
+    found = {stage.log.stem: stage.target for stage in unfinished(*folders(tmp_path))}
+    assert found == {
+        "track": tmp_path / f"results/tracking/{RUN}.json",
+        "tradeoff": tmp_path / "results/figures/toxicity/tradeoff.svg",
+    }
 
 
 def test_every_log_of_the_rules_is_known() -> None:
+    """And what it tells of is an output of its own rule."""
     rules = "".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    logs = [Path(log) for log in re.findall(r'"(logs/[^"]+)\.log"', rules)]
-    assert len(logs) > 30
+    logs = [Path(log) for log in re.findall(r'"logs/([^"]+)\.log"', rules)]
+    assert len(logs) > 40
     for log in logs:
-        known = re.sub(r"-\{shard\}$", "", log.name) in MAKES or log.parent.name in FETCHES
-        gathers = log.name.startswith("gather_")
-        assert known or gathers or UNSEEN & {log.name, *log.parts}, log
-    for made in (*MAKES.values(), *FETCHES.values()):
-        assert made in rules, made
+        made = made_by(re.sub(r"-\{shard\}$", "", str(log)))
+        assert made is not None, log
+        assert made in rules or Path(made).name in rules, (log, made)
 
 
 def test_the_last_checkpoint_is_of_the_last_iteration_and_of_this_configuration(
