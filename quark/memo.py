@@ -2,8 +2,9 @@
 
 The base model is frozen and a response never changes once it is sampled, so the last hidden states
 that the KL penalty needs are computed once. Those of iteration 0 cost nothing: the base model wrote
-these responses itself. Those of later iterations are read when they are first drawn. Hidden states
-and not logits: d numbers a token instead of V.
+these responses itself. Those of later iterations are read when they are first drawn; where several
+processes train, what the first of them read is kept. Hidden states and not logits: d numbers a
+token instead of V.
 """
 
 import json
