@@ -19,7 +19,7 @@ from torch import Tensor
 
 from quark.config import ConfigError, LoRA, Precision, RewardTokens
 from quark.distributed import gathered, part_of, rank
-from quark.files import read_json, sums, verify, whole
+from quark.files import again, read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
 from quark.lora import add_adapters
 from quark.reward_tokens import new_reward_tokens
@@ -167,7 +167,8 @@ def check_resumed(checkpoint: Path, about: Mapping[str, Any], wanted: Mapping[st
     for key, value in wanted.items():
         if about.get(key) != value:
             raise ConfigError(
-                f"{checkpoint}: {key} is {about.get(key)}, these settings need {value}"
+                f"{checkpoint}: {key} is {about.get(key)}, these settings need {value}. "
+                f"Make it again with them: {again(checkpoint)}"
             )
 
 

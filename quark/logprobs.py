@@ -59,16 +59,16 @@ def response_logprobs(
         sums = _logprobs(policy, [prompts[i] for i in places], counts, flat)
         return np.split(sums, np.cumsum(counts)[:-1])
 
-    for shared_out in shard.of(_batches(order, sizes, MAX_ROWS)):
-        for batch in _batches(shared_out, sizes, room):
-            for places, several in within_memory(together, batch):
-                for place, sums in zip(places, several, strict=True):
-                    if not np.isfinite(sums).all():
-                        raise ModelError(
-                            f"prompt {names[place]}: a response's likelihood is not finite; try "
-                            "precision: fp32"
-                        )
-                    found[place] = sums
+    shared_out = shard.of(_batches(order, sizes, MAX_ROWS))
+    batches = (batch for part in shared_out for batch in _batches(part, sizes, room))
+    for places, several in within_memory(together, batches):
+        for place, sums in zip(places, several, strict=True):
+            if not np.isfinite(sums).all():
+                raise ModelError(
+                    f"prompt {names[place]}: a response's likelihood is not finite; try "
+                    "precision: fp32"
+                )
+            found[place] = sums
     return found
 
 

@@ -6,7 +6,7 @@ A batch size chosen here is for speed alone: it changes no result beyond roundin
 
 import ctypes
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -44,27 +44,30 @@ def keep_freed_memory(keep: bool = True) -> None:
 
 
 def within_memory(
-    run: Callable[[Sequence[int]], T], places: Sequence[int]
+    run: Callable[[Sequence[int]], T], batches: Iterable[Sequence[int]]
 ) -> Iterator[tuple[Sequence[int], T]]:
-    """Yield places and what `run` makes of them: of all, or where a GPU's memory ends, of halves.
+    """Yield each batch and what `run` makes of it; where a GPU's memory ends, halves from there on.
 
     Raises:
-        torch.OutOfMemoryError: one alone is too much.
+        torch.OutOfMemoryError: one row alone is too much.
     """
-    found = None
-    try:
-        found = run(places)
-    except torch.OutOfMemoryError:
-        if len(places) == 1:
-            raise
-    if found is not None:
-        yield places, found
-        return
-    torch.cuda.empty_cache()  # here, where the error no longer holds what it failed on
-    half = len(places) // 2
-    log.warning("out of memory: going on with %d of %d at a time", half, len(places))
-    for part in (places[:half], places[half:]):
-        yield from within_memory(run, part)
+    most = None
+    for batch in batches:
+        left = list(batch)
+        while left:
+            places, found = left[:most], None
+            try:
+                found = run(places)
+            except torch.OutOfMemoryError:
+                if len(places) == 1:
+                    raise
+            if found is None:  # here the error no longer holds what it failed on
+                torch.cuda.empty_cache()
+                most = len(places) // 2
+                log.warning("out of memory: going on with %d at a time", most)
+                continue
+            yield places, found
+            left = left[len(places) :]
 
 
 def rows_for_sampling(models: Sequence[Policy], tokens: int, memory_mb: int) -> int:

@@ -69,6 +69,7 @@ def predict(
         rows = zip(places, guesses.tolist(), nll.tolist(), strict=True)
         return [Predicted(place, row[: len(texts[place])], total) for place, row, total in rows]
 
-    for batch in batches(decoder, prompts, names, 1, longest, memory_mb):
-        for _, found in within_memory(together, batch):
-            yield from found
+    for _, found in within_memory(
+        together, batches(decoder, prompts, names, 1, longest, memory_mb)
+    ):
+        yield from found

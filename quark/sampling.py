@@ -75,13 +75,13 @@ def sample(
         uniforms = _uniforms(seed_name, rows, time).to(policy.head.device)
         return _continue(decoder, [prompts[i] for i in places], samples, sampling, uniforms)
 
-    for batch in batches(decoder, prompts, names, samples, time, memory_mb, shard):
-        for places, (ids, hidden) in within_memory(together, batch):
-            ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
-            for n, place in enumerate(places):
-                own = range(n * samples, (n + 1) * samples)
-                predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
-                yield Continued(place, [ended[row] for row in own], predicting)
+    every = batches(decoder, prompts, names, samples, time, memory_mb, shard)
+    for places, (ids, hidden) in within_memory(together, every):
+        ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
+        for n, place in enumerate(places):
+            own = range(n * samples, (n + 1) * samples)
+            predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
+            yield Continued(place, [ended[row] for row in own], predicting)
 
 
 def batches(

@@ -1,9 +1,10 @@
 """A stage cut into shards that may run side by side, on several machines, and put together again.
 
 Layer 0: imports no torch. What is shared out are the largest batches a stage may make, which know
-nothing of memory: so every row is of one shard, whatever each machine has. A shard cuts them
-further where its memory demands. Where all have the same, rounding is the same and the union is the
-same bytes, however many shards there are. (On a GPU free memory, and so last digits, may differ.)
+nothing of memory: so every row is of one shard, as long as all run on GPUs or all without one. A
+shard cuts them further where its memory demands. Where all have the same, rounding is the same and
+the union is the same bytes, however many shards there are. (On a GPU free memory, and so last
+digits, may differ.)
 """
 
 import re

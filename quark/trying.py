@@ -1,5 +1,6 @@
 """Base model and Quark side by side, for a prompt that someone thinks of."""
 
+import re
 import secrets
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from quark.status import last_checkpoint
 from quark.tasks import TASKS
 
 CACHE = "scores.sqlite"
+MOVES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, separators of lines, and marks of direction; not the line break."""
 
 
 class Trial:
@@ -96,5 +99,5 @@ class Trial:
 
 
 def _printable(text: str) -> str:
-    """The text without what would move the terminal's cursor; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    """The text without what would move the cursor or turn the line; line breaks stay."""
+    return MOVES.sub("\ufffd", text)

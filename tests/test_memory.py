@@ -75,9 +75,9 @@ def test_where_memory_ends_halves_go_on() -> None:
             raise torch.OutOfMemoryError
         return sum(places)
 
-    found = list(within_memory(together, [5, 1, 2, 7, 4]))
-    assert found == [([5, 1], 6), ([2], 2), ([7, 4], 11)]
-    assert tried[:2] == [[5, 1, 2, 7, 4], [5, 1]]
+    found = list(within_memory(together, [[0], [5, 1, 2, 7, 4], [3, 3, 3]]))
+    assert found == [([0], 0), ([5, 1], 6), ([2, 7], 9), ([4], 4), ([3, 3], 6), ([3], 3)]
+    assert [rows for rows in tried if len(rows) > 2] == [[5, 1, 2, 7, 4]]  # once is enough
 
 
 def test_one_alone_that_is_too_much_stops() -> None:
@@ -85,4 +85,4 @@ def test_one_alone_that_is_too_much_stops() -> None:
         raise torch.OutOfMemoryError("on the GPU")
 
     with pytest.raises(torch.OutOfMemoryError, match="on the GPU"):
-        list(within_memory(together, [1, 2]))
+        list(within_memory(together, [[1, 2]]))

@@ -101,15 +101,37 @@ def test_what_ends_a_run_is_named_too(tmp_path: Path) -> None:
     }
 
 
-def test_every_log_of_the_rules_is_known() -> None:
-    """And what it tells of is an output of its own rule."""
+FOLDERS = {
+    "ITERATION": "results/{task}/{method}/seed-{seed}/iteration-{iteration}",
+    "PPO": "results/{task}/ppo/seed-{seed}/iteration-{iteration}",
+    "PART": "results/{task}/part-{part}/seed-{seed}",
+    "CORPUS": "results/{task}/corpus/seed-{seed}",
+    "PREDICTED": "results/{task}/{method}/seed-{seed}/evaluation/{split}",
+    "EVALUATION": "results/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}",
+}
+"""Of `common.smk`."""
+
+
+def test_every_log_of_the_rules_tells_of_an_output_of_its_rule() -> None:
     rules = "".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    logs = [Path(log) for log in re.findall(r'"logs/([^"]+)\.log"', rules)]
-    assert len(logs) > 40
-    for log in logs:
-        made = made_by(re.sub(r"-\{shard\}$", "", str(log)))
-        assert made is not None, log
-        assert made in rules or Path(made).name in rules, (log, made)
+    for name, folder in FOLDERS.items():
+        rules = rules.replace(f"{{{name}}}", folder)
+    seen = 0
+    for rule in re.split(r"^ *(?:use )?(?:local)?rule ", rules, flags=re.MULTILINE)[1:]:
+        log = re.search(r'"logs/([^"]+)\.log"', rule)
+        if log is None:
+            continue
+        seen += 1
+        made = made_by(re.sub(r"-\{shard\}$", "", log[1]))
+        assert made is not None, rule
+        if "{shard}" not in log[1]:  # a shard makes a part of it
+            assert f'"{made}"' in rule or f'{made}"' in rule.replace("{{", "{"), (made, rule)
+    assert seen > 40
+
+
+def test_a_name_that_a_stage_has_too_is_no_stage() -> None:
+    assert made_by("fetch_model/train") == "resources/models/train"
+    assert made_by("figures/ablations/curves") == "results/figures/ablations/curves.svg"
 
 
 def test_the_last_checkpoint_is_of_the_last_iteration_and_of_this_configuration(

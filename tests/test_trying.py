@@ -38,7 +38,7 @@ def test_each_trial_draws_anew(trial: Trial) -> None:
 
 
 def test_what_would_move_the_cursor_is_not_printed() -> None:
-    assert _printable("a\x1b[2J\tb\nc\u200b") == "a\ufffd[2J\ufffdb\nc\ufffd"
+    assert _printable("a\x1b[2J\tb\nc\u202ed\u00a0e") == "a\ufffd[2J\ufffdb\nc\ufffdd\u00a0e"
 
 
 def test_an_empty_prompt_is_refused(trial: Trial) -> None:

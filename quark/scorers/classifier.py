@@ -79,11 +79,10 @@ class Classifier:
         texts = [prompt + response if self.how.whole else response for prompt, response in pairs]
         found = np.empty(len(texts))
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for batch in runs(order, BATCH):
-            for places, probabilities in within_memory(
-                lambda places: self._read([texts[i] for i in places]), batch
-            ):
-                found[list(places)] = probabilities
+        for places, probabilities in within_memory(
+            lambda places: self._read([texts[i] for i in places]), runs(order, BATCH)
+        ):
+            found[list(places)] = probabilities
         return found
 
     def _read(self, texts: list[str]) -> NDArray[np.float32]:

@@ -74,6 +74,7 @@ class PerspectiveAPI:
     """
 
     name = "perspective"
+    reads_prompts = False
 
     def __init__(self, how: Perspective, cache: ScoreCache) -> None:
         self.how, self.cache = how, cache

@@ -40,6 +40,9 @@ FULL = 3
 """Runs on a disk that is too small."""
 
 
+Command = subprocess.Popen[bytes]
+
+
 class Run:
     """A working directory, and Snakemake in it."""
 
@@ -48,28 +51,33 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.started = 0
+        self.said: dict[int, Path] = {}
         (folder / "tests").mkdir(parents=True)
         for part in ("Snakefile", "config", "profiles", "workflow", "tests/data"):
             (folder / part).symlink_to(ROOT / part)
 
-    def start(self, *options: str, target: str = TABLE) -> subprocess.Popen[str]:
+    def start(self, *options: str, target: str = TABLE) -> Command:
         """Start the plain command, in a process group of its own."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.Popen(
-            [*self.command, *options, *CONFIG, "--", target],
-            cwd=self.folder,
-            env={**os.environ, "PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        self.started += 1
+        said = self.folder / f"said-{self.started}.txt"
+        with said.open("w") as out:
+            process = subprocess.Popen(
+                [*self.command, *options, *CONFIG, "--", target],
+                cwd=self.folder,
+                env={**os.environ, "PATH": path},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.said[process.pid] = said
+        return process
 
     def finish(self, *options: str, target: str = TABLE) -> tuple[int, str]:
         """Give the plain command and wait for its end."""
         process = self.start(*options, target=target)
-        printed, _ = process.communicate(timeout=900)
-        return process.returncode, printed
+        return process.wait(timeout=900), self.said[process.pid].read_text()
 
     def processes(self) -> list[psutil.Process]:
         """All that works in this folder."""
@@ -99,8 +107,8 @@ class Run:
 
 
 # ----------------------------------------------------------------------------------------- faults
-def kill_job(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
-    """Kill -9 of a running job; Snakemake sees it fail."""
+def kill_job(run: Run, process: Command, rng: random.Random) -> str:
+    """Kill -9 of a running job; Snakemake sees it fail, and goes on with what does not need it."""
     while process.poll() is None:
         if jobs := run.jobs():
             victim = rng.choice(jobs)
@@ -109,16 +117,15 @@ def kill_job(run: Run, process: subprocess.Popen[str], rng: random.Random) -> st
                 victim.kill()
             except psutil.NoSuchProcess:
                 continue
-            process.communicate(timeout=300)
             return verb
         time.sleep(0.01)
     return ""
 
 
-def kill_snakemake(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+def kill_snakemake(run: Run, process: Command, rng: random.Random) -> str:
     """Kill -9 of Snakemake alone; its jobs go on by themselves, and its lock stays."""
     process.kill()
-    process.communicate()
+    process.wait()
     while run.slurm and queue("RUNNING", "PENDING", "COMPLETING"):
         time.sleep(0.5)
     run.end()
@@ -126,24 +133,24 @@ def kill_snakemake(run: Run, process: subprocess.Popen[str], rng: random.Random)
     return "snakemake"
 
 
-def kill_all(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+def kill_all(run: Run, process: Command, rng: random.Random) -> str:
     """Kill -9 of everything at once, as when the power fails."""
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     run.end()
     run.finish("--unlock")
     return "all"
 
 
-def interrupt(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+def interrupt(run: Run, process: Command, rng: random.Random) -> str:
     """Ctrl-C."""
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=300)
+    process.wait(timeout=300)
     run.end()
     return "interrupt"
 
 
-def second_run(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+def second_run(run: Run, process: Command, rng: random.Random) -> str:
     """The same command at the same time: it must refuse, and harm nothing."""
     code, printed = run.finish()
     alive = process.poll() is None
@@ -152,19 +159,18 @@ def second_run(run: Run, process: subprocess.Popen[str], rng: random.Random) -> 
     return "two runs"
 
 
-def scancel(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+def scancel(run: Run, process: Command, rng: random.Random) -> str:
     """A job of SLURM is cancelled while it runs."""
     while process.poll() is None:
         if running := queue("RUNNING"):
             number, name = rng.choice(running)
             subprocess.run(["scancel", number], check=True)
-            process.communicate(timeout=900)
             return name
         time.sleep(0.2)
     return ""
 
 
-def node_down(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+def node_down(run: Run, process: Command, rng: random.Random) -> str:
     """The node goes down under its jobs, and comes back."""
     while process.poll() is None and not queue("RUNNING"):
         time.sleep(0.2)
@@ -176,8 +182,6 @@ def node_down(run: Run, process: subprocess.Popen[str], rng: random.Random) -> s
         time.sleep(2)
     finally:
         subprocess.run(["scontrol", "update", node, "state=resume"], check=True)
-    process.communicate(timeout=900)
-    run.end()
     return "node"
 
 
@@ -190,7 +194,7 @@ def queue(*states: str) -> list[tuple[str, str]]:
 
 
 def _kill_then(damage: Callable[[Run, random.Random], str]) -> Callable[..., str]:
-    def fault(run: Run, process: subprocess.Popen[str], rng: random.Random) -> str:
+    def fault(run: Run, process: Command, rng: random.Random) -> str:
         kill_all(run, process, rng)
         return damage(run, rng)
 
@@ -232,7 +236,7 @@ def delete_row(run: Run, rng: random.Random) -> str:
     return str(file.relative_to(run.folder))
 
 
-FAULTS: dict[str, Callable[[Run, subprocess.Popen[str], random.Random], str]] = {
+FAULTS: dict[str, Callable[[Run, Command, random.Random], str]] = {
     "kill -9 of a job": kill_job,
     "kill -9 of Snakemake": kill_snakemake,
     "kill -9 of all": kill_all,
@@ -244,7 +248,7 @@ FAULTS: dict[str, Callable[[Run, subprocess.Popen[str], random.Random], str]] = 
 }
 KILLS = 3
 """So often does each kind of kill come for each other fault."""
-SLURM_FAULTS: dict[str, Callable[[Run, subprocess.Popen[str], random.Random], str]] = {
+SLURM_FAULTS: dict[str, Callable[[Run, Command, random.Random], str]] = {
     "scancel of a job": scancel,
     "node down": node_down,
     "kill -9 of Snakemake, jobs in SLURM": kill_snakemake,
@@ -365,20 +369,20 @@ def main() -> None:
             run = Run(Path(scratch) / f"run-{number}")
             shutil.copytree(reference.folder / "resources", run.folder / "resources")
             faults: list[tuple[str, str]] = []
+            process, disturbed = run.start(), False
             while done < how.tries:
-                process = run.start()
                 moment = time.monotonic() + rng.uniform(2, length / 4)
                 while process.poll() is None and time.monotonic() < moment:
                     time.sleep(0.02)
                 if process.poll() is not None:
-                    process.communicate()
-                    if not (run.folder / TABLE).exists():
-                        recover(run, "".join(what for _, what in faults))
-                    break
+                    if (run.folder / TABLE).exists():
+                        break
+                    assert disturbed, run.said[process.pid].read_text()[-4000:]
+                    process, disturbed = run.start(), False
+                    continue
                 name = turns[done % len(turns)]
                 what = known[name](run, process, rng)
-                if process.poll() is None:
-                    process.communicate(timeout=900)
+                disturbed = True
                 if not what:
                     continue
                 done += 1
@@ -388,6 +392,7 @@ def main() -> None:
                 if "/" in what:  # the damage must be found before more happens
                     counts[name]["found"] += bool(recover(run, what))
                     heal_undetected(run, what)
+            process.wait(timeout=900)
             recover(run, "")
             rows, files = differences(run, reference)
             for name in {name for name, _ in faults}:

@@ -109,7 +109,7 @@ def explores_alike(task, method, seed):
 
 def of_iteration(task, method, seed, iteration, name):
     """File `name` of one iteration; what a variant would only make again is its method's."""
-    explored = name.split(".")[0] in ("samples", "scores", "likelihoods")
+    explored = name.split(".")[0] in ("samples", "scores")
     if explored and iteration == 0 and explores_alike(task, method, seed):
         method = family(method)
     return f"{ITERATION}/{name}".format(
