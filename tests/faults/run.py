@@ -181,7 +181,13 @@ def node_down(run: Run, process: Command, rng: random.Random) -> str:
         subprocess.run(["scontrol", "update", node, "state=down", "reason=test"], check=True)
         time.sleep(2)
     finally:
-        subprocess.run(["scontrol", "update", node, "state=resume"], check=True)
+        # It may be back by itself, which is an error here.
+        subprocess.run(["scontrol", "update", node, "state=resume"], capture_output=True)
+    asked = ["sinfo", "--noheader", "--format=%T"]
+    deadline = time.monotonic() + QUIET
+    while "down" in subprocess.run(asked, capture_output=True, text=True, check=True).stdout:
+        assert time.monotonic() < deadline, "the node stays down"
+        time.sleep(0.5)
     return "node"
 
 
