@@ -62,7 +62,7 @@ def page(
     table: Annotated[Path, typer.Option(help="CSV of the task's table")],
     costs: Annotated[Path, typer.Option(help="CSV of what its stages cost")],
     figures: Annotated[list[Path], typer.Option(help="SVG files")],
-    captions: Annotated[Path, typer.Option(help="directory of what they show, as NAME.rst")],
+    captions: Annotated[list[Path], typer.Option(help="files of what they show, in this order")],
     out: Out,
     methods: Annotated[list[str] | None, typer.Option(help="whose samples are shown")] = None,
     generations: Annotated[list[Path] | None, typer.Option(help="theirs, in this order")] = None,

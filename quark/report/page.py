@@ -47,7 +47,7 @@ def make_page(
     costs: Path,
     written: Sequence[Written],
     figures: Sequence[Path],
-    captions: Path,
+    captions: Sequence[Path],
     out: Path,
 ) -> None:
     """Write the page.
@@ -62,7 +62,7 @@ def make_page(
         costs: CSV of `quark.tables.cost_table`.
         written: of the base model and of Quark, on the same prompts; none if neither is evaluated.
         figures: SVG files, shown in this order.
-        captions: directory of what they show: for NAME.svg plain text in NAME.rst.
+        captions: plain text of what each of them shows.
         out: the HTML file.
 
     Raises:
@@ -77,10 +77,10 @@ def make_page(
         figures=[
             {
                 "title": _title(file),
-                "caption": (captions / f"{file.stem}.rst").read_text(),
+                "caption": caption.read_text(),
                 "data": base64.b64encode(file.read_bytes()).decode(),
             }
-            for file in figures
+            for file, caption in zip(figures, captions, strict=True)
         ],
         methods=[each.method for each in written],
         samples=_samples(config, task, written),

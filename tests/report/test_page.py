@@ -60,7 +60,7 @@ def page(folder: Path, **change: Any) -> Path:
         "costs": folder / "costs.csv",
         "written": written,
         "figures": [folder / "tradeoff.svg"],
-        "captions": folder,
+        "captions": [folder / "tradeoff.rst"],
         "out": folder / "page.html",
     }
     make_page(configured("gpt2", "sink"), "toxicity", **(how | change))

@@ -1,7 +1,5 @@
 """The page of a task, and what `snakemake --report` gathers beside it."""
 
-CAPTIONS = Path(workflow.basedir) / "workflow/report"
-
 
 rule page:
     input:
@@ -10,6 +8,9 @@ rule page:
         generations=lambda w: shown(w.task, "generations.parquet"),
         scores=lambda w: shown(w.task, "scores.parquet"),
         figures=lambda w: figures(w.task),
+        captions=lambda w: [
+            f"workflow/report/{Path(figure).stem}.rst" for figure in figures(w.task)
+        ],
     output:
         html=report(
             "results/report/{task}.html",
@@ -33,7 +34,8 @@ rule page:
         generations=lambda w, input: repeated("generations", input.generations),
         scores=lambda w, input: repeated("scores", input.scores),
         figures=lambda w, input: repeated("figures", input.figures),
+        captions=lambda w, input: repeated("captions", input.captions),
     shell:
         "quark page --task {wildcards.task} --settings {params.settings:q} --table {input.table}"
         " --costs {input.costs} {params.methods} {params.generations} {params.scores}"
-        " {params.figures} --captions {CAPTIONS:q} --out {output.html} 2> {log}"
+        " {params.figures} {params.captions} --out {output.html} 2> {log}"
