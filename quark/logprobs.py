@@ -15,7 +15,7 @@ from quark.lm import ModelError, Policy
 from quark.memory import rows_for_sampling, within_memory
 from quark.reading import check_lengths, read, response_hidden
 from quark.sampling import MAX_ROWS
-from quark.shards import WHOLE, Shard
+from quark.shards import WHOLE, Shard, batched
 
 
 @torch.inference_mode()
@@ -87,9 +87,15 @@ def text_features(
     longest = len(texts[order[-1]])
     room = min(MAX_ROWS, rows_for_sampling([policy], longest, memory_mb))
     found = np.empty((len(texts), policy.head.shape[1]), dtype=np.float32)
-    for start in range(0, len(order), room):
-        places = order[start : start + room]
-        found[places] = read(policy, [texts[i] for i in places]).hidden.float().cpu().numpy()
+
+    def together(places: Sequence[int]) -> NDArray[np.float32]:
+        hidden: NDArray[np.float32] = (
+            read(policy, [texts[i] for i in places]).hidden.float().cpu().numpy()
+        )
+        return hidden
+
+    for places, hidden in within_memory(together, batched(order, room)):
+        found[list(places)] = hidden
     return found
 
 

@@ -19,7 +19,7 @@ from quark.memory import rows_for_sampling, within_memory
 from quark.nucleus import UNIFORMS, draw
 from quark.reading import check_lengths
 from quark.seeds import stream
-from quark.shards import WHOLE, Shard, runs
+from quark.shards import WHOLE, Shard, batched
 
 MAX_ROWS = 4096 if torch.cuda.is_available() else 256
 """More rows than this gain no speed: the matrix units are busy."""
@@ -92,7 +92,7 @@ def batches(
     new_tokens: int,
     memory_mb: int,
     shard: Shard = WHOLE,
-) -> Iterator[Sequence[int]]:
+) -> Iterator[list[int]]:
     """The places of prompts of like length that are continued together, `samples` rows each.
 
     Raises:
@@ -102,8 +102,8 @@ def batches(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     longest = len(prompts[order[-1]]) + new_tokens
     room = rows_for_sampling(decoder.models, longest, memory_mb)
-    for places in shard.of(runs(order, max(1, MAX_ROWS // samples))):
-        yield from runs(places, max(1, room // samples))
+    for places in shard.of(batched(order, max(1, MAX_ROWS // samples))):
+        yield from batched(places, max(1, room // samples))
 
 
 def _uniforms(seed_name: str, rows: Sequence[str], time: int) -> Tensor:

@@ -8,7 +8,7 @@ digits, may differ.)
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -44,8 +44,8 @@ class Shard:
         return islice(batches, self.number - 1, None, self.count)
 
 
-def runs(rows: Sequence[T], length: int) -> Iterator[Sequence[T]]:
-    """Cut rows into runs of `length`; the last may be shorter."""
+def batched(rows: list[T], length: int) -> Iterator[list[T]]:
+    """Cut rows into batches of `length`, the last may be shorter; as `itertools` of Python 3.12."""
     for start in range(0, len(rows), length):
         yield rows[start : start + length]
 

@@ -23,6 +23,7 @@ from quark.memory import rows_for_training
 from quark.objective import token_logprobs
 from quark.progress import track
 from quark.reading import response_hidden
+from quark.shards import batched
 
 log = logging.getLogger(__name__)
 
@@ -121,17 +122,12 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         terms = self._within_memory(list(places), weight, loss)
-        if not np.isfinite(list(terms.values())).all():
-            raise NonFiniteLossError(
-                f"the loss is {terms['loss']}; lower the learning rate. "
-                f"Rows: {', '.join(ids[i] for i in places)}"
-            )
         bound = float("inf") if self.how.max_grad_norm is None else self.how.max_grad_norm
         norm = distributed.clip_gradients(list(self._names), bound)
-        if not np.isfinite(norm):
+        if not np.isfinite([*terms.values(), norm]).all():
             raise NonFiniteLossError(
-                f"the gradient's norm is {norm} where the loss is {terms['loss']}; lower the "
-                f"learning rate. Rows: {', '.join(ids[i] for i in places)}"
+                f"the loss is {terms['loss']}, its gradient's norm is {norm}; lower the learning "
+                f"rate. Rows: {', '.join(ids[i] for i in places)}"
             )
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -186,8 +182,7 @@ class Trainer:
     def _micro_batches(self, places: list[int]) -> Iterator[list[int]]:
         """Rows of like length together, so that little is padded."""
         order = np.argsort(self.lengths[places], kind="stable")
-        for start in range(0, len(order), self.micro_batch):
-            yield [places[i] for i in order[start : start + self.micro_batch]]
+        yield from batched([places[i] for i in order], self.micro_batch)
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
@@ -263,12 +258,10 @@ def epochs(
     Returns:
         The terms of each step.
     """
-    batches = []
+    batches: list[list[int]] = []
     for _ in range(count):
         order = rng.permutation(len(rows.ids)).tolist()
-        batches += [
-            order[i : i + trainer.how.batch] for i in range(0, len(order), trainer.how.batch)
-        ]
+        batches += batched(order, trainer.how.batch)
     curve = []
     for batch in track(batches, what):
         weight = sum(weights[i] for i in batch)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from quark.progress import track
 from quark.scorers import Scorer, ScorerError, why
+from quark.shards import batched
 
 PATIENCE = 60.0
 """Seconds to wait for another process's write."""
@@ -110,7 +111,7 @@ class Cached:
         known = self.cache.find(set(keys))
         new = {k: row for k, row in zip(keys, rows, strict=True) if k not in known}
         waiting = list(new)
-        chunks = [waiting[i : i + self.chunk] for i in range(0, len(waiting), self.chunk)]
+        chunks = list(batched(waiting, self.chunk))
         for chunk in track(chunks, f"ask {self.name} for {len(new)} of {len(rows)} texts"):
             asked, texts = zip(*(new[k] for k in chunk), strict=True)
             values = self.scorer.score(asked, texts).tolist()

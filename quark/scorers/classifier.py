@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from quark.config import Label
 from quark.files import read_json
 from quark.memory import within_memory
-from quark.shards import runs
+from quark.shards import batched
 
 BATCH = 64
 """Texts read together."""
@@ -80,7 +80,7 @@ class Classifier:
         found = np.empty(len(texts))
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for places, probabilities in within_memory(
-            lambda places: self._read([texts[i] for i in places]), runs(order, BATCH)
+            lambda places: self._read([texts[i] for i in places]), batched(order, BATCH)
         ):
             found[list(places)] = probabilities
         return found

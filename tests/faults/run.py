@@ -51,8 +51,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.started = 0
-        self.said: dict[int, Path] = {}
+        self.said: dict[int, Path] = {}  # by a command's process id
         (folder / "tests").mkdir(parents=True)
         for part in ("Snakefile", "config", "profiles", "workflow", "tests/data"):
             (folder / part).symlink_to(ROOT / part)
@@ -60,8 +59,7 @@ class Run:
     def start(self, *options: str, target: str = TABLE) -> Command:
         """Start the plain command, in a process group of its own."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.started += 1
-        said = self.folder / f"said-{self.started}.txt"
+        said = self.folder / f"said-{len(self.said)}.txt"
         with said.open("w") as out:
             process = subprocess.Popen(
                 [*self.command, *options, *CONFIG, "--", target],
