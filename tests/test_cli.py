@@ -114,3 +114,16 @@ def test_schema_writes_the_file_that_is_checked_in(tmp_path):
     found = CliRunner().invoke(cli.app, ["schema", "--out", str(out)])
     assert found.exit_code == 0
     assert out.read_text() == (ROOT / "workflow/schemas/config.schema.json").read_text()
+
+
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+def test_a_table_in_the_terminal_cuts_no_word(tmp_path, width):
+    """However narrow the terminal is; the rows are those of a finished run."""
+    (tmp_path / "tables").mkdir()
+    kept = ROOT / "docs/results/toxicity_short-2026-11-26.csv"
+    (tmp_path / "tables/toxicity.csv").write_bytes(kept.read_bytes())
+    wide = {"COLUMNS": width, "TERM": "dumb"}
+    found = CliRunner().invoke(cli.app, ["table", "toxicity", "--results", str(tmp_path)], env=wide)
+    assert found.exit_code == 0 and "\N{HORIZONTAL ELLIPSIS}" not in found.output
+    words = ("challenging", "toxicity", "0.641", "[0.593,", "0.688]", "25.10", "0.873")
+    assert all(word in found.output for word in words)

@@ -93,12 +93,12 @@ def table(
     task: Annotated[str, typer.Argument(help="such as toxicity")],
     results: Results = RESULTS,
 ) -> None:
-    """Print the table of a task."""
-    from rich import print as show_table
+    """Print the table of a task; wider than the terminal rather than with a number cut."""
+    from rich.console import Console
 
     from quark.tables import shown_table
 
-    show_table(shown_table(results / "tables" / f"{task}.csv"))
+    Console().print(shown_table(results / "tables" / f"{task}.csv"), crop=False)
 
 
 @app.command()

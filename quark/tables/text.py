@@ -148,9 +148,11 @@ def shown_table(file: Path) -> "Table":
     if rows[0].get("task") not in TASKS:
         raise TableError(f"{file}: holds no rows of a task")
     title, (header, *lines) = rounded(rows, TASKS[rows[0]["task"]])[0]
-    columns = [
-        Column(name, no_wrap=name in PLACE) for name in header
-    ]  # intervals wrap, names do not
+    words = [" ".join(cells).split() for cells in zip(header, *lines, strict=True)]
+    columns = [  # intervals and headers wrap; numbers and names stay whole
+        Column(name, no_wrap=name in PLACE, min_width=max(map(len, own)))
+        for name, own in zip(header, words, strict=True)
+    ]
     table = Table(*columns, title=f"{rows[0]['task'].replace('_', ', ')}: {title.lower()}")
     for line, row, after in zip(lines, rows, [*rows[1:], None], strict=True):
         table.add_row(*line, end_section=after is not None and row["split"] != after["split"])
