@@ -44,8 +44,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, how: list[str]) -> 
         load_file(tmp_path / f"{n}.safetensors") for n in ("one.0", "two.0", "two.1")
     )
     for name, tensor in one.items():
-        # float32 sums in another order, magnified by Adam where a gradient is almost zero
-        assert (first[name] - tensor).abs().max() < 1e-4, name
+        # float32 sums in another order: gradients agree to 1e-5 of eps = 1e-3, so each of three
+        # steps of at most 1e-2 agrees to 1e-5 of itself, and the moments to less
+        assert (first[name] - tensor).abs().max() < 1e-6, name
         # they stay alike; of what is split the first gathers all
         assert not second[name].numel() or (first[name] == second[name]).all(), name
     assert any(not tensor.numel() for tensor in second.values()) == ("split" in how)
