@@ -154,6 +154,7 @@ def ppo_stage(
             "iteration": settings.iteration - 1,
             "reward_tokens": form and form.model_dump(),
             "trained_layers": settings.ppo.trained_layers,
+            "precision": settings.precision,
         }
         check_resumed(checkpoint, about, expected)
         resume, kl_coef = (load_moments(checkpoint), about["step"]), about["kl_coef"]
@@ -183,7 +184,7 @@ def ppo_stage(
         model=model,
         trained_layers=settings.ppo.trained_layers,
         value=actor.value.state_dict(),
-        notes={"kl_coef": following},
+        notes={"kl_coef": following, "precision": settings.precision},
     )
     passes = settings.ppo.epochs
     cost = files.cost(

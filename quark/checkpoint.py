@@ -165,9 +165,10 @@ def check_resumed(checkpoint: Path, about: Mapping[str, Any], wanted: Mapping[st
         ConfigError: it is.
     """
     for key, value in wanted.items():
-        if about.get(key) != value:
+        older = value if key == "precision" else None  # a checkpoint of older code does not say
+        if (found := about.get(key, older)) != value:
             raise ConfigError(
-                f"{checkpoint}: {key} is {about.get(key)}, these settings need {value}. "
+                f"{checkpoint}: {key} is {found}, these settings need {value}. "
                 f"Make it again with them: {again(checkpoint)}"
             )
 

@@ -285,7 +285,7 @@ def train_stage(
         model=model,
         lora=lora,
         trained_layers=settings.training.trained_layers,
-        notes={"settings": settings.model_dump(mode="json")},
+        notes={"precision": settings.precision, "settings": settings.model_dump(mode="json")},
     )
     first = distributed.rank() == 0
     distributed.leave()
@@ -327,6 +327,7 @@ def _expected(settings: TrainSettings) -> dict[str, Any]:
         "reward_tokens": settings.reward_tokens.model_dump(),
         "lora": None if settings.training.lora is None else settings.training.lora.model_dump(),
         "trained_layers": settings.training.trained_layers,
+        "precision": settings.precision,
     }
 
 

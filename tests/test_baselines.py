@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from quark import schemas
 from quark.baselines import fit_stage, ppo_stage
 from quark.checkpoint import load_policy, read_about
-from quark.config import ConfigError, RewardTokens, load
+from quark.config import ConfigError, Precision, RewardTokens, load
 from quark.lm import Policy
 from quark.methods.gedi import FIRST_SCALE
 from quark.pool import FailedScoresError
@@ -128,7 +128,12 @@ def test_the_classifier(corpus: Path, model: Path, tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------ PPO
 def ppo(
-    folder: Path, model: Path, iteration: int, score: list[float | None], before: Path | None
+    folder: Path,
+    model: Path,
+    iteration: int,
+    score: list[float | None],
+    before: Path | None,
+    precision: Precision = "fp32",
 ) -> Path:
     n = len(score)
     rng = np.random.default_rng(iteration)
@@ -153,7 +158,7 @@ def ppo(
         reward_tokens=SINK,
         max_failed_scores=0.2,
         ppo=CONFIG.ppo.model_copy(update={"batch": 4, "iterations": 2, "kl_target": 1.0}),
-        precision="fp32",
+        precision=precision,
     )
     out = folder / f"iteration-{iteration}" / "checkpoint"
     files = folder / "samples.parquet", folder / "scores.parquet"
@@ -176,6 +181,8 @@ def test_ppo_goes_on_from_its_checkpoint(model: Path, tmp_path: Path) -> None:
     assert policy.reward_tokens.count == 1 and policy.reward_tokens.axis.any()
     with pytest.raises(ConfigError, match="iteration is 1, these settings need 0"):
         ppo(tmp_path, model, 1, [0.1, 0.9], second)
+    with pytest.raises(ConfigError, match="precision is fp32, these settings need bf16"):
+        ppo(tmp_path, model, 1, [0.1, 0.9], first, precision="bf16")
 
 
 def test_too_many_failed_scores_stop_ppo(model: Path, tmp_path: Path) -> None:

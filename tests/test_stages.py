@@ -57,6 +57,7 @@ def test_a_judge_needs_something_to_go_on() -> None:
         ("quantiles", 4, "quantiles is 4, these settings need 3"),
         ("reward_tokens", {"form": "sink", "first_layer": 1}, "reward_tokens is {'form': 'sink'"),
         ("trained_layers", 2, "trained_layers is 2, these settings need None"),
+        ("precision", "bf16", "precision is bf16, these settings need fp32"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(

@@ -56,13 +56,14 @@ def load(folder: Path) -> Run:
 
 
 def check(runs: Sequence[Run]) -> None:
-    """Refuse no runs, two tasks, runs given twice and runs of one split on different prompts.
+    """Refuse no runs, two tasks or precisions, runs given twice, unlike prompts of one split.
 
     A run whose settings limit its prompts may have fewer, as many as they say.
     """
     tasks = sorted({run.settings["task"] for run in runs})
     if len(tasks) != 1:
         raise TableError(f"a table is of one task, these evaluations are of {tasks or 'none'}")
+    _check_precision(runs)
     fullest: dict[str, Run] = {}
     for run in sorted(runs, key=lambda run: len(run.prompts)):
         fullest[run.settings["split"]] = run
@@ -80,6 +81,19 @@ def check(runs: Sequence[Run]) -> None:
             raise TableError(
                 f"{run.folder} and {other.folder}: only one has prompt {odd[0]} "
                 f"({len(odd)} such prompts); evaluate both on the same prompts"
+            )
+
+
+def _check_precision(runs: Sequence[Run]) -> None:
+    """Refuse to compare what was computed in different precisions."""
+    first = runs[0]
+    for run in runs:
+        one, other = first.settings["precision"], run.settings["precision"]
+        if one != other:
+            raise TableError(
+                f"{first.folder / 'settings.json'} and {run.folder / 'settings.json'}: precision "
+                f"is {one} and {other}; a table is of one precision. Evaluate one of them again, "
+                f"such as {files.again(run.folder / 'generations.parquet')}"
             )
 
 

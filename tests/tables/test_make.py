@@ -204,6 +204,10 @@ def test_published_file_is_whole() -> None:
     ("other", "message"),
     [
         ({"seed": 1}, "the same evaluation as"),
+        (
+            {"precision": "bf16"},
+            r"settings\.json and .*/b/.*settings\.json: precision is same and bf16",
+        ),
         ({"judge": "gpt2"}, "judge is 'gpt2_xl & co' and 'gpt2'"),
         ({"extra": 1}, "extra is None and 1"),
         ({"task": "sentiment"}, r"task is 'sentiment', there are toxicity"),
