@@ -2,10 +2,14 @@
 # .venv from requirements.lock, and installed anew when that file changes.
 #     make toxicity PYTHON=python3.12      # another Python than python3 (after `make clean`)
 #     make report CONFIG=config/scale/short.yaml      # laid over the default configuration
+#     make install TORCH_INDEX=               # torch from the ordinary index, with all that a GPU needs
 
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?=
+# Without a GPU, PyTorch's own index has a torch that is gigabytes smaller.
+NO_GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),,$(filter Linux,$(shell uname -s)))
+TORCH_INDEX ?= $(if $(NO_GPU),https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 TINY := tests/tmp/tiny
 LAID_OVER := $(if $(CONFIG),--configfile $(CONFIG))
@@ -87,6 +91,10 @@ clean:  ## remove .venv, caches and the tiny run; results and resources stay
 	        "apt install python3-venv" >&2; exit 1; }
 	@echo "Installing the pinned packages into .venv (some minutes, once) ..."
 	@$(PYTHON) -m venv --clear .venv
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --timeout 5 --retries 1 \
+	        --no-deps --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.lock)" 2> /dev/null \
+	    || echo "$(TORCH_INDEX) does not answer: torch comes from the ordinary index" >&2; fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
