@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quark.config import check
+from quark.config import Config, check, resolved
 from quark.files import read_json
 from quark.schemas import PROMPTS, read
 from quark.settings import PARTS, QUARKS, decodings, lineage, model
@@ -99,7 +99,7 @@ def track(
     artifacts = {
         folder / "evaluation" / place / "metrics.json": f"evaluation/{place}"
         for split in settings["tasks"][task]["splits"]
-        for place in (f"{split}/{name}" for name in decodings(check(settings), method))
+        for place in (f"{split}/{name}" for name in decodings(_checked(settings), method))
     }
     points = [point for file in artifacts for point in _evaluated(file)]
     points += [
@@ -212,9 +212,13 @@ def _evaluated(file: Path) -> Iterator[Point]:
     return _points({f"{place}/{name}": v for name, v in _Stage(file).items()}, file)
 
 
+def _checked(settings: Mapping[str, Any]) -> Config:
+    return resolved(check(settings), settings["precision"])
+
+
 def _params(settings: Mapping[str, Any], task: str, method: str, seed: int) -> dict[str, str]:
     """The settings that this run's numbers depend on, and no other method's."""
-    config = check(settings)
+    config = _checked(settings)
     start = model(config, task, method)  # type: ignore[arg-type]
     chosen: dict[str, Any] = {
         "method": method,

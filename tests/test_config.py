@@ -8,7 +8,15 @@ import yaml
 from pydantic import BaseModel
 
 from quark import config as configuration
-from quark.config import Config, ConfigError, check, for_task, for_variant, load, overlay
+from quark.config import (
+    ConfigError,
+    WrittenConfig,
+    check,
+    for_task,
+    for_variant,
+    load,
+    overlay,
+)
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "config/config.yaml"
@@ -27,7 +35,7 @@ def fault(tmp_path, text):
 # ------------------------------------------------------------------------------- shipped files
 def test_the_default_stands_alone():
     config = load([DEFAULT])
-    assert config.model_dump(mode="json") == Config.model_validate(
+    assert config.model_dump(mode="json") == WrittenConfig.model_validate(
         yaml.safe_load(DEFAULT.read_text())
     ).model_dump(mode="json")
     assert config.tasks["toxicity"].methods[0] == "base"
@@ -49,7 +57,7 @@ def test_the_scale_of_tests_needs_no_network():
 
 def test_the_schema_is_up_to_date():
     file = "workflow/schemas/config.schema.json"
-    assert json.loads((ROOT / file).read_text()) == Config.model_json_schema(), (
+    assert json.loads((ROOT / file).read_text()) == WrittenConfig.model_json_schema(), (
         f"the typed configuration changed; run: quark schema --out {file}"
     )
 

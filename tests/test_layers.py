@@ -9,7 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    0: ["__init__", "config", "files", "progress", "schemas", "seeds", "settings", "shards"],
+    0: [
+        "__init__",
+        "config",
+        "files",
+        "precision",
+        "progress",
+        "schemas",
+        "seeds",
+        "settings",
+        "shards",
+    ],
     1: ["gae", "ngrams", "nucleus", "objective", "quantiles"],
     2: [
         "attention",

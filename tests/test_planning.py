@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quark.config import Config, ConfigError, load
+from quark.config import Config, ConfigError, load, resolved
 from quark.planning import Cost, plan, table
 from quark.planning.flop import KNOWN, Size
 
@@ -99,7 +99,8 @@ def test_unknown_sizes_say_how_to_know_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", ["config.yaml", "scale/laptop.yaml", "scale/paper.yaml"])
 def test_every_scale_can_be_planned(scale: str, tmp_path: Path) -> None:
-    costs = plan(load([FOLDER / "config.yaml", FOLDER / scale]), None, tmp_path)
+    config = resolved(load([FOLDER / "config.yaml", FOLDER / scale]), "bf16")
+    costs = plan(config, None, tmp_path)
     assert {c.task for c in costs} >= {"toxicity", "sentiment_positive", "repetition"}
     assert all(c.flop >= 0 and c.jobs >= 1 for c in costs)
 

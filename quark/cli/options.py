@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from quark.config import Config, ConfigError, load
+from quark.precision import resolve
 
 DEFAULT = Path("config/config.yaml")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -63,9 +64,12 @@ def laid_over(files: list[Path] | None) -> list[Path]:
     return [file for file in files or [] if file != DEFAULT]
 
 
-def configured(files: list[Path] | None) -> Config:
-    """The checked configuration: files laid over the default, as Snakemake lays them."""
-    return load([DEFAULT, *laid_over(files)])
+def configured(files: list[Path] | None, results: Path) -> Config:
+    """The checked configuration: files laid over the default, as Snakemake lays them.
+
+    `precision: auto` is what the directory of results knows, or what this machine would choose.
+    """
+    return resolve(load([DEFAULT, *laid_over(files)]), results)
 
 
 def use_threads(threads: int) -> None:

@@ -29,9 +29,10 @@ RESULTS, RESOURCES = Path("results"), Path("resources")
 def show(
     part: Annotated[str, typer.Argument(help="such as quark.training; all without it")] = "",
     config: Files = None,
+    results: Results = RESULTS,
 ) -> None:
     """Check the configuration and print it, or a part of it, as JSON."""
-    found: Any = configured(config).model_dump(mode="json")
+    found: Any = configured(config, results).model_dump(mode="json")
     for key in filter(None, part.split(".")):
         if not isinstance(found, dict) or key not in found:
             raise configuration.ConfigError(f"{part}: no such part; there is no {key!r}")
@@ -49,6 +50,7 @@ def plan(
     utilisation: Annotated[
         float, typer.Option(min=0.001, max=1, help="the share of them that is reached")
     ] = 0.3,
+    results: Results = RESULTS,
     resources: Resources = RESOURCES,
 ) -> None:
     """Estimate what a configuration will cost, before anything runs."""
@@ -56,7 +58,7 @@ def plan(
 
     from quark import planning
 
-    whole = configured(config)
+    whole = configured(config, results)
     chosen = [_task(whole, task) for task in tasks or whole.tasks]
     costs = planning.plan(whole, [task for task in whole.tasks if task in chosen], resources)
     show_table(planning.table(costs, tflops, utilisation))
@@ -68,7 +70,7 @@ def schema(out: Out) -> None:
     """Write the JSON schema of the configuration, generated from its typed models."""
     from quark.files import write_text
 
-    content = configuration.Config.model_json_schema()
+    content = configuration.WrittenConfig.model_json_schema()
     write_text(out, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
@@ -85,7 +87,8 @@ def status(
 
     from quark.status import status as find
 
-    show_text(find(configured(config), results, resources, logs, laid_over=laid_over(config)))
+    whole = configured(config, results)
+    show_text(find(whole, results, resources, logs, laid_over=laid_over(config)))
 
 
 @app.command()
@@ -130,7 +133,7 @@ def export(
     from quark.exporting import export as run
 
     use_threads(threads)
-    whole = configured(config)
+    whole = configured(config, results)
     run(whole, _task(whole, task), method, seed, results, resources, out)
 
 
@@ -154,7 +157,7 @@ def try_(
     from quark.trying import Trial
 
     use_threads(threads)
-    whole = configured(config)
+    whole = configured(config, results)
     trial = Trial(whole, _task(whole, task), method, seed, results, resources, memory_mb)
     if prompt is not None:
         show_table(trial.table(prompt, samples))

@@ -32,7 +32,15 @@ from quark.config.method import (
     Sampling,
     Training,
 )
-from quark.config.reading import ConfigError, check, for_task, for_variant, load, overlay
+from quark.config.reading import (
+    ConfigError,
+    check,
+    for_task,
+    for_variant,
+    load,
+    overlay,
+    resolved,
+)
 from quark.config.resources import (
     Classifier,
     Finetuned,
@@ -51,6 +59,7 @@ from quark.config.resources import (
     Unlikelihood,
 )
 from quark.config.types import (
+    AskedPrecision,
     Count,
     Decay,
     Distinct,
@@ -70,6 +79,7 @@ from quark.config.whole import (
     Method,
     Task,
     TaskName,
+    WrittenConfig,
 )
 
 __all__ = [
@@ -77,6 +87,7 @@ __all__ = [
     "PPLM",
     "PPO",
     "Ablation",
+    "AskedPrecision",
     "Baselines",
     "Benchmark",
     "Classifier",
@@ -122,9 +133,11 @@ __all__ = [
     "TaskName",
     "Training",
     "Unlikelihood",
+    "WrittenConfig",
     "check",
     "for_task",
     "for_variant",
     "load",
     "overlay",
+    "resolved",
 ]

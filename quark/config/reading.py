@@ -6,20 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
 
-from quark.config.types import Section
-from quark.config.whole import Config, TaskName
+from quark.config.types import Precision, Section
+from quark.config.whole import Config, TaskName, WrittenConfig
+
+C = TypeVar("C", bound=WrittenConfig)
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; its text names file, key, value and remedy."""
 
 
-def load(files: Sequence[Path | str]) -> Config:
+def load(files: Sequence[Path | str]) -> WrittenConfig:
     """Read YAML files, lay each over those before it, and check the whole.
 
     Raises:
@@ -31,17 +33,17 @@ def load(files: Sequence[Path | str]) -> Config:
     return check(merged, files)
 
 
-def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> Config:
+def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> WrittenConfig:
     """Validate a merged configuration; `files` are only searched to say where a bad key stands.
 
     Raises:
         ConfigError: one line for each fault.
     """
     try:
-        config = Config.model_validate(raw)
+        config = WrittenConfig.model_validate(raw)
     except ValidationError as error:
         raise _cannot_be_run(error, files) from None
-    parts: list[tuple[tuple[str, ...], Callable[[], Config]]] = [
+    parts: list[tuple[tuple[str, ...], Callable[[], WrittenConfig]]] = [
         (("tasks", task, "override"), partial(for_task, config, task)) for task in config.tasks
     ]
     parts += [
@@ -57,23 +59,29 @@ def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> Config:
     return config
 
 
-def for_task(config: Config, task: TaskName) -> Config:
+def resolved(config: WrittenConfig, precision: Precision) -> Config:
+    """The configuration as it runs, in the precision that was decided."""
+    raw = config.model_dump(exclude_unset=True) | {"precision": precision}
+    return Config.model_validate(raw)
+
+
+def for_task(config: C, task: TaskName) -> C:
     """The configuration of one task alone: its `override` laid over the rest, and gone."""
     raw = config.model_dump(exclude_unset=True)
     own = raw["tasks"][task]
     raw["tasks"] = {task: own}
     raw.pop("ablations", None)
     laid_over = {str(section): changes for section, changes in own.pop("override", {}).items()}
-    return Config.model_validate(overlay(raw, laid_over))
+    return type(config).model_validate(overlay(raw, laid_over))
 
 
-def for_variant(config: Config, sweep: str, name: str) -> Config:
+def for_variant(config: C, sweep: str, name: str) -> C:
     """The configuration of one variant of Quark: its task's, with what it has otherwise."""
     ablation = config.ablations[sweep]
     raw = for_task(config, ablation.task).model_dump(exclude_unset=True)
     raw["tasks"][ablation.task]["methods"] = ["quark"]
     laid_over = {str(part): changes for part, changes in ablation.variants[name].items()}
-    return Config.model_validate(overlay(raw, laid_over))
+    return type(config).model_validate(overlay(raw, laid_over))
 
 
 def _cannot_be_run(
@@ -140,7 +148,7 @@ def _holds(raw: Any, path: Sequence[str | int]) -> bool:
 
 def _siblings(path: Sequence[str | int]) -> list[str]:
     """Names of the keys valid beside `path`'s last part, walking the models' annotations."""
-    reached: Any = Config
+    reached: Any = WrittenConfig
     for part in path[:-1]:
         if isinstance(reached, type) and issubclass(reached, Section):
             reached = reached.model_fields[str(part)].annotation

@@ -10,6 +10,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal["bf16", "fp32"]
+AskedPrecision = Literal["auto", "bf16", "fp32"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ from quark.config.baselines import Baselines
 from quark.config.method import Contrast, Quark, Sampling
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
+    AskedPrecision,
     Count,
     Distinct,
     Name,
@@ -107,11 +108,13 @@ class Ablation(Section):
     )
 
 
-class Config(Section):
-    """The whole configuration."""
+class WrittenConfig(Section):
+    """The whole configuration as it is written: its precision may be `auto`."""
 
     seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    precision: Precision = Field(description="weights of sampling and judging")
+    precision: AskedPrecision = Field(
+        description="weights of sampling and judging; auto: bf16 where it is fast, else fp32"
+    )
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
     classifiers: dict[Name, Classifier] = Field({}, description="scorers that are models")
@@ -242,3 +245,9 @@ class Config(Section):
                     f"prompts.{task.prompts}"
                 )
         return self
+
+
+class Config(WrittenConfig):
+    """The whole configuration as it runs: its precision is decided (see `quark.precision`)."""
+
+    precision: Precision

@@ -10,10 +10,11 @@ from typing import get_args
 from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
-from quark import settings
+from quark import precision, settings
 from quark.scorers import SCORERS, ScorerError, check_key, check_scorer
 from quark.tasks import TASKS
 
+RESULTS = Path("results")
 CONDA = "../envs/quark.yaml"
 SERVICE = "perspective"
 CACHE = (
@@ -35,7 +36,15 @@ shell.prefix(
 try:
     # Snakemake lists the default last, although the others are laid over it.
     *laid_over, default = workflow.configfiles
-    CONFIG = configuration.check(config, [default, *laid_over])
+    auto = config.pop("auto_precision", None)  # of a cluster's profile
+    WRITTEN = configuration.check(config, [default, *laid_over])
+    PRECISION = precision.choose(
+        WRITTEN.precision,
+        RESULTS,
+        auto=auto,
+        may_look=workflow.is_main_process,
+    )
+    CONFIG = configuration.resolved(WRITTEN, PRECISION.precision)
     asked = [task.scorer for task in CONFIG.tasks.values()]
     asked += [
         task.second_scorer for task in CONFIG.tasks.values() if task.second_scorer
@@ -65,6 +74,15 @@ try:
         )
 except (configuration.ConfigError, ScorerError) as error:
     raise WorkflowError(str(error)) from None
+
+
+onstart:
+    # Before the first job of a real run; jobs on a cluster read the file that this leaves.
+    if workflow.is_main_process:
+        for line in precision.begin(
+            PRECISION, WRITTEN.precision, RESULTS, here=workflow.local_exec
+        ):
+            logger.warning(line)
 
 
 # What --cores says; nothing where a cluster's profile sets the threads of each rule.
