@@ -34,6 +34,10 @@ def scorer_of(settings: ScoreSettings, classifier: Path | None, cache: Path | No
     if settings.classifier is not None:
         if classifier is None:
             raise ScorerError(f"{settings.scorer} is a classifier: give its directory")
+        from quark.scorers.tox_block import FORMAT, ToxBlock
+
+        if files.read_json(classifier / "manifest.json").get("format") == FORMAT:
+            return ToxBlock(settings.scorer, settings.classifier, classifier)
         from quark.scorers.classifier import Classifier
 
         return Classifier(settings.scorer, settings.classifier, classifier)

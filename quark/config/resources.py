@@ -122,14 +122,14 @@ class Label(Section):
 
 
 class Classifier(Source):
-    """A text-classification model as a scorer."""
+    """A text-classification model as a scorer; of a package only tox-block's can be read."""
 
     reads: Label
 
     @model_validator(mode="after")
     def _pretrained(self) -> Self:
-        if self.random or self.package:
-            raise ValueError("a classifier is of the hub or local")
+        if self.random:
+            raise ValueError("a classifier is of a package, of the hub or local")
         return self
 
 

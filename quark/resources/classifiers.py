@@ -5,11 +5,14 @@ from pathlib import Path
 
 from quark.config import Source
 from quark.files import sha256, whole, write_json
+from quark.resources import tox_block
 from quark.resources.fetch import ResourceError, fetch
 
 
 def fetch_classifier(name: str, source: Source, out: Path) -> None:
     """Write the directory `out`: model.safetensors, configuration, tokenizer, manifest.json.
+
+    A package holds tox-block's model, which has files of its own: see `quark.resources.tox_block`.
 
     Args:
         name: in the configuration.
@@ -23,7 +26,11 @@ def fetch_classifier(name: str, source: Source, out: Path) -> None:
 
     resource = f"classifiers.{name}"
     with tempfile.TemporaryDirectory() as scratch:
-        (folder,) = fetch(resource, source, Path(scratch))
+        found = fetch(resource, source, Path(scratch))
+        if source.package:
+            tox_block.convert(name, source, found, out)
+            return
+        (folder,) = found
         try:
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder, output_loading_info=True, use_safetensors=True, local_files_only=True

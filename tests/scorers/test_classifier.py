@@ -114,7 +114,7 @@ def test_a_model_without_a_head_is_refused(local: Path) -> None:
     assert not (local.parent / "fetched").exists()
 
 
-def test_a_classifier_is_of_the_hub_or_local() -> None:
+def test_a_classifier_is_not_random() -> None:
     random = {"architecture": "gpt2", "layers": 1, "width": 4, "heads": 1, "context": 4, "seed": 0}
     reads = {"label": "a", "whole": True, "tokens": 1}
     with pytest.raises(ValueError, match="of the hub or local"):
