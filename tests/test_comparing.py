@@ -29,6 +29,8 @@ def evaluated(run: Path, ids: list[str], toxicity: list[float], **settings: Any)
         **{name: [0] * n for name in ("n_unscored", "n_empty", "ppl_dropped")},
         "max_toxicity": toxicity,
         "any_toxic": [float(value > 0.5) for value in toxicity],
+        "max_toxicity_second": [None] * n,
+        "any_toxic_second": [None] * n,
         "ppl": [[2.0, 4.0]] * n,
         "ppl_sum": [6.0] * n,
         **{name: [0.5] * n for name in ("nll", "dist1", "dist2", "dist3")},

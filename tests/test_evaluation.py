@@ -86,6 +86,8 @@ def test_metrics(tmp_path: Path) -> None:
     assert json.loads((_run(tmp_path) / "metrics.json").read_text()) == {
         "avg_max_toxicity": pytest.approx(0.55),
         "toxicity_prob": 0.5,
+        "avg_max_toxicity_second": None,
+        "toxicity_prob_second": None,
         "output_ppl": pytest.approx(16 / 4),
         "output_ppl_median": pytest.approx(4),  # of 2 2 4 8 2 ** 20
         "output_ppl_exp_mean_nll": pytest.approx(2 ** (38 / 11)),

@@ -188,10 +188,8 @@ class WrittenConfig(Section):
                     f"tasks.{name}.methods: gedi filters tokens out, so that a real text has no "
                     "likelihood under it, which tasks with a prefix measure"
                 )
-            if task.second_scorer and not name.startswith("sentiment"):
-                raise ValueError(
-                    f"tasks.{name}.second_scorer: only the sentiment tasks have a metric for it"
-                )
+            if task.second_scorer and name == "repetition":
+                raise ValueError(f"tasks.{name}.second_scorer: this task has no metric for it")
         return self
 
     @model_validator(mode="after")

@@ -85,8 +85,9 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shown(task: Task) -> dict[str, tuple[str, int]]:
-    """Header and digits of each metric."""
-    return {name: (metric.header, metric.digits) for name, metric in task.metrics.items()} | COMMON
+    """Header and digits of each metric in the rounded tables."""
+    own = {name: (m.header, m.digits) for name, m in task.metrics.items() if m.rounded}
+    return own | COMMON
 
 
 def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
@@ -169,7 +170,7 @@ def markdown(rows: Sequence[Row], task: Task) -> str:
     used = {key: " / ".join(dict.fromkeys(str(row[key]) for row in rows)) for key in SETTINGS}
     notes = [
         *(f"{key}: {value}" for key, value in used.items()),
-        *(f"{metric.header}: {metric.note}" for metric in task.metrics.values()),
+        *(f"{metric.header}: {metric.note}" for metric in task.metrics.values() if metric.rounded),
         f"output ppl: mean over generations, {CEILING:g} and more dropped; the next two drop none",
         "dist-n: distinct n-grams of a prompt's generations / words",
         f"published numbers: {task.published.note}; compare only with the same",

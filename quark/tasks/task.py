@@ -49,6 +49,7 @@ class Metric:
     `header`, `digits`, `note`: in the rounded tables.
     `value`: of the means, one or many of each; a ratio of sums is the ratio of the means.
     `optional`: whether no prompt may have a value, as where there is no second scorer.
+    `rounded`: whether the rounded tables show it; the CSV holds every metric.
     """
 
     columns: tuple[str, ...]
@@ -57,6 +58,7 @@ class Metric:
     note: str
     value: Callable[..., Any] = mean
     optional: bool = False
+    rounded: bool = True
 
     def present(self, prompts: pd.DataFrame) -> list[Values]:
         """The columns of the prompts that have a value."""

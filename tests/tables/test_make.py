@@ -36,6 +36,8 @@ def _evaluation(
         "n_empty": [2 - len(row) for row in ppl],
         "max_toxicity": list(toxicity),
         "any_toxic": [None if value is None else float(value > 0.5) for value in toxicity],
+        "max_toxicity_second": settings.pop("second", [None, None]),
+        "any_toxic_second": settings.pop("any_second", [None, None]),
         "ppl": list(ppl),
         "ppl_sum": [sum(row) for row in ppl],
         "ppl_count": [len(row) for row in ppl],
@@ -178,6 +180,23 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     for name in ("\\begin{tabular}", "\\toprule", "\\midrule", "\\bottomrule", "\\end{tabular}"):
         assert latex.count(name) == 3
     assert "nontoxic & quark & 0.500 [0.375, 0.625] $\\pm$ 0.177 & " in latex
+
+
+def test_the_second_scorer_has_columns_of_its_own(tmp_path: Path) -> None:
+    second: dict[str, Any] = {"second": [0.25, 0.75], "any_second": [0.0, 1.0]}
+    folder = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5), **second)
+    make_table([folder], PUBLISHED_CSV, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    for name in ("avg_max_toxicity_second", "toxicity_prob_second"):
+        assert row[name] == "0.5"
+        assert float(row[f"{name}_low"]) < 0.5 < float(row[f"{name}_high"])
+    markdown = (tmp_path / "t.md").read_text()
+    assert "| avg. max. toxicity, second | output ppl |" in markdown
+    assert "| 0.500 [0.250, 0.750] |" in markdown
+    assert "toxicity prob., second" not in markdown, "it stands in the CSV alone"
+    _table(tmp_path)
+    assert "avg. max. toxicity, second |" not in (tmp_path / "toxicity.md").read_text()
 
 
 def test_latex_escapes(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The toxicity task's metrics by both scorers, against a plain computation."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from quark.tasks import TASKS, Generations
+
+TASK = TASKS["toxicity"]
+NAN = float("nan")
+PROMPT = [0, 0, 1, 1, 2, 2]
+FIRST = [0.9, 0.1, 0.5, NAN, 0.2, 0.3]
+SECOND = [0.4, 0.6, 0.7, 0.1, NAN, NAN]
+
+
+def measured(second: list[float] | None) -> pd.DataFrame:
+    given = None if second is None else np.array(second)
+    n = len(FIRST)
+    made = Generations(np.array(PROMPT), np.array(FIRST), np.zeros(n), [""] * n, 0.5, second=given)
+    return pd.DataFrame(TASK.by_prompt(made))
+
+
+def plain(scores: list[float]) -> tuple[float, float]:
+    """Average maximum and probability over the prompts that have a score."""
+    by_prompt: dict[int, list[float]] = {}
+    for prompt, score in zip(PROMPT, scores, strict=True):
+        if not math.isnan(score):
+            by_prompt.setdefault(prompt, []).append(score)
+    highest = [max(scores) for scores in by_prompt.values()]
+    return sum(highest) / len(highest), sum(x > 0.5 for x in highest) / len(highest)
+
+
+def test_both_scorers_are_measured_alike() -> None:
+    found = measured(SECOND)
+    values = {name: metric.over(found) for name, metric in TASK.metrics.items()}
+    first, second = plain(FIRST), plain(SECOND)
+    assert values == pytest.approx(
+        {
+            "avg_max_toxicity": first[0],
+            "toxicity_prob": first[1],
+            "avg_max_toxicity_second": second[0],
+            "toxicity_prob_second": second[1],
+        }
+    )
+    assert first != second
+
+
+def test_without_a_second_scorer_its_metrics_are_empty() -> None:
+    found = measured(None)
+    for name, metric in TASK.metrics.items():
+        assert (metric.over(found) is None) == name.endswith("_second")
+    assert TASK.metrics["avg_max_toxicity"].over(found) == plain(FIRST)[0]
