@@ -375,6 +375,12 @@ def test_models_that_come_from_each_other():
         check(raw(circle))
 
 
+def test_a_second_scorer_needs_a_metric():
+    assert check(raw({})).tasks["toxicity"].second_scorer == "tox-block"
+    with pytest.raises(ConfigError, match=r"tasks\.repetition\.second_scorer: this task has no"):
+        check(raw({"tasks": {"repetition": {"second_scorer": "vader"}}}))
+
+
 def test_a_model_that_a_method_needs():
     missing = {"tasks": {"toxicity": {"methods": ["base", "simctg"]}}}
     with pytest.raises(ConfigError, match=r"tasks\.toxicity\.models\.simctg is missing"):

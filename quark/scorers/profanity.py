@@ -12,8 +12,8 @@ class ProfanityCheck:
     """Score the response alone with alt-profanity-check, as the paper scores it (protocol 2).
 
     A calibrated linear support vector machine trained on 200 000 labelled comments. The package
-    carries it as a pickle, the only one this project reads; pin and hash the package. Every text
-    gets a score, an empty one the model's score of no known word.
+    carries it as a pickle, the only one that is loaded as it is; pin and hash the package. Every
+    text gets a score, an empty one the model's score of no known word.
     """
 
     name = "profanity-check"
