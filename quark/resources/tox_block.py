@@ -75,7 +75,7 @@ def convert(name: str, source: Source, files: list[Path], out: Path) -> None:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads a pickle that names nothing but `PLAIN`; so nothing in it can run."""
+    """Reads a pickle that names nothing but `PLAIN`, so that nothing of other modules can run."""
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in PLAIN:
@@ -87,8 +87,8 @@ def read_vocabulary(file: Path) -> dict[str, int]:
     """The numbers of the words that the model knows, from 1 on.
 
     Raises:
-        ResourceError: the pickle names something else than plain data, or its tokenizer has other
-            settings than the scorer.
+        ResourceError: the pickle names something that is not plain data, or its tokenizer works in
+            another way than the scorer.
     """
     try:
         with file.open("rb") as content:
@@ -112,7 +112,6 @@ def read_weights(file: Path) -> dict[str, NDArray[np.float32]]:
     }
 
 
-# ------------------------------------------------------------------------------- HDF5
 # The numbers below are those of the HDF5 File Format Specification, version 2.0: superblock 0,
 # object headers of version 1, groups as symbol tables, contiguous data.
 DATASPACE, DATATYPE, LAYOUT, CONTINUATION, GROUP = 0x1, 0x3, 0x8, 0x10, 0x11

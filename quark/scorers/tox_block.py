@@ -31,7 +31,8 @@ RANGES = {
     "insult": (0.000373, 0.986303),
     "identity_hate": (0.000074, 0.901117),
 }
-"""The labels in the order of the outputs; each output is scaled from this range to [0, 1]."""
+"""The labels in the order of the outputs. The package scales each output from its range to [0, 1]
+(`RESCALE_PROBA` in its `config/config.py`)."""
 DIGITS = 9
 """Scores are rounded, so that none depends on what is read together with it."""
 BATCH = 256
@@ -45,7 +46,7 @@ class ToxBlock:
     """The probability of one of the model's six labels, in float64.
 
     A word is what stands between spaces, in lower case; a word outside the vocabulary is left out.
-    Every text gets a score, one without a known word that of an empty text.
+    Every text gets a score. A text without a known word gets the score of an empty one.
 
     Args:
         name: in the configuration.
@@ -86,10 +87,11 @@ class ToxBlock:
         """
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts, but {len(responses)} responses")
-        texts = list(
-            map("".join, zip(prompts, responses, strict=True)) if self.whole else responses
-        )
-        found = [self._read(np.array(list(map(self.ids, part)))) for part in batched(texts, BATCH)]
+        pairs = zip(prompts, responses, strict=True)
+        ids = [
+            self.ids(prompt + response if self.whole else response) for prompt, response in pairs
+        ]
+        found = [self._read(np.array(part)) for part in batched(ids, BATCH)]
         low, high = RANGES[self.label]
         scaled = np.abs((np.concatenate([np.empty(0), *found]) - low) / (high - low))
         return np.minimum(scaled, 1).round(DIGITS)  # as the package scales, but at most 1
