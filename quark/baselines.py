@@ -136,7 +136,7 @@ def ppo_stage(
         checkpoint: of the iteration before; None: the base model.
         out: directory of the new checkpoint; `training.json` appears beside it.
         memory_mb: bounds the rows of a micro-batch.
-        memo: the hidden states with which the policy sampled; without it they are read again.
+        memo: the last hidden states of the policy's model, kept when it sampled; None: computed.
     """
     begun = time.monotonic()
     rows, reward = _scored(settings, samples, scores)
@@ -144,8 +144,10 @@ def ppo_stage(
     policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
     base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
     resume, kl_coef = None, settings.ppo.kl_coef
-    form = settings.reward_tokens if settings.reward_tokens.form == "sink" else None
-    if checkpoint is None and form is not None:  # a sink starts at the base model, which sampled
+    form = settings.reward_tokens if frozen else None
+    if (
+        checkpoint is None and form is not None
+    ):  # linear ones start at the base model, which sampled
         policy.reward_tokens = new_reward_tokens(policy.lm, 1, form, settings.seed)
     actor = ppo.Actor(policy)
     if checkpoint is not None:

@@ -28,7 +28,8 @@ def card(
     base: Mapping[str, Any],
     table: Path,
     decoding: str,
-    remote: bool,
+    place: float | None = None,
+    remote: bool = False,
 ) -> str:
     """Return the card as Markdown with the front matter of the Hugging Face hub.
 
@@ -38,6 +39,7 @@ def card(
         base: the manifest of the model it started from.
         table: of the task; where there is none yet, the card says so.
         decoding: the name of the one that the generation configuration takes.
+        place: c of linear reward tokens, if not that of the best one.
         remote: whether loading needs `trust_remote_code=True`.
     """
     flag = ", trust_remote_code=True" if remote else ""
@@ -50,7 +52,7 @@ def card(
         f"# {base['name']}, {UNLEARNED.get(task, f'low rewards of {task}')} unlearned",
         f"Made from {base['name']} by Quark (Lu et al. 2022, arXiv 2205.13636): it learnt which of "
         f"its own continuations have a high reward, here that of the scorer {own.scorer}, and "
-        "writes under the reward token of the best. The token enters by itself.",
+        "writes under the reward token of the best. The token enters by itself." + _place(place),
         "## Use",
         "```python\n"
         "from transformers import pipeline\n\n"
@@ -69,6 +71,18 @@ def card(
         "was trained with than by people. Nothing else about it was made safer.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _place(place: float | None) -> str:
+    """What the card says of a place of linear reward tokens."""
+    if place is None:
+        return ""
+    if place < 0:
+        return (
+            f" **It is at place {place:g} of its reward tokens, on the side of the worst: it "
+            "writes more of what the reward forbids.**"
+        )
+    return f" It is at place {place:g} of its reward tokens: 1 is the best, 0 the base model."
 
 
 def _measured(table: Path, task: TaskName, method: str) -> str:

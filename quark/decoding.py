@@ -15,6 +15,7 @@ from transformers import LogitsProcessor, TopPLogitsWarper
 
 from quark.lm import Policy
 from quark.reading import Reading, read
+from quark.reward_tokens import LinearTokens
 
 
 class Law(NamedTuple):
@@ -80,14 +81,19 @@ class _Plain:
 
 
 class Plain:
-    """A policy that nothing steers but its reward tokens.
+    """A policy under its own next-token logits.
 
     Args:
-        policy: who writes.
+        policy: the policy; linear reward tokens must be put at a place first (`Policy.steer`).
         quantile: the reward token that it puts before every prompt; None: prompts hold theirs.
+
+    Raises:
+        ValueError: linear reward tokens are at no place.
     """
 
     def __init__(self, policy: Policy, quantile: int | None = None) -> None:
+        if isinstance(policy.reward_tokens, LinearTokens):
+            raise ValueError("linear reward tokens are at no place: call policy.steer() first")
         self.policy, self.quantile = policy, quantile
         self.models: Sequence[Policy] = [policy]
 
@@ -124,8 +130,13 @@ class Guide(Protocol):
     models: Sequence[Policy]
     within_base: bool
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
-        """Read prompts of token ids."""
+    def read(self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None) -> Guidance:
+        """Read prompts of token ids.
+
+        Args:
+            prompts: token ids of each prompt.
+            guided: the policy's own decoding of them; its hidden states may be used, nothing else.
+        """
 
 
 @dataclass
@@ -185,7 +196,7 @@ class Contrast:
         self.wanted, self.unwanted, self.alpha = wanted, unwanted, alpha
         self.models: Sequence[Policy] = [*wanted.models, *unwanted.models]
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
+    def read(self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None) -> Guidance:
         """Both read the prompts."""
         return _Contrast(self.wanted.read(prompts), self.unwanted.read(prompts), self.alpha)
 
@@ -200,7 +211,7 @@ class Guided:
     def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
         """Policy and guide read the same prompts, each with a cache of its own."""
         plain = Plain(self.policy).read(prompts)
-        return _Guided(plain, self.guide.read(prompts), self.guide.within_base)
+        return _Guided(plain, self.guide.read(prompts, plain), self.guide.within_base)
 
 
 class GuideProcessor(LogitsProcessor):

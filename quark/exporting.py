@@ -1,12 +1,13 @@
-"""The unlearned model as a Hugging Face directory, which whoever loads it need not know Quark for.
+"""The unlearned model as a Hugging Face directory that transformers loads.
 
-    reward tokens   what is written                                         how it is loaded
-    embedding       one more token; the tokenizer puts it before a prompt   stock transformers
-    none            the trained model as it is                              stock transformers
-    sink            `modeling_quark.py` beside the weights                  trust_remote_code=True
+    reward tokens   what is written
+    linear          the model at a place of the map: output embeddings E (I + c W)', not tied
+    embedding       one more token; the tokenizer puts it before a prompt
+    none            the trained model as it is
+    sink            `modeling_quark.py` beside the weights
 
-No stock architecture shifts the first position's keys and values, so a sink carries thirty lines of
-code along; without that flag it does not load at all, rather than load as the base model. Low-rank
+All load without `trust_remote_code` but `sink`: no stock architecture shifts the first position's
+keys and values, so it carries code along, and does not load at all without that flag. Low-rank
 adapters become part of the weights. The generation configuration draws as the evaluation did.
 """
 
@@ -20,11 +21,11 @@ from torch import nn
 from quark import settings
 from quark.card import card
 from quark.checkpoint import load_policy
-from quark.config import Config, Sampling, TaskName, for_task
+from quark.config import Config, ConfigError, Sampling, TaskName, for_task
 from quark.files import read_json, whole
-from quark.lm import DTYPES, Policy, encode, load_tokenizer
+from quark.lm import BEST_PLACE, DTYPES, Policy, encode, load_tokenizer
 from quark.lora import merge_adapters
-from quark.reward_tokens import EmbeddingTokens, SinkTokens
+from quark.reward_tokens import EmbeddingTokens, LinearTokens, SinkTokens
 from quark.status import last_checkpoint
 
 BEST = "<|quark|>"
@@ -43,6 +44,7 @@ def export(
     results: Path,
     resources: Path,
     out: Path,
+    place: float | None = None,
 ) -> None:
     """Write the policy under its best reward token as a directory that transformers loads.
 
@@ -51,9 +53,11 @@ def export(
         task, method, seed: which run; its last iteration is taken.
         results, resources: directories.
         out: model.safetensors, config.json, generation_config.json, tokenizer, README.md.
+        place: c of linear reward tokens; None: 1, the best one.
 
     Raises:
-        ConfigError: the run is not there, or was trained with other settings.
+        ConfigError: a place is given, but the reward tokens are not linear; or the run is not
+            there, or was trained with other settings.
         DamagedError: its checkpoint is not as training wrote it.
         ExportError: its tokenizer, once loaded again, does not read as this package does.
     """
@@ -61,6 +65,9 @@ def export(
     chosen = for_task(config, task)
     model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
     policy = load_policy(model, checkpoint, "fp32")
+    if place is not None and not isinstance(policy.reward_tokens, LinearTokens):
+        raise ConfigError("--place is for reward tokens of the form linear")
+    policy.steer(BEST_PLACE if place is None else place)
     lm: Any = policy.lm
     merge_adapters(lm)
     lm.to(DTYPES[config.precision])
@@ -72,13 +79,13 @@ def export(
         if told:
             _add_token(policy, tokenizer)
         lm.save_pretrained(made, max_shard_size="1000GB")
-        if isinstance(policy.reward_tokens, SinkTokens):
+        remote = isinstance(policy.reward_tokens, SinkTokens)
+        if remote:
             _add_sink(policy, made)
         _save_tokenizer(tokenizer, made, [BEST] if told else [])
         about = read_json(model / "manifest.json")
-        remote = isinstance(policy.reward_tokens, SinkTokens)
         table = results / "tables" / f"{task}.csv"
-        text = card(chosen, task, method, seed, about, table, decoding, remote)
+        text = card(chosen, task, method, seed, about, table, decoding, place, remote)
         (made / "README.md").write_text(text)
 
 

@@ -1,8 +1,8 @@
-"""A causal language model, and the policy: the same model told by a reward token what to write.
+"""A causal language model, and the policy: the same model with reward tokens.
 
-In lists of token ids, reward token k is written V + k before the prompt, where V is the model's
-vocabulary. What it does there is the business of `quark.reward_tokens`; any Hugging Face causal LM
-will do, with tied embeddings or without.
+Any Hugging Face causal LM will do, with tied embeddings or without. `quark.reward_tokens` has the
+forms of reward tokens. Token k, embedded or a sink, is the id V + k before the prompt, where V is
+the model's vocabulary. A linear one puts no id there: `Policy.steer` moves the whole model to it.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from quark.attention import GROUPED
 from quark.config import Precision
-from quark.reward_tokens import EmbeddingTokens, SinkTokens
+from quark.reward_tokens import EmbeddingTokens, LinearTokens, SinkTokens
 
+BEST_PLACE = 1.0
+"""The place of the best linear reward token."""
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -31,15 +33,21 @@ def device() -> torch.device:
 
 
 class Policy(nn.Module):
-    """A causal LM that can be told by a reward token which quantile to write.
+    """A causal LM with reward tokens, which tell it which quantile to write.
 
     Args:
         lm: the language model; its parameters are the policy's.
-        reward_tokens: how it is told; None for a plain model.
+        reward_tokens: None for a plain model.
+
+    `base_head`: output embeddings (V, d) of the base model, if `steer` replaced them; else None.
     """
 
+    base_head: Tensor | None = None
+
     def __init__(
-        self, lm: PreTrainedModel, reward_tokens: EmbeddingTokens | SinkTokens | None = None
+        self,
+        lm: PreTrainedModel,
+        reward_tokens: EmbeddingTokens | LinearTokens | SinkTokens | None = None,
     ) -> None:
         super().__init__()
         self.lm = lm
@@ -72,9 +80,34 @@ class Policy(nn.Module):
         return [] if ids is None else ids if isinstance(ids, list) else [ids]
 
     def condition(self, prompt_ids: Sequence[int], quantile: int | None) -> list[int]:
-        """The prompt with the reward token of `quantile` before it; None leaves it plain."""
-        prefix = [] if quantile is None else [self.vocabulary + quantile]
-        return prefix + list(prompt_ids)
+        """The prompt with the reward token of `quantile` before it.
+
+        Linear reward tokens put nothing there, nor does quantile None.
+        """
+        tokens = self.reward_tokens
+        if quantile is None or tokens is None or isinstance(tokens, LinearTokens):
+            return list(prompt_ids)
+        return [self.vocabulary + quantile, *prompt_ids]
+
+    @torch.no_grad()
+    def steer(self, place: float = BEST_PLACE) -> None:
+        """Put linear reward tokens at a place for good: a plain model with other output embeddings.
+
+        The embeddings become E (I + c W)'. Hidden states stay those of the base model. Without
+        linear reward tokens nothing changes.
+
+        Args:
+            place: c; 1 is the best reward token, -1 the worst, 0 the base model.
+        """
+        tokens = self.reward_tokens
+        if not isinstance(tokens, LinearTokens):
+            return
+        self.base_head = self.head.detach()
+        steered = nn.Linear(self.head.shape[1], self.vocabulary, bias=False, device="meta")
+        steered.weight = nn.Parameter(tokens.merged_head(self.head, place), requires_grad=False)
+        self.lm.set_output_embeddings(steered)
+        self.lm.config.tie_word_embeddings = False
+        self.reward_tokens = None
 
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings (..., d) of token ids, embedded reward tokens among them."""

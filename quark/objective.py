@@ -73,6 +73,7 @@ def fused_token_loss(
     targets: Tensor,
     weigh: Coefficients,
     chunk: int = CHUNK,
+    is_shift: bool = False,
 ) -> tuple[Tensor, TokenTerms]:
     """The sum of the objective over positions, differentiable, and its terms, detached.
 
@@ -82,14 +83,23 @@ def fused_token_loss(
         targets: (T,) sampled tokens.
         weigh: the weights of the terms.
         chunk: positions whose logits exist at one time.
+        is_shift: `hidden` is what the policy adds to `base_hidden`, and `base_head` is frozen. The
+            policy's logits are then the base model's plus those of the shift: in bfloat16 both have
+            the same rounding, which would else be larger than a small shift.
     """
     total, *terms = _Fused.apply(  # type: ignore[no-untyped-call]
-        hidden, head, base_hidden, base_head, targets, weigh, chunk
+        hidden, head, base_hidden, base_head, targets, weigh, chunk, is_shift
     )
     return total, TokenTerms(*terms)
 
 
-def token_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
+def token_logprobs(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    chunk: int = CHUNK,
+    base_hidden: Tensor | None = None,
+) -> Tensor:
     """Log p of each target, (T,) float32 nats, differentiable; for the baselines' losses.
 
     Logits exist for one chunk at a time. Where only the hidden states learn, their derivative is
@@ -100,15 +110,25 @@ def token_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, chunk: int = C
         head: (V, d) output embeddings.
         targets: (T,) tokens.
         chunk: positions whose logits exist at one time.
+        base_hidden: (T, d) last hidden states that `hidden` is a shift of, under a frozen head;
+            logits are then the sum of both, as in `fused_token_loss`. None: `hidden` stands alone.
     """
     parts = [slice(start, start + chunk) for start in range(0, len(targets), chunk)]
-    if head.requires_grad:
+    if head.requires_grad and base_hidden is None:
         found = [
             checkpoint(_chosen, hidden[part], head, targets[part], use_reentrant=False)
             for part in parts
         ]
     else:
-        found = [_Chosen.apply(hidden[part], head, targets[part]) for part in parts]  # type: ignore[no-untyped-call]
+        found = [
+            _Chosen.apply(  # type: ignore[no-untyped-call]
+                hidden[part],
+                head,
+                targets[part],
+                None if base_hidden is None else base_hidden[part],
+            )
+            for part in parts
+        ]
     return torch.cat(found)
 
 
@@ -121,9 +141,14 @@ class _Chosen(torch.autograd.Function):
     """`_chosen` under a frozen head: d log p(y) / d hidden = head[y] - sum_v p(v) head[v]."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, base_hidden: Tensor | None
+    ) -> Tensor:
         low_head = head.to(hidden.dtype)
-        log_p = _log_softmax(hidden @ low_head.T)
+        logits = hidden @ low_head.T
+        if base_hidden is not None:
+            logits = logits.float() + (base_hidden @ low_head.T).float()
+        log_p = _log_softmax(logits)
         found = log_p.gather(-1, targets[:, None])
         if ctx.needs_input_grad[0]:
             by_logits = log_p.exp_().neg_()
@@ -134,7 +159,7 @@ class _Chosen(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         (by_hidden,) = ctx.saved_tensors
-        return by_hidden * scale[:, None].to(by_hidden.dtype), None, None
+        return by_hidden * scale[:, None].to(by_hidden.dtype), None, None, None
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
@@ -179,6 +204,7 @@ class _Fused(torch.autograd.Function):
         targets: Tensor,
         weigh: Coefficients,
         chunk: int,
+        is_shift: bool,
     ) -> tuple[Tensor, ...]:
         low_head = head.to(hidden.dtype)
         hidden_grad = torch.empty_like(hidden)
@@ -186,8 +212,10 @@ class _Fused(torch.autograd.Function):
         found = []
         for start in range(0, len(targets), chunk):
             part = slice(start, start + chunk)
-            log_p = _log_softmax(hidden[part] @ low_head.T)
-            log_q = _log_softmax(base_hidden[part] @ base_head.T)
+            logits, base_logits = hidden[part] @ low_head.T, base_hidden[part] @ base_head.T
+            if is_shift:
+                logits = logits.float() + base_logits.float()
+            log_p, log_q = _log_softmax(logits), _log_softmax(base_logits)
             terms = _terms(log_p, log_q, targets[part], weigh)
             grad = _logit_gradient(log_p, log_q, targets[part], weigh, terms).to(hidden.dtype)
             hidden_grad[part] = grad @ low_head
@@ -203,4 +231,4 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden_grad, head_grad = ctx.saved_tensors
         by_head = None if head_grad is None else head_grad * scale
-        return hidden_grad * scale.to(hidden_grad.dtype), by_head, None, None, None, None, None
+        return hidden_grad * scale.to(hidden_grad.dtype), by_head, *[None] * 6

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ def quantize(
     k: int,
     max_failed: float,
     seed_name: str,
+    within: Literal["pool", "iteration"] = "pool",
     shuffle: str | None = None,
 ) -> None:
     """Write `out` (schema POOL) and beside it a JSON summary of this iteration.
@@ -39,6 +40,8 @@ def quantize(
         k: number of quantiles.
         max_failed: largest share of this iteration's rows that may have no score.
         seed_name: orders rows of equal reward.
+        within: what is sorted: the whole pool, as in the paper, or each iteration's rows among
+            themselves, so that a quantile does not tell iterations apart.
         shuffle: names a stream that deals rows to quantiles, whatever their reward; None: it does.
 
     Raises:
@@ -51,13 +54,18 @@ def quantize(
     pool = pool.filter(pc.is_valid(pool["score"]))
     rewards, names = reward(pool["score"].to_numpy()), pool["row_id"].to_pylist()
     by = ranks(shuffle, names).astype(np.float64) if shuffle else rewards
-    quantile = quantiles(by, ranks(seed_name, names), k)
+    ties, iteration = ranks(seed_name, names), pool["iteration"].to_numpy()
+    group = iteration if within == "iteration" else np.zeros_like(iteration)
+    quantile = np.empty(len(names), dtype=np.int32)
+    for each in np.unique(group):
+        own = group == each
+        quantile[own] = quantiles(by[own], ties[own], k)
     columns: dict[str, Any] = {
         name: pool[name]
         for name in ("row_id", "prompt_id", "iteration", "prompt_ids", "response_ids")
     }
     schemas.write(out, schemas.POOL, {**columns, "reward": rewards, "quantile": quantile})
-    recent = pool["iteration"].to_numpy() == len(rounds) - 1
+    recent = iteration == len(rounds) - 1
     summary = {
         "iteration": len(rounds) - 1,
         "rows": pool.num_rows,

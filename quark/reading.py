@@ -1,7 +1,7 @@
-"""Read prompts under their reward tokens, and go on from there.
+"""Run a model over prompts, and continue from there with its cache of keys and values.
 
-The sampler, the judge, the gauge and the trainer all read prompts here, so there is one place that
-knows where a reward token stands.
+The sampler, the judge and the trainers read prompts here, so one place knows what an embedded
+reward token, or a sink, does to a prompt.
 """
 
 import copy
@@ -137,7 +137,7 @@ def _shift(policy: Policy, reading: Reading, prompts: Sequence[Sequence[int]]) -
 def _read_all_but_last(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Reading, Tensor]:
     """Read plain prompts but for their last token, and (rows, 1) whether there is one left.
 
-    A prompt of one token is read whole, so what follows it is told from its second token on.
+    A prompt of one token is read whole; the shift then takes effect from the second new token.
     Padding stands after the first token, so that the first position of all rows is column 0.
     """
     device = policy.head.device
@@ -188,35 +188,3 @@ def _in_one_pass(
     read = policy.hidden(ids, attention_mask=real, use_cache=False)
     hidden: Tensor = read.last_hidden_state
     return hidden[predicting]
-
-
-def with_base(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
-    base_rows: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    """`response_hidden` of a policy that only a sink tells from its base model, and of the base.
-
-    Both have read the same prompt, so it is read once. Gradients reach the policy's alone. The base
-    model reads the rows at `base_rows` only.
-    """
-    with torch.no_grad():
-        plain, left = _read_all_but_last(policy, [ids[1:] for ids in prompts])
-    told = plain.fork()
-    _shift(policy, told, prompts)
-    chosen = torch.tensor(base_rows, dtype=torch.long, device=policy.head.device)
-    plain.select(chosen)
-    rows = [[prompt[-1], *ids[:-1]] for prompt, ids in zip(prompts, responses, strict=True)]
-    (ids, _), (_, real) = pad(rows, "right"), pad(responses, "right")
-    seen = torch.cat([left, real[:, 1:]], dim=1)
-
-    def respond(reading: Reading, rows: Tensor | slice) -> Tensor:
-        before = reading.hidden
-        hidden = reading.feed(ids[rows], seen[rows])
-        first = torch.where(left[rows], hidden[:, 0], before)
-        return torch.cat([first[:, None], hidden[:, 1:]], dim=1)[real[rows]]
-
-    with torch.no_grad():
-        base = respond(plain, chosen) if len(chosen) else plain.hidden
-    return respond(told, slice(None)), base

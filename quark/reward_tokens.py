@@ -1,23 +1,35 @@
-"""Reward tokens: the two ways in which a policy is told what quantile to write.
+"""Reward tokens: three ways to tell a policy which quantile to write.
 
-    form        what quantile k is                                               what is learned
-    embedding   row k of a matrix beside the embeddings, before the prompt       K x d numbers
-    sink        a shift of keys and values of the prompt's first position:       2 x layers x width
-                c_k B, with c_k = -1 (best) .. 1 (worst) in equal steps
+    form        under quantile k                                              what is learned
+    embedding   row k of a matrix stands before the prompt's embeddings       K x d numbers
+    linear      logits = (h + c_k h W) E', the language model is frozen       d x d numbers
+    sink        keys and values of the prompt's first position move by c_k B  2 x layers x width
 
-`embedding` is the paper's. The official code enlarges the embedding matrix (protocol 1, 9.8); here
-the K rows stand beside it, so policy and base model share one vocabulary, a reward token can never
-be sampled, and no softmax has to leave it out.
+`embedding` is the paper's form. The official code enlarges the embedding matrix; here the K rows
+stand beside it. So policy and base model share one vocabulary, a reward token can never be sampled,
+and no softmax has to leave it out.
 
-`sink` is ours, for budgets of thousands of samples instead of hundreds of thousands. Causal
-language models rest their attention on the first position when nothing else calls for it (Xiao et
-al. 2024, "Efficient streaming language models with attention sinks"), so a shift there reaches all
-that is written after it. It is prefix-tuning (Li & Liang 2021) that adds no position. Three things
-make it learn from few samples: at B = 0 the policy is exactly the base model, whereas any new token
-in front of a prompt takes the first position's role and costs nats before it says anything; one
-axis B holds for all quantiles, so the clear signal of the worst teaches the best; and B is
-small. It is seen by the last position of the prompt and by the response: the rest of the prompt is
-read as the base model reads it.
+`linear` is the form of LM-Steer (Han et al. 2024, "Word embeddings are steers for language models",
+ACL), which trains it on labelled text; here Quark's loss trains it.
+
+    symbol  meaning                                                          shape
+    h       last hidden states of the frozen base model                      (tokens, d)
+    E       output embeddings of the base model                              (V, d)
+    W       the map; zero before training, when every token is the base      (d, d)
+    c_k     place of quantile k: +1 (best) to -1 (worst) in equal steps      scalar
+
+The frozen model reads the same text the same way under every token. So training needs only the
+hidden states that sampling computed, and one token is a stock model whose output embeddings are
+E (I + c W)' (`merged_head`). Places beyond 1 are allowed when decoding: logits at place c are
+base + c/2 (best - worst), an extrapolation of what was learned.
+
+`sink` is ours, and the repetition task's: what a linear map adds depends on h alone, and it hardly
+learned there to avoid what was written before (docs/negative-results.md). Causal language models
+rest their attention on the first position when nothing else calls for it (Xiao et al. 2024,
+"Efficient streaming language models with attention sinks"), so a shift there reaches all that is
+written after it. It is prefix-tuning (Li & Liang 2021) that adds no position. At B = 0 the policy
+is the base model; places are -1 (best) to +1 (worst). The last position of the prompt and the
+response see the shift; the rest of the prompt is read as the base model reads it.
 """
 
 from typing import Any, cast
@@ -52,6 +64,47 @@ class EmbeddingTokens(nn.Module):
         normal = torch.from_numpy(stream("reward tokens", seed).standard_normal(self.rows.shape))
         embeddings = embeddings.float()
         self.rows.copy_(embeddings.mean(0) + embeddings.std(0) * normal.to(embeddings))
+
+
+class LinearTokens(nn.Module):
+    """One linear map of the last hidden state, and K places on its axis.
+
+    Args:
+        count: K; with one token its place is +1.
+        head: the model's (V, d) output embeddings; only width and device are used.
+    """
+
+    place: Tensor
+
+    def __init__(self, count: int, head: Tensor) -> None:
+        super().__init__()
+        self.count = count
+        width = head.shape[1]
+        self.map = nn.Parameter(torch.zeros(width, width, device=head.device))
+        places = [1 - 2 * k / max(1, count - 1) for k in range(count)]
+        self.register_buffer("place", torch.tensor(places, device=head.device), persistent=False)
+
+    @property
+    def silent(self) -> int | None:
+        """The quantile whose place is 0, the base model's; None if K is even."""
+        return self.count // 2 if self.count % 2 and self.count > 1 else None
+
+    def shift(self, hidden: Tensor, place: Tensor | float) -> Tensor:
+        """Return c h W in float32, (tokens, d): what the last hidden states h move by.
+
+        Args:
+            hidden: (tokens, d) last hidden states of the base model, of any precision.
+            place: c, one number, or one for each token, (tokens,).
+        """
+        if isinstance(place, Tensor):
+            place = place[..., None]
+        return place * (hidden.float() @ self.map)
+
+    @torch.no_grad()
+    def merged_head(self, head: Tensor, place: float) -> Tensor:
+        """Return E (I + c W)', the output embeddings (V, d) of a stock model at place c."""
+        whole = head.float()
+        return (whole + place * (whole @ self.map.T)).to(head.dtype)
 
 
 class SinkTokens(nn.Module):
@@ -100,7 +153,7 @@ def _shift_first(states: Tensor, shift: Tensor) -> Tensor:
 
 def new_reward_tokens(
     lm: PreTrainedModel, count: int, how: RewardTokens, seed: int
-) -> EmbeddingTokens | SinkTokens | None:
+) -> EmbeddingTokens | LinearTokens | SinkTokens | None:
     """Reward tokens for `lm` before any training; None if their form is none.
 
     Args:
@@ -114,6 +167,8 @@ def new_reward_tokens(
     """
     if how.form == "none":
         return None
+    if how.form == "linear":
+        return LinearTokens(count, cast(nn.Linear, lm.get_output_embeddings()).weight)
     if how.form == "embedding":
         embeddings = cast(nn.Embedding, lm.get_input_embeddings()).weight
         tokens = EmbeddingTokens(count, embeddings)

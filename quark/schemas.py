@@ -33,6 +33,7 @@ SAMPLES = pa.schema(
         pa.field("response", pa.string(), False),
         pa.field("prompt_ids", pa.list_(pa.int32()), False),
         pa.field("response_ids", pa.list_(pa.int32()), False),  # with its end id, if it ended
+        pa.field("base_nll", pa.float64()),  # nats under the base model, no end id; null: not kept
     ]
 )
 SCORES = pa.schema(

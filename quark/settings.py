@@ -29,6 +29,7 @@ from quark.config import (
     ModelSource,
     Name,
     Perspective,
+    Place,
     Precision,
     Probability,
     Quark,
@@ -42,7 +43,7 @@ from quark.config import (
     Training,
 )
 
-Steering = Contrast | GeDi | PPLM | CTRL
+Steering = Contrast | Place | GeDi | PPLM | CTRL
 
 
 class SampleSettings(Section):
@@ -58,6 +59,10 @@ class SampleSettings(Section):
     sampling: Sampling
     precision: Precision
     memo: bool = Field(description="keep the hidden states that predicted the samples")
+    place: float = Field(default=1.0, description="of linear reward tokens; 1: the best one")
+    judged: bool = Field(
+        default=False, description="keep log p of each sample under the base model"
+    )
     steering: Steering | None = Field(description="of a method that decodes")
 
 
@@ -113,6 +118,7 @@ class QuantizeSettings(Section):
     task: TaskName
     stream: str
     quantiles: Count
+    within: Literal["pool", "iteration"] = Field(description="what is sorted into quantiles")
     shuffle: str | None = Field(
         description="name of the stream that deals rows to quantiles; null: their reward does"
     )
@@ -248,7 +254,9 @@ def explore(
         sampling=quark.sampling,
         precision=config.precision,
         # of the base model, and of PPO's policy, whose rollout needs them
-        memo=quark.training.base_memo and (not by_quark or iteration == 0),
+        memo=quark.training.base_memo and (not by_quark or iteration == 0 or _frozen(config)),
+        place=quark.explore_place if by_quark and iteration else 1.0,
+        judged=_judged(config, method),
         steering=None,
     )
 
@@ -302,6 +310,7 @@ def quantize(
         task=task,
         stream=f"{seed}/{task}/{method}/iteration-{iteration}/quantize",
         quantiles=config.quark.quantiles,
+        within=config.quark.quantize,
         shuffle=f"{seed}/{task}/{method}/shuffle" if config.quark.shuffle else None,
         max_failed_scores=config.quark.max_failed_scores,
     )
@@ -353,8 +362,26 @@ def generate(
         sampling=config.evaluation.decoding[decoding],
         precision=config.precision,
         memo=False,
+        judged=_judged(config, method) and not config.evaluation.decoding[decoding].penalty_alpha,
         steering=_steering(config, method),
     )
+
+
+def _frozen(config: Config) -> bool:
+    """Whether Quark's, PPO's and GeDi's hidden states are those of the base model."""
+    return config.quark.reward_tokens.form == "linear"
+
+
+def _judged(config: Config, method: Method) -> bool:
+    """Whether a method's decoder computes the base model's hidden states of what it samples.
+
+    Then the likelihoods under the base model cost one product with its output embeddings, and a
+    judge that is the base model need not read anything.
+    """
+    reads_as_base = {"base", "gedi", "dexperts"}
+    if _frozen(config):
+        reads_as_base |= {*QUARKS, "quark_guided", "ppo"}
+    return method in reads_as_base
 
 
 def predict(config: Config, task: TaskName, method: Method, split: str) -> PredictSettings | None:
@@ -398,6 +425,7 @@ def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
         sampling=sorting.sampling,
         precision=config.precision,
         memo=False,
+        judged=False,
         steering=None,
     )
 

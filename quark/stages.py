@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from quark import distributed, files, schemas
 from quark.checkpoint import check_resumed, load_moments, load_policy, read_about, save
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
 from quark.lm import (
+    BEST_PLACE,
     Policy,
     decode,
     decode_after,
@@ -36,6 +39,7 @@ from quark.methods import DECODERS
 from quark.methods import quark as method
 from quark.methods.simctg import ContrastiveSearch
 from quark.metrics.mauve import mauve
+from quark.objective import token_logprobs
 from quark.predicting import predict
 from quark.progress import track
 from quark.reading import PromptLengthError
@@ -95,9 +99,12 @@ def sample_stage(
         shard=shard,
     )
     responses: dict[int, pa.Array] = {}  # lists of ids, many times smaller than Python's
+    base_nll: dict[int, NDArray[np.float64]] = {}
     kept = Memo()
     for place, ids, hidden in track(continued, f"sample {out.stem}", total=len(names)):
         responses[place] = pa.array(ids, pa.list_(pa.int32()))
+        if settings.judged:
+            base_nll[place] = _nll(policy, ids, hidden)
         if settings.memo:
             kept.add(_row_ids(settings, names[place]), list(map(len, ids)), hidden)
     if memo:
@@ -114,6 +121,7 @@ def sample_stage(
             "response": decode_after(tokenizer, read, response_ids),
             "prompt_ids": read,
             "response_ids": responses[place],
+            "base_nll": base_nll.get(place, [None] * settings.samples),
         }
 
     parts = map(rows, sorted(responses))
@@ -121,6 +129,24 @@ def sample_stage(
     tokens = sum(len(ids.flatten()) for ids in responses.values())
     made = settings.samples * len(responses)
     files.report(out, begun, rows=made, tokens=tokens, beside=[memo] if memo else [])
+
+
+@torch.inference_mode()
+def _nll(policy: Policy, responses: list[list[int]], hidden: Tensor) -> NDArray[np.float64]:
+    """-log p of each response under the base model, (responses,), in nats, its end id left out.
+
+    Args:
+        policy: the policy; its hidden states are the base model's.
+        responses: token ids.
+        hidden: (tokens of all responses, d), which predicted them.
+    """
+    head = policy.head if policy.base_head is None else policy.base_head
+    tokens = [token for ids in responses for token in ids]
+    found = -token_logprobs(hidden, head, torch.tensor(tokens, device=hidden.device)).double().cpu()
+    row = np.repeat(np.arange(len(responses)), list(map(len, responses)))
+    counts = ~np.isin(tokens, policy.end_ids)  # an end id is the last one or not there
+    sums = np.bincount(row[counts], found.numpy()[counts], minlength=len(responses))
+    return sums.astype(np.float64)
 
 
 def _row_ids(settings: SampleSettings, prompt: str) -> list[str]:
@@ -196,6 +222,7 @@ def _decoder(
     if make is not None:
         return make(model, checkpoints, settings.steering, settings.precision)
     policy = load_policy(model, checkpoints[0] if checkpoints else None, settings.precision)
+    policy.steer(settings.place if isinstance(settings, SampleSettings) else BEST_PLACE)
     if isinstance(settings, SampleSettings) and settings.sampling.penalty_alpha:
         return ContrastiveSearch(policy, settings.sampling.top_k, settings.sampling.penalty_alpha)
     return Plain(policy)
@@ -219,7 +246,7 @@ def train_stage(
         settings: sizes, rates and weights.
         pool: schema POOL.
         model: directory of the base model.
-        checkpoint: of the iteration before.
+        checkpoint: of the iteration before; unused with `training.restart`.
         memo: what the base model made of the pool's rows so far (see `quark.memo`).
         out: directory of the new checkpoint; `training.json` and `training.memo.safetensors` appear
             beside it.
@@ -232,6 +259,8 @@ def train_stage(
             in front of some that do, were to be split.
     """
     begun = time.monotonic()
+    if settings.training.restart:
+        checkpoint = None
     lora = settings.training.lora
     frozen = settings.training.trained_layers == 0 or lora is not None
     if split_layers and (frozen or settings.reward_tokens.form == "sink"):
@@ -268,7 +297,7 @@ def train_stage(
         rows,
         settings.training,
         iteration=settings.iteration,
-        iterations=settings.iterations,
+        iterations=1 if settings.training.restart else settings.iterations,
         precision=settings.precision,
         seed_name=settings.stream,
         memory_mb=memory_mb,
@@ -294,10 +323,17 @@ def train_stage(
     remembered = out.parent / "training.memo.safetensors"
     known.save(remembered)
     if split_layers:
-        del policy, base, moments
+        del policy, moments
         policy = load_policy(model, out, "fp32")
     gauge = method.gauge(
-        policy, held_out, settings.quantiles, settings.precision, settings.stream, memory_mb
+        policy,
+        base,
+        held_out,
+        settings.quantiles,
+        settings.precision,
+        settings.stream,
+        memory_mb,
+        known,
     )
     means = {
         key: float(np.average([s[key] for s in curve], weights=[s["tokens"] for s in curve]))
@@ -340,15 +376,16 @@ def judge_stage(
     memory_mb: int,
     shard: Shard = WHOLE,
 ) -> None:
-    """The likelihood of each response under the judge, given its prompt (protocol 5).
+    """The likelihood of each response under the judge, given its prompt.
 
-    The judge reads the very ids that were sampled where it shares the model's tokenizer, else the
-    text anew. The end of text is not judged: the published metric sees text alone.
+    Where the judge is the base model and sampling kept the likelihoods, they are taken from there.
+    Else the judge reads the very ids that were sampled where it shares the model's tokenizer, or
+    the text anew. The end of text is not judged: the published metric sees text alone.
 
     Args:
         settings: precision of the judge's weights; the softmax is float32.
         samples: schema SAMPLES.
-        model: directory of the model that wrote them.
+        model: directory of the model that sampled them.
         judge: directory of the judge.
         out: schema LIKELIHOODS.
         memory_mb: bounds the rows read together.
@@ -357,21 +394,25 @@ def judge_stage(
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES).to_pydict()
     prompts, responses = _judged_ids(table, model, judge)
-    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for row, (name, prompt) in enumerate(zip(table["prompt_id"], prompts, strict=True)):
-        groups[name, len(prompt)].append(row)
-    places = list(groups.values())
-    found = response_logprobs(
-        load_model(judge, settings.precision),
-        [prompts[rows[0]] for rows in places],
-        [[responses[i] for i in rows] for rows in places],
-        names=[name for name, _ in groups],
-        memory_mb=memory_mb,
-        shard=shard,
-    )
-    nll = np.empty(len(prompts))
-    for rows, logprobs in zip(places, found, strict=True):
-        nll[rows] = -logprobs
+    nll = np.full(len(prompts), np.nan)
+    if model == judge and None not in table["base_nll"]:
+        own = list(shard.of(range(len(prompts))))
+        nll[own] = np.array(table["base_nll"])[own]
+    else:
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, prompt in enumerate(prompts):
+            groups[tuple(prompt)].append(row)
+        places = list(groups.values())
+        found = response_logprobs(
+            load_model(judge, settings.precision),
+            list(groups),
+            [[responses[i] for i in rows] for rows in places],
+            names=[table["prompt_id"][rows[0]] for rows in places],
+            memory_mb=memory_mb,
+            shard=shard,
+        )
+        for rows, logprobs in zip(places, found, strict=True):
+            nll[rows] = -logprobs
     judged = np.flatnonzero(~np.isnan(nll)).tolist()
     tokens = [len(responses[i]) for i in judged]
     columns: dict[str, Any] = {"nll": nll[judged], "tokens": tokens}

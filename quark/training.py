@@ -52,6 +52,21 @@ class Rows(NamedTuple):
             self.label[list(places)],
         )
 
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each response, (rows,)."""
+        return torch.tensor(list(map(len, self.responses)))
+
+    def targets(self, device: torch.device) -> Tensor:
+        """The tokens of all responses, row after row, (tokens,)."""
+        return torch.tensor([token for ids in self.responses for token in ids], device=device)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sum of each row's values, (rows,), of values (tokens,), row after row."""
+        lengths = self.lengths.to(values.device)
+        row = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)
+        return values.new_zeros(len(lengths)).index_add(0, row, values)
+
 
 class Trainer:
     """Adam with linear warm-up and decay.

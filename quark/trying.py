@@ -52,10 +52,9 @@ class Trial:
         chosen = for_task(config, task)
         model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
         self.tokenizer = load_tokenizer(model)
-        self.models: dict[str, Policy] = {
-            "base": load_model(model, config.precision),
-            method: load_policy(model, checkpoint, config.precision),
-        }
+        policy = load_policy(model, checkpoint, config.precision)
+        policy.steer()
+        self.models = {"base": load_model(model, config.precision), method: policy}
         self.sampling = next(iter(chosen.evaluation.decoding.values()))
         self.reward = TASKS[task].reward
         name = config.tasks[task].scorer

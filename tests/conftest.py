@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from oracle import EMBEDDING, SINK
+from oracle import EMBEDDING, LINEAR, SINK
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -65,6 +65,12 @@ def llama() -> PreTrainedModel:
     return LlamaForCausalLM(config)
 
 
+def moved(policy: Policy) -> None:
+    """Give a policy's linear map values, as training would."""
+    with torch.no_grad():
+        policy.reward_tokens.map.normal_(std=0.06, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.fixture(params=[gpt2, llama], ids=["gpt2", "llama"])
 def make_policy(request: pytest.FixtureRequest) -> Callable[..., Policy]:
     """Makes float32 policies of one architecture; equal seeds give equal weights."""
@@ -80,6 +86,14 @@ def make_policy(request: pytest.FixtureRequest) -> Callable[..., Policy]:
 @pytest.fixture
 def policy(make_policy: Callable[..., Policy]) -> Policy:
     return make_policy()
+
+
+@pytest.fixture
+def linear_policy(make_policy: Callable[..., Policy]) -> Policy:
+    """A policy whose linear map moves hidden states by about a third of their size."""
+    policy = make_policy(form=LINEAR)
+    moved(policy)
+    return policy
 
 
 @pytest.fixture

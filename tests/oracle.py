@@ -4,9 +4,10 @@ import torch
 
 from quark.config import RewardTokens
 from quark.lm import Policy
-from quark.reward_tokens import SinkTokens
+from quark.reward_tokens import LinearTokens, SinkTokens
 
-EMBEDDING = RewardTokens(form="embedding", first_layer=0)
+EMBEDDING = RewardTokens(form="embedding")
+LINEAR = RewardTokens(form="linear")
 SINK = RewardTokens(form="sink", first_layer=1)
 
 
@@ -33,3 +34,28 @@ def plain_logits(policy: Policy, prompt: list[int], response: list[int]) -> torc
         cache = read.past_key_values
         logits.append(read.logits[0, 0])
     return torch.stack(logits[len(prompt) - 1 :])
+
+
+@torch.no_grad()
+def steered_logits(
+    policy: Policy, prompt: list[int], response: list[int], place: float
+) -> torch.Tensor:
+    """The same of linear reward tokens at a place, (time, V), float64, number by number."""
+    ids = torch.tensor([prompt + response])
+    states = policy.lm.base_model(ids).last_hidden_state[0, len(prompt) - 1 :]
+    matrix, head = policy.reward_tokens.map.double().tolist(), policy.head.double()
+    found = []
+    for h in states.double().tolist():
+        moved = [
+            h[j] + place * sum(h[i] * matrix[i][j] for i in range(len(h))) for j in range(len(h))
+        ]
+        found.append([sum(m * e for m, e in zip(moved, row, strict=True)) for row in head.tolist()])
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def under_token(policy: Policy, k: int, prompt: list[int], response: list[int]) -> torch.Tensor:
+    """Logits (time, V) under reward token k, of any form."""
+    if isinstance(policy.reward_tokens, LinearTokens):
+        place = float(policy.reward_tokens.place[k])
+        return steered_logits(policy, prompt, response, place).float()
+    return plain_logits(policy, policy.condition(prompt, k), response)

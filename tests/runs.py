@@ -14,9 +14,10 @@ from quark.reward_tokens import new_reward_tokens
 
 ROOT = Path(__file__).parents[1]
 FORMS = {
-    "embedding": RewardTokens(form="embedding", first_layer=0),
+    "embedding": RewardTokens(form="embedding"),
+    "linear": RewardTokens(form="linear"),
     "sink": RewardTokens(form="sink", first_layer=1),
-    "none": RewardTokens(form="none", first_layer=0),
+    "none": RewardTokens(form="none"),
 }
 
 
@@ -29,7 +30,12 @@ def configured(architecture: str, form: str) -> Config:
         "models": {"tiny-gpt2": {"random": {**tiny, "seed": 0}}},
         "quark": {
             "reward_tokens": FORMS[form].model_dump(),
-            "training": {"trained_layers": 1},
+            "explore_place": -1.5 if form == "linear" else 1.0,
+            "training": {"trained_layers": 0 if form == "linear" else 1},
+        },
+        "baselines": {
+            "ppo": {"trained_layers": 0 if form == "linear" else 1},
+            "gedi": {"training": {"trained_layers": 0 if form == "linear" else 1}},
         },
     }
     return Config.model_validate(overlay(load(paths).model_dump(exclude_unset=True), change))
@@ -44,16 +50,20 @@ def moved(folder: Path, architecture: str, form: str, lora: bool = False) -> tup
     how = LoRA(rank=2, alpha=4) if lora else None
     if how is not None:
         add_adapters(policy.lm, how, 1, seed=0)
+    if form == "linear":
+        policy.lm.requires_grad_(False)
     policy.reward_tokens = new_reward_tokens(policy.lm, 3, FORMS[form], seed=0)
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
-            if "lora_" in name or "reward" in name or "1.mlp" in name:
+            learns = ("reward",) if form == "linear" else ("lora_", "reward", "1.mlp")
+            if any(part in name for part in learns):
                 parameter.requires_grad_(True)
                 parameter.add_(0.3 * torch.randn_like(parameter))
     last = config.quark.iterations - 1
     out = folder / f"results/toxicity/quark/seed-1/iteration-{last}/checkpoint"
     about: dict[str, Any] = {"step": 1, "iteration": last, "model": model}
     kept = None if form == "none" else FORMS[form]
-    checkpoints.save(out, policy, {}, form=kept, lora=how, trained_layers=1, **about)
+    layers = 0 if form == "linear" else 1
+    checkpoints.save(out, policy, {}, form=kept, lora=how, trained_layers=layers, **about)
     return config, checkpoints.load_policy(model, out, "fp32")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle import EMBEDDING, SINK
+from oracle import EMBEDDING, LINEAR, SINK
+from safetensors.torch import load_file
 
 from quark import checkpoint as checkpoints
 from quark.files import DamagedError, sums
@@ -66,6 +67,18 @@ def test_untrained_parameters_are_the_base_model(
     assert torch.equal(loaded.head, base.head)
     assert torch.equal(loaded.reward_tokens.rows, policy.reward_tokens.rows)
     assert checkpoints.load_policy(model, None, "fp32").reward_tokens is None
+
+
+def test_linear_tokens(linear_policy: Policy, tmp_path: Path) -> None:
+    model = write_model(linear_policy, tmp_path / "model", "abc")
+    linear_policy.lm.requires_grad_(False)
+    checkpoints.save(
+        tmp_path / "made", linear_policy, {}, form=LINEAR, step=0, iteration=0, model=model
+    )
+    assert list(load_file(tmp_path / "made/policy.safetensors")) == ["reward_tokens.map"]
+    loaded = checkpoints.load_policy(model, tmp_path / "made", "fp32").reward_tokens
+    assert loaded.count == 3
+    assert torch.equal(loaded.map, linear_policy.reward_tokens.map)
 
 
 def test_sink_tokens(sink_policy: Policy, tmp_path: Path) -> None:

@@ -364,7 +364,8 @@ def test_an_impossible_variant_is_named(above, fault):
 
 
 def test_tokens_that_a_method_needs():
-    none = {"reward_tokens": {"form": "none"}, "training": {"trained_layers": 1}}
+    none = {"reward_tokens": {"form": "none"}, "explore_place": 1.0}
+    none |= {"training": {"trained_layers": 1}}
     with pytest.raises(ConfigError, match=r"form is none, but gedi needs the tokens"):
         check(raw({"quark": none, "baselines": {"ppo": {"trained_layers": 1}}}))
 
@@ -388,3 +389,30 @@ def test_a_model_that_a_method_needs():
     whole = {"tasks": {"repetition": {"prefix": None}}}
     with pytest.raises(ConfigError, match=r"tasks\.repetition\.prefix is missing"):
         check(raw(whole))
+
+
+def test_only_linear_tokens_explore_at_a_place():
+    with pytest.raises(
+        ConfigError, match=r"explore_place = -1\.5 needs reward_tokens\.form = linear"
+    ):
+        check(
+            raw(
+                {
+                    "quark": {
+                        "reward_tokens": {"form": "embedding"},
+                        "training": {"trained_layers": 6},
+                    }
+                }
+            )
+        )
+
+
+def test_linear_tokens_freeze_the_model():
+    with pytest.raises(
+        ConfigError, match=r"trained_layers = 6, but with reward_tokens\.form = linear"
+    ):
+        check(raw({"quark": {"training": {"trained_layers": 6}}}))
+    with pytest.raises(
+        ConfigError, match=r"ppo\.trained_layers must be 0 with quark\.reward_tokens\.form"
+    ):
+        check(raw({"baselines": {"ppo": {"trained_layers": 2}}}))

@@ -78,7 +78,7 @@ def test_every_column_is_described():
 def test_the_python_page_runs(tmp_path, monkeypatch):
     """On a tiny model in the place of the real one."""
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "reference/python.md").read_text(), re.S)
-    source = configured("llama", "sink").models["tiny-gpt2"]
+    source = configured("llama", "linear").models["tiny-gpt2"]
     fetch_model("smollm2-135m", source, tmp_path / "resources/models/smollm2-135m")
     (tmp_path / "config").symlink_to(ROOT / "config")
     monkeypatch.chdir(tmp_path)

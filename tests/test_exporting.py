@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from oracle import steered_logits
 from runs import configured, moved
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
@@ -26,26 +27,27 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return lambda *how: moved(tmp_path, request.param, *how)
 
 
-def exported(config: Config, tmp_path: Path) -> tuple[Any, Any]:
-    """What transformers makes of the exported directory."""
-    out = tmp_path / "exported"
-    export(config, "toxicity", "quark", 1, tmp_path / "results", tmp_path / "resources", out)
-    remote = (out / "modeling_quark.py").exists()
+def exported(config: Config, tmp_path: Path, place: float | None = None) -> tuple[Any, Any]:
+    """The exported directory, loaded by transformers."""
+    out, places = tmp_path / "exported", (tmp_path / "results", tmp_path / "resources")
+    export(config, "toxicity", "quark", 1, *places, out, place)
+    remote = config.quark.reward_tokens.form == "sink"  # all others load without its code
     lm = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=remote).eval()
     how = {"padding_side": "left", "trust_remote_code": remote}
     return lm, AutoTokenizer.from_pretrained(out, **how)
 
 
 @pytest.mark.parametrize(
-    ("form", "lora"), [("embedding", False), ("sink", False), ("none", False), ("sink", True)]
+    ("form", "lora"),
+    [("embedding", False), ("linear", False), ("sink", False), ("none", False), ("sink", True)],
 )
 def test_the_next_token_has_the_policys_law(trained, tmp_path, form, lora):
     config, policy = trained(form, lora)
     lm, tokenizer = exported(config, tmp_path)
     texts = [[5, 6, 7], [9], [8, 1]]
     prompts = encode(tokenizer, PROMPTS)
-    token = None if form == "none" else 0
-    told = [policy.condition(ids, token) for ids in prompts]
+    told = [policy.condition(ids, 0) for ids in prompts]
+    policy.steer()
     with torch.no_grad():
         want = response_hidden(policy, told, texts) @ policy.head.T
         found = []
@@ -61,15 +63,15 @@ def test_the_next_token_has_the_policys_law(trained, tmp_path, form, lora):
     torch.testing.assert_close(torch.cat(found)[:, : policy.vocabulary], want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["embedding", "sink", "none"])
+@pytest.mark.parametrize("form", ["embedding", "linear", "sink", "none"])
 def test_generate_and_pipeline_write_what_the_policy_writes(trained, tmp_path, form):
     """Greedily, in one batch of prompts of different lengths."""
     config, policy = trained(form)
     lm, tokenizer = exported(config, tmp_path)
     greedy = config.evaluation.decoding["nucleus"].model_copy(update={"top_k": 1, "top_p": 1.0})
-    token = None if form == "none" else 0
     plain = encode(load_tokenizer(tmp_path / "resources/models/tiny-gpt2"), PROMPTS)
-    told = [policy.condition(ids, token) for ids in plain]
+    told = [policy.condition(ids, 0) for ids in plain]
+    policy.steer()
     written = sample(Plain(policy), told, list("abc"), 1, greedy, seed_name="1", memory_mb=4000)
     want = [ids[0] for _, ids, _ in sorted(written, key=lambda each: each.place)]
     batch = tokenizer(PROMPTS, return_tensors="pt", padding=True)
@@ -83,7 +85,7 @@ def test_generate_and_pipeline_write_what_the_policy_writes(trained, tmp_path, f
     assert said["generated_text"] == PROMPTS[0] + text
 
 
-@pytest.mark.parametrize("form", ["embedding", "sink"])
+@pytest.mark.parametrize("form", ["embedding", "linear"])
 @pytest.mark.parametrize("named", ["GPTNeoXTokenizer", "LlamaTokenizer", None])
 def test_nothing_but_the_reward_token_is_read_before_a_prompt(trained, tmp_path, form, named):
     """Not what the model's own tokenizer puts there, nor what its class adds when it is loaded."""
@@ -117,6 +119,27 @@ def test_it_draws_as_the_evaluation_did(trained, tmp_path):
     assert policy.vocabulary == best
 
 
+@pytest.mark.parametrize("place", [3.0, -1.0])
+def test_a_place_of_linear_tokens(trained, tmp_path, place):
+    """Logits of the exported model equal the equation's; its embeddings are the base model's."""
+    config, policy = trained("linear")
+    lm, _ = exported(config, tmp_path, place)
+    with torch.no_grad():
+        found = lm(torch.tensor([[5, 6, 7, 8]])).logits[0, 2:]
+    wanted = steered_logits(policy, [5, 6, 7], [8], place)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-3)  # float32
+    assert torch.equal(lm.get_input_embeddings().weight, policy.embeddings.weight)
+    card = (tmp_path / "exported/README.md").read_text()
+    assert f"at place {place:g} of its reward tokens" in card
+    assert ("writes more of what the reward forbids" in card) == (place < 0)
+
+
+def test_only_linear_tokens_have_places(trained, tmp_path):
+    config, _ = trained("embedding")
+    with pytest.raises(ConfigError, match="--place is for reward tokens of the form linear"):
+        exported(config, tmp_path, 2.0)
+
+
 def test_a_sink_never_loads_as_the_base_model(trained, tmp_path):
     config, _ = trained("sink")
     exported(config, tmp_path)
@@ -125,17 +148,17 @@ def test_a_sink_never_loads_as_the_base_model(trained, tmp_path):
 
 
 def test_the_card_says_where_it_comes_from(trained, tmp_path):
-    config, _ = trained("sink")
+    config, _ = trained("linear")
     exported(config, tmp_path)
     card = (tmp_path / "exported/README.md").read_text()
     assert card.startswith("---\nlicense: ")
-    for part in ("toxic continuations unlearned", "trust_remote_code=True", "profanity-check"):
+    for part in ("toxic continuations unlearned", "form linear", "profanity-check"):
         assert part in card
     assert "Not yet: there is no " in card
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):
-    config = configured("gpt2", "sink")
+    config = configured("gpt2", "linear")
     places = tmp_path / "results", tmp_path / "resources", tmp_path / "out"
     with pytest.raises(ConfigError, match="iteration-1/checkpoint: not trained yet: snakemake"):
         export(config, "toxicity", "quark", 1, *places)

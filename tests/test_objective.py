@@ -96,3 +96,40 @@ def test_token_logprobs(head_learns: bool, chunk: int) -> None:
     for gradient, wanted in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-4)
     assert not token_logprobs(hidden.detach(), head.detach(), y, chunk).requires_grad
+
+
+# ------------------------------------------------------------------------------- shifts
+def test_a_shift_adds_to_the_base_model() -> None:
+    """Loss, log-probabilities and gradients are those of the sum of both hidden states."""
+    shift, base, head = normal(T, D, seed=3).requires_grad_(), normal(T, D), normal(V, D, seed=1)
+    y, weigh = torch.arange(T) * 11, Coefficients(0.3, 0.2, "policy_to_base")
+    plain = token_loss((base + shift) @ head.T, base @ head.T, y, weigh)
+    expected = torch.autograd.grad(plain.loss.sum(), shift)
+    total, terms = fused_token_loss(shift, head, base, head, y, weigh, 4, is_shift=True)
+    # as above
+    torch.testing.assert_close(torch.stack(terms), torch.stack(plain), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(total, shift), expected, atol=1e-4, rtol=1e-4)
+
+    chosen = ((base + shift) @ head.T).log_softmax(-1)[range(T), y].sum()
+    expected = torch.autograd.grad(chosen, shift)
+    found = token_logprobs(shift, head, y, 4, base).sum()
+    torch.testing.assert_close(found, chosen, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(found, shift), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_small_shift_is_not_lost_in_bf16() -> None:
+    """The KL of a shift of a thousandth: without common rounding it is all noise."""
+    base, head = normal(T, D).bfloat16(), normal(V, D, seed=1).bfloat16()
+    small, y = (1e-3 * normal(T, D, seed=3)).bfloat16(), torch.arange(T)
+    weigh = Coefficients(1.0, 0.0, "policy_to_base")
+    log_p, log_q = (
+        (states.double() @ head.double().T).log_softmax(-1)
+        for states in (base.double() + small.double(), base)
+    )
+    exact = (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+    together, apart = (
+        fused_token_loss(hidden, head, base, head, y, weigh, is_shift=is_shift)[1].kl.mean().item()
+        for hidden, is_shift in ((small, True), (base + small, False))
+    )
+    assert together == pytest.approx(exact, rel=0.05)  # logits of 8 bits, squared
+    assert abs(apart - exact) > 3 * exact

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quark.config import Config, ConfigError, load, resolved
+from quark.config import Config, ConfigError, RewardTokens, load, resolved
 from quark.planning import Cost, plan, table
 from quark.planning.flop import KNOWN, Size
 
@@ -37,15 +37,23 @@ def test_quark_by_hand(prompts: Config, tmp_path: Path) -> None:
     token, predicted = 2 * model.trunk, 2 * model.trunk + 2 * model.head
     sampled = 16 * (15 * token) + rows[0] * 20 * predicted
     assert of(found, stage="sample")[0].flop == sampled
-    # The hidden states of the base model's samples are kept: two bytes for each of 64 numbers.
+    # With linear tokens all samples' hidden states are kept: two bytes for each of 64 numbers.
     written = [c.disk for c in of(found, stage="sample")]
-    assert written[0] - 2 * written[1] == 2 * 64 * rows[0] * 20
+    assert written[0] == 2 * written[1] == 2 * 64 * rows[0] * 20 + rows[0] * 35 * 9
+    # Three products with the head for each token: policy, base model, gradient.
+    train = of(found, stage="train")[0]
+    assert train.flop == 32 * 20 * 3 * 2 * model.head and train.disk == 12 * 64**2
+    # The judge is the base model: a product with the head for each token.
+    assert of(found, stage="judge")[0].flop == 6 * 5 * 20 * 2 * model.head
 
 
 def test_learning_by_hand(prompts: Config, tmp_path: Path) -> None:
     """All parameters: three times the forward pass. The base model reads beside it."""
     how = prompts.quark.training.model_copy(update={"trained_layers": None, "base_memo": False})
-    every = prompts.model_copy(update={"quark": prompts.quark.model_copy(update={"training": how})})
+    tokens = RewardTokens(form="embedding")
+    update = {"training": how, "reward_tokens": tokens, "explore_place": 1.0}
+    quark = prompts.quark.model_copy(update=update)
+    every = prompts.model_copy(update={"quark": quark})
     train = of(plan(every, ["toxicity"], tmp_path), method="quark", stage="train")[0]
     trunk, head = 12 * 2 * 64 * 64, 257 * 64
     forward = 2 * trunk * 35 + 2 * head * 20  # 15 tokens of a prompt, 20 of a response
@@ -83,8 +91,8 @@ def test_what_was_fetched_is_known_better(prompts: Config, tmp_path: Path) -> No
     (folder / "manifest.json").write_text(json.dumps({"parameters": 1000, "vocabulary": 10}))
     (folder / "config.json").write_text(json.dumps({"n_embd": 8, "n_layer": 3}))
     costs = plan(prompts, ["toxicity"], tmp_path)
-    judged = of(costs, method="base", stage="judge")[0]
-    assert judged.flop == 6 * 15 * 2 * 920 + 6 * 5 * 20 * (2 * 920 + 2 * 80)
+    sampled = of(costs, method="base", stage="generate")[0]
+    assert sampled.flop == 6 * 15 * 2 * 920 + 6 * 5 * 20 * (2 * 920 + 2 * 80)
 
 
 def test_unknown_sizes_say_how_to_know_them(tmp_path: Path) -> None:

@@ -51,6 +51,16 @@ def test_shuffled_rows_go_where_their_stream_deals_them(tmp_path: Path) -> None:
     assert abs(np.corrcoef(placed[0]["quantile"], scores)[0, 1]) < 0.4  # sorted: 0.97
 
 
+def test_each_iteration_is_sorted_by_itself(tmp_path: Path) -> None:
+    rounds = [write_round(tmp_path, 0, [0.1, 0.2, 0.3, 0.4]), write_round(tmp_path, 1, [0.9, 0.8])]
+    found = {}
+    for within in ("pool", "iteration"):
+        run(rounds, tmp_path / "pool.parquet", within=within)
+        table = schemas.read(tmp_path / "pool.parquet", schemas.POOL).to_pydict()
+        found[within] = table["quantile"]
+    assert found == {"pool": [0, 0, 0, 1, 1, 1], "iteration": [0, 0, 1, 1, 1, 0]}
+
+
 def test_two_iterations(tmp_path: Path) -> None:
     first = write_round(tmp_path, 0, [0.5, 0.25, None, 1.0])
     second = write_round(tmp_path, 1, [0.0, 0.75, 0.125])

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from oracle import SINK, plain_logits
+from conftest import moved
+from oracle import EMBEDDING, LINEAR, SINK, plain_logits
 
 from quark.decoding import Contrast, Guided, Plain
 from quark.lm import Policy
@@ -17,13 +18,17 @@ TEXTS = [[4, 4, 5], [6], [1, 2, 3, 4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize("memory_mb", [4000, 1501])
-@pytest.mark.parametrize("tokens", [None, "embedding", "sink"])
+@pytest.mark.parametrize("tokens", [None, "embedding", "linear", "sink"])
 def test_against_the_oracle(make_policy: Make, tokens: str | None, memory_mb: int) -> None:
-    policy = make_policy(form=SINK) if tokens == "sink" else make_policy(3 if tokens else 0)
+    forms = {"embedding": EMBEDDING, "linear": LINEAR, "sink": SINK}
+    policy = make_policy(form=forms[tokens]) if tokens else make_policy(0)
     if tokens == "sink":
         with torch.no_grad():
             policy.reward_tokens.axis.normal_(generator=torch.Generator().manual_seed(0))
-    told = [policy.condition(prompt, 0 if tokens else None) for prompt in PROMPTS]
+    if tokens == "linear":
+        moved(policy)
+        policy.steer()
+    told = [policy.condition(prompt, 0) for prompt in PROMPTS]
     names = [str(prompt) for prompt in PROMPTS]
     found = sorted(predict(Plain(policy), told, TEXTS, names, memory_mb=memory_mb))
     assert [each.place for each in found] == [0, 1, 2]

@@ -3,7 +3,7 @@ import torch
 from oracle import plain_logits
 
 from quark.lm import Policy
-from quark.reading import PromptLengthError, check_lengths, read, response_hidden, with_base
+from quark.reading import PromptLengthError, check_lengths, read, response_hidden
 
 PROMPTS = [[5, 6, 7, 8, 9], [8, 9], [3, 4, 5], [2]]
 RESPONSES = [[3, 4, 5], [6], [7, 8], [4, 5, 6]]
@@ -46,19 +46,3 @@ def test_lengths(policy: Policy, sink_policy: Policy) -> None:
     check_lengths(sink_policy, [[1], [101, 1]], ["a", "b"], new_tokens=4)
     with pytest.raises(PromptLengthError, match=r"prompt b has 0 tokens, but needs 1 to 59"):
         check_lengths(sink_policy, [[1], [101]], ["a", "b"], new_tokens=4)
-
-
-def test_policy_and_base_at_once(sink_policy: Policy) -> None:
-    prompts = [sink_policy.condition(ids, k % 3) for k, ids in enumerate(PROMPTS)]
-    hidden, base = with_base(sink_policy, prompts, RESPONSES, range(4))
-    alone = response_hidden(sink_policy, prompts, RESPONSES)
-    torch.testing.assert_close(hidden, alone, atol=1e-5, rtol=1e-5)  # float32, other shapes
-    plain = response_hidden(Policy(sink_policy.lm), PROMPTS, RESPONSES)
-    torch.testing.assert_close(base, plain, atol=1e-5, rtol=1e-5)
-    assert hidden.requires_grad and not base.requires_grad
-    _, some = with_base(sink_policy, prompts, RESPONSES, [3, 0])
-    torch.testing.assert_close(some, torch.cat([plain[6:], plain[:3]]), atol=1e-5, rtol=1e-5)
-    assert len(with_base(sink_policy, prompts, RESPONSES, [])[1]) == 0
-    together = torch.autograd.grad(hidden.logsumexp(-1).sum(), sink_policy.reward_tokens.axis)
-    apart = torch.autograd.grad(alone.logsumexp(-1).sum(), sink_policy.reward_tokens.axis)
-    torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)  # sums of float32

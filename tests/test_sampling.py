@@ -53,6 +53,16 @@ def test_equals_a_plain_loop(policy: Policy, sampling: Sampling) -> None:
         assert len({ids[0] for ids in expected}) > 1  # samples of a prompt differ at once
 
 
+def test_equals_a_plain_loop_when_steered(linear_policy: Policy, sampling: Sampling) -> None:
+    linear_policy.lm.generation_config.eos_token_id = list(range(80, 101))
+    linear_policy.steer(-1)
+    prompts = [prompt for prompt in PROMPTS if prompt[0] < 101]
+    found = run(linear_policy, sampling, prompts=prompts, names=NAMES[:3])
+    for place, (prompt, name) in enumerate(zip(prompts, NAMES[:3], strict=True)):
+        expected = [plain(linear_policy, prompt, f"{name}/{j}", sampling) for j in range(5)]
+        assert found[place] == expected
+
+
 def test_equals_a_plain_loop_at_the_sink(sink_policy: Policy, sampling: Sampling) -> None:
     sink_policy.lm.generation_config.eos_token_id = list(range(80, 101))
     prompts = [[103, *prompt] for prompt in PROMPTS if prompt[0] < 101]  # the worst of three

@@ -10,8 +10,12 @@ from transformers import PreTrainedTokenizerFast
 from quark import schemas, stages
 from quark.checkpoint import check_resumed
 from quark.config import ConfigError, Mauve, ModelSource, RandomModel, RewardTokens, Training
+from quark.lm import ModelError, Policy
+from quark.logprobs import response_logprobs
+from quark.reading import response_hidden
 from quark.resources import fetch_model
-from quark.settings import MauveSettings, TrainSettings
+from quark.settings import JudgeSettings, MauveSettings, TrainSettings
+from quark.shards import Shard
 
 
 def write_tokenizer(folder: Path, merges: list[tuple[str, str]]) -> Path:
@@ -55,7 +59,7 @@ def test_a_judge_needs_something_to_go_on() -> None:
     [
         ("iteration", 0, "iteration is 0, these settings need 1"),
         ("quantiles", 4, "quantiles is 4, these settings need 3"),
-        ("reward_tokens", {"form": "sink", "first_layer": 1}, "reward_tokens is {'form': 'sink'"),
+        ("reward_tokens", {"form": "linear"}, "reward_tokens is {'form': 'linear'}"),
         ("trained_layers", 2, "trained_layers is 2, these settings need None"),
         ("precision", "bf16", "precision is bf16, these settings need fp32"),
     ],
@@ -63,7 +67,7 @@ def test_a_judge_needs_something_to_go_on() -> None:
 def test_a_checkpoint_of_other_settings_is_refused(
     training: Training, key: str, value: Any, text: str
 ) -> None:
-    form = RewardTokens(form="embedding", first_layer=0)
+    form = RewardTokens(form="embedding")
     settings = TrainSettings(
         version=1,
         stream="s",
@@ -118,3 +122,46 @@ def test_mauve_is_given_the_features_of_both_kinds(
     found = json.loads((tmp_path / "mauve.json").read_text())
     assert (found["mauve"], found["texts"], found["real_texts"]) == (0.25, 3, 2)
     assert found["mauve"] == 0.25 and found["version"] == 1
+
+
+# ------------------------------------------------------------------- likelihoods while sampling
+def test_sampling_gives_the_likelihood_under_the_base_model(linear_policy: Policy) -> None:
+    """Of a steered policy, from its hidden states; the end id is not counted."""
+    prompt, responses = [5, 6, 7], [[3, 4, 100], [8], [100], [2, 9, 1]]
+    base = Policy(linear_policy.lm)
+    hidden = response_hidden(base, [prompt] * 4, responses)
+    text = [ids[:-1] if ids[-1] == 100 else ids for ids in responses]
+    (wanted,) = response_logprobs(base, [prompt], [text], names=["p"], memory_mb=4000)
+    linear_policy.steer(3)
+    found = stages._nll(linear_policy, responses, hidden)
+    np.testing.assert_allclose(found, -wanted, rtol=1e-5, atol=1e-5)  # float32, other shapes
+    assert found[2] == 0
+
+
+def judged(folder: Path, base_nll: list[float | None], shard: str = "1-of-1") -> dict[str, Any]:
+    """Judge a table of samples whose model is the judge; there are no weights to read."""
+    write_tokenizer(folder / "model", [])
+    n = len(base_nll)
+    columns: dict[str, Any] = {"row_id": [f"0/p/{i}" for i in range(n)], "prompt_id": ["p"] * n}
+    columns |= {"sample": range(n), "prompt": ["a"] * n, "response": ["bc"] * n}
+    columns |= {"prompt_ids": [[0]] * n, "response_ids": [[1, 2, 3]] * n, "base_nll": base_nll}
+    schemas.write(folder / "samples.parquet", schemas.SAMPLES, columns)
+    how, model = JudgeSettings(version=1, precision="fp32"), folder / "model"
+    out = folder / f"{shard}.parquet"
+    stages.judge_stage(how, folder / "samples.parquet", model, model, out, 4000, Shard.parse(shard))
+    return schemas.read(out, schemas.LIKELIHOODS).to_pydict()
+
+
+def test_a_judge_that_is_the_base_model_reads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    found = judged(tmp_path, [1.5, 2.5, 0.5])
+    assert found["nll"] == [1.5, 2.5, 0.5] and found["tokens"] == [2, 2, 2]
+    parts = [judged(tmp_path, [1.5, 2.5, 0.5], f"{i}-of-2") for i in (1, 2)]
+    assert sorted(parts[0]["row_id"] + parts[1]["row_id"]) == found["row_id"]
+    assert parts[0]["nll"] == [1.5, 0.5]
+
+
+def test_likelihoods_that_were_not_kept_are_computed(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ModelError, match="no model here"):
+        judged(tmp_path, [1.5, None])

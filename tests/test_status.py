@@ -42,12 +42,12 @@ def folders(root: Path) -> list[Path]:
 def shown(folder: Path) -> str:
     console = Console(width=200, file=io.StringIO())
     over = [Path("config/own.yaml")]
-    console.print(status(configured("gpt2", "sink"), *folders(folder), laid_over=over))
+    console.print(status(configured("gpt2", "linear"), *folders(folder), laid_over=over))
     return console.file.getvalue()
 
 
 def test_iterations_and_evaluations_are_counted(folder: Path) -> None:
-    found = {run.method: run for run in progress(configured("gpt2", "sink"), folder / "results")}
+    found = {run.method: run for run in progress(configured("gpt2", "linear"), folder / "results")}
     assert found["quark"].iterations == (1, 2)
     assert found["quark"].evaluations == (0, 2)
     assert found["base"].iterations == (0, 0)
@@ -138,7 +138,7 @@ def test_the_last_checkpoint_is_of_the_last_iteration_and_of_this_configuration(
     folder: Path,
 ) -> None:
     checkpoint = folder / "results" / RUN / "iteration-1/checkpoint"
-    config = configured("gpt2", "sink")
+    config = configured("gpt2", "linear")
     run = config, "toxicity", "quark", 1, folder / "results"
     with pytest.raises(ConfigError, match="iteration-1/checkpoint: not trained yet"):
         last_checkpoint(*run)

@@ -16,7 +16,7 @@ from quark.trying import Trial, _printable
 
 @pytest.fixture
 def trial(tmp_path: Path) -> Trial:
-    config, _ = moved(tmp_path, "gpt2", "sink")
+    config, _ = moved(tmp_path, "gpt2", "linear")
     places = tmp_path / "results", tmp_path / "resources"
     return Trial(config, "toxicity", "quark", 1, *places)
 
@@ -47,7 +47,7 @@ def test_an_empty_prompt_is_refused(trial: Trial) -> None:
 
 
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:
-    config, _ = moved(tmp_path, "gpt2", "sink")
+    config, _ = moved(tmp_path, "gpt2", "linear")
     with pytest.raises(ConfigError, match="seed-2/iteration-1/checkpoint: not trained yet"):
         Trial(config, "toxicity", "quark", 2, tmp_path / "results", tmp_path / "resources")
 

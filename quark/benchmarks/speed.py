@@ -114,7 +114,7 @@ def _training(work: Work) -> list[dict[str, Any]]:
     configured = quark.training.model_copy(update=one_step)
     everything = configured.model_copy(update={"trained_layers": None})
     frugal = everything.model_copy(update={"gradient_checkpointing": True})
-    embedding = RewardTokens(form="embedding", first_layer=0)
+    embedding = RewardTokens(form="embedding")
 
     def plainly() -> Callable[[], Any]:
         policy = copy.deepcopy(work.plain["fp32"])

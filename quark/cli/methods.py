@@ -105,6 +105,7 @@ def quantize(
         k=wanted.quantiles,
         max_failed=wanted.max_failed_scores,
         seed_name=wanted.stream,
+        within=wanted.within,
         shuffle=wanted.shuffle,
     )
 

@@ -127,6 +127,9 @@ def export(
     config: Files = None,
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
+    place: Annotated[
+        float | None, typer.Option(help="of linear reward tokens; 1, the best, without it")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 1,
 ) -> None:
     """Write the unlearned model as a Hugging Face directory."""
@@ -134,7 +137,7 @@ def export(
 
     use_threads(threads)
     whole = configured(config, results)
-    run(whole, _task(whole, task), method, seed, results, resources, out)
+    run(whole, _task(whole, task), method, seed, results, resources, out, place)
 
 
 @app.command(name="try")

@@ -33,14 +33,15 @@ class Sampling(Section):
 
 
 class RewardTokens(Section):
-    """How the policy is told which quantile to write (see `quark.reward_tokens`)."""
+    """How the policy learns which quantile to write (see `quark.reward_tokens`)."""
 
-    form: Literal["embedding", "sink", "none"] = Field(
-        description="embedding: a row before the prompt, as in the paper; sink: a shift of the "
-        "keys and values of the prompt's first position; none: the policy is told nothing"
+    form: Literal["embedding", "linear", "sink", "none"] = Field(
+        description="embedding: a row before the prompt, as in the paper; linear: a place of one "
+        "linear map of the frozen model's last hidden state; sink: a shift of the keys and values "
+        "of the prompt's first position; none: no reward tokens"
     )
     first_layer: Annotated[int, Field(ge=0)] = Field(
-        description="sink: layers below it are left alone; else unused"
+        default=0, description="sink: layers below it are left alone; else unused"
     )
 
 
@@ -85,6 +86,11 @@ class Training(Optimisation):
     quantile_shares: tuple[Probability, ...] | None = Field(
         description="share of each quantile in training; null: as in the pool, 1/K each"
     )
+    restart: bool = Field(
+        default=False,
+        description="each iteration trains the base model anew on the pool so far; false: it goes "
+        "on from the iteration before",
+    )
     gauge_prompts: Annotated[int, Field(ge=0)] = Field(
         description="prompts whose rows are kept out of training to measure what the tokens tell"
     )
@@ -107,6 +113,16 @@ class Quark(Section):
     first_samples: Count = Field(description="samples of each prompt in iteration 0")
     samples: Count = Field(description="samples of each prompt in later iterations")
     sampling: Sampling
+    explore_place: float = Field(
+        default=1.0,
+        description="where later iterations sample with linear reward tokens; 1: under the best "
+        "token, as in the paper; below 0: on the side of the worst",
+    )
+    quantize: Literal["pool", "iteration"] = Field(
+        default="pool",
+        description="what is sorted into quantiles: the whole pool, as in the paper, or each "
+        "iteration's samples among themselves",
+    )
     max_failed_scores: Probability = Field(description="a larger share stops the iteration")
     shuffle: bool = Field(False, description="quantiles by chance, whatever the reward")
     training: Training
@@ -139,23 +155,46 @@ class Quark(Section):
         return self
 
     @model_validator(mode="after")
-    def _something_learns(self) -> Self:
-        if self.reward_tokens.form == "none" and self.training.trained_layers == 0:
+    def _the_right_things_learn(self) -> Self:
+        form, layers = self.reward_tokens.form, self.training.trained_layers
+        if form == "none" and layers == 0:
             raise ValueError(
                 "training.trained_layers = 0 leaves nothing to learn: reward_tokens.form is none"
+            )
+        if form == "linear" and layers != 0:
+            raise ValueError(
+                f"training.trained_layers = {'null' if layers is None else layers}, but with "
+                "reward_tokens.form = linear the model is frozen: set it to 0, or the form to "
+                "embedding"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_linear_tokens_have_places(self) -> Self:
+        if self.explore_place != 1 and self.reward_tokens.form != "linear":
+            raise ValueError(
+                f"explore_place = {self.explore_place:g} needs reward_tokens.form = linear: other "
+                "forms sample under the best token, at place 1"
             )
         return self
 
     @model_validator(mode="after")
     def _the_warm_up_ends(self) -> Self:
         training = self.training
-        steps = self.iterations * -(-training.sequences // training.batch)
+        schedules = 1 if training.restart else self.iterations
+        steps = schedules * -(-training.sequences // training.batch)
         if training.warmup_steps >= steps:
             raise ValueError(
                 f"training.warmup_steps = {training.warmup_steps}, but there are {steps} steps in "
-                "all iterations"
+                + ("an iteration" if training.restart else "all iterations")
             )
         return self
+
+
+class Place(Section):
+    """Where to decode on the axis from the worst reward token (-1) to the best (1)."""
+
+    place: float = Field(description="c; 0: the base model; beyond 1: extrapolated")
 
 
 class Contrast(Section):

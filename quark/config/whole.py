@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from quark.config.baselines import Baselines
-from quark.config.method import Contrast, Quark, Sampling
+from quark.config.method import Place, Quark, Sampling
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
     AskedPrecision,
@@ -121,7 +121,7 @@ class WrittenConfig(Section):
     perspective: Perspective
     tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark
-    quark_guided: Contrast = Field(description="the base model steered by Quark's best token")
+    quark_guided: Place = Field(description="Quark, decoded further out than its best token")
     baselines: Baselines
     evaluation: Evaluation
     ablations: Annotated[dict[Name, Ablation], WithoutNull] = Field(
@@ -151,7 +151,10 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
-        for method in sorted(self.methods & {"dexperts", "quark_guided"}):
+        within_base = {"dexperts"}
+        if self.quark.reward_tokens.form != "linear":
+            within_base.add("quark_guided")
+        for method in sorted(self.methods & within_base):
             for name, sampling in self.evaluation.decoding.items():
                 if sampling.top_k and not sampling.penalty_alpha:
                     raise ValueError(
@@ -162,13 +165,19 @@ class WrittenConfig(Section):
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> Self:
         form = self.quark.reward_tokens.form
-        if "ppo" in self.methods and self.baselines.ppo.trained_layers == 0 and form != "sink":
+        if form == "none" and (needy := sorted(self.methods & {"gedi", "quark_guided"})):
+            raise ValueError(f"quark.reward_tokens.form is none, but {needy[0]} needs the tokens")
+        ppo, gedi = self.baselines.ppo, self.baselines.gedi.training
+        if "ppo" in self.methods and (ppo.trained_layers == 0) != (form == "linear"):
             raise ValueError(
-                "baselines.ppo.trained_layers = 0 leaves nothing to learn: only a sink is PPO's "
-                "to learn beside the model"
+                "baselines.ppo.trained_layers must be 0 with quark.reward_tokens.form = linear, "
+                "where a map of the frozen model learns, and must not be 0 with another form"
             )
-        if form == "none" and (told := sorted(self.methods & {"gedi", "quark_guided"})):
-            raise ValueError(f"quark.reward_tokens.form is none, but {told[0]} needs the tokens")
+        if "gedi" in self.methods and gedi.trained_layers != 0 and form == "linear":
+            raise ValueError(
+                "baselines.gedi.training.trained_layers must be 0 with quark.reward_tokens.form = "
+                "linear, where a map of the frozen model learns"
+            )
         for name, task in self.tasks.items():
             for method in task.methods:
                 if method in OF_MODELS and method not in task.models:

@@ -16,15 +16,19 @@ is `weight`; s is learned; `class_bias` is added to the wanted class's exponent.
 filter_p 0 are the base model.
 
 Departures: the tokens have the form that reward tokens have. An embedded one starts as a word,
-`codes`, which is the published way; with thousands of texts the model does not come to heed it, and
-so the default is a sink. s starts at `FIRST_SCALE`, not at 1: at 1 a class-conditional model that
-differs little tells nothing. The evidence is the response alone, where the official code counts the
-prompt too, whose class is no news; no repetition penalty; the filter sorts only rows where it must.
+`codes`, which is the published way; with thousands of texts the model does not learn to use it. In
+the default they are linear: the two classes are the places +1 and -1 of one map of the base model's
+last hidden states, so that decoding needs no pass but the base model's own. s starts at
+`FIRST_SCALE`, not at 1: at 1 a class-conditional model that differs little tells nothing. The
+evidence is the response alone, where the official code counts the prompt too, whose class is no
+news; no repetition penalty; the filter sorts only rows where it must.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +38,10 @@ from quark import config
 from quark.checkpoint import load_policy, read_about
 from quark.config import ConfigError, Precision, RewardTokens
 from quark.decoding import Decoder, Decoding, Guidance, Guided, Plain
-from quark.lm import Policy, encode, load_model, load_tokenizer
-from quark.reward_tokens import EmbeddingTokens, new_reward_tokens
+from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
+from quark.objective import token_logprobs
+from quark.reading import response_hidden
+from quark.reward_tokens import EmbeddingTokens, LinearTokens, new_reward_tokens
 from quark.training import Rows, response_tokens
 
 FIRST_SCALE = 10.0
@@ -70,29 +76,77 @@ def new_classes(policy: Policy, form: RewardTokens, codes: tuple[int, int], seed
     return Classes(policy)
 
 
-class _Evidence:
-    """What both classes make of the responses so far: 2 x rows, the wanted class's come first."""
+@dataclass
+class _TwoReadings:
+    """Both classes read the texts: 2 x rows, those of the wanted class first."""
 
-    def __init__(self, decoding: Decoding, rows: int, scale: float, settings: config.GeDi) -> None:
-        self.decoding, self.scale, self.settings = decoding, scale, settings
-        self.so_far = decoding.hidden.new_zeros(2, rows, dtype=torch.float32)  # nats
+    decoding: Decoding
+
+    def logits(self) -> Tensor:
+        logits = self.decoding.law().logits
+        return logits.view(2, -1, logits.shape[-1])
+
+    def select(self, rows: Tensor) -> None:
+        self.decoding.select(torch.cat([rows, rows + len(self.decoding.hidden) // 2]))
+
+    def feed(self, ids: Tensor) -> None:
+        self.decoding.feed(ids.repeat(2))
+
+
+@dataclass
+class _OneReading:
+    """Both classes are places of one map: the base model's hidden states serve both.
+
+    `is_own`: whether `decoding` is read here alone; else the guided policy goes on with it.
+    """
+
+    policy: Policy
+    decoding: Decoding
+    is_own: bool
+
+    def logits(self) -> Tensor:
+        tokens, hidden = cast(LinearTokens, self.policy.reward_tokens), self.decoding.hidden
+        base, shift = (
+            (states.to(hidden.dtype) @ self.policy.head.T).float()
+            for states in (hidden, tokens.shift(hidden, 1.0))
+        )
+        return torch.stack([base + shift, base - shift])
+
+    def select(self, rows: Tensor) -> None:
+        if self.is_own:
+            self.decoding.select(rows)
+
+    def feed(self, ids: Tensor) -> None:
+        if self.is_own:
+            self.decoding.feed(ids)
+
+
+class _Evidence:
+    """Log-probability of the responses so far, and of each next token, under both classes."""
+
+    def __init__(
+        self, texts: _TwoReadings | _OneReading, rows: int, scale: float, settings: config.GeDi
+    ) -> None:
+        self.texts, self.scale, self.settings = texts, scale, settings
+        device = texts.decoding.hidden.device
+        self.so_far = torch.zeros(2, rows, device=device)  # nats; the wanted class first
         self.length = 0
         self.next = self.so_far[..., None]  # (2, rows, V), once `adjust` has formed it
 
     def adjust(self, logits: Tensor) -> Tensor:
-        law = self.decoding.law().logits.log_softmax(-1, dtype=torch.float32)
-        self.next = self.so_far[..., None] + law.view(2, -1, law.shape[-1])
+        law = self.texts.logits().log_softmax(-1, dtype=torch.float32)
+        self.next = self.so_far[..., None] + law
         wanted, other = self.scale * self.next / (self.length + 1)
         log_wanted = functional.logsigmoid(wanted + self.settings.class_bias - other)
         guided = logits + self.settings.weight * log_wanted
         return _without_least_wanted(guided, log_wanted, self.settings)
 
     def select(self, rows: Tensor) -> None:
-        self.decoding.select(torch.cat([rows, rows + self.so_far.shape[1]]))
+        self.texts.select(rows)
         self.so_far = self.so_far[:, rows]
 
     def feed(self, ids: Tensor) -> None:
-        self.decoding.feed(ids.repeat(2))
+        self.texts.feed(ids)
         self.so_far = self.next.gather(-1, ids.expand(2, -1)[..., None]).squeeze(-1)
         self.length += 1
 
@@ -127,13 +181,19 @@ class GeDi:
 
     def __init__(self, policy: Policy, scale: float, settings: config.GeDi) -> None:
         self.policy, self.scale, self.settings = policy, scale, settings
-        self.models: Sequence[Policy] = [policy, policy]  # two caches
+        self.is_linear = isinstance(policy.reward_tokens, LinearTokens)
+        self.models: Sequence[Policy] = [] if self.is_linear else [policy, policy]  # two caches
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Guidance:
-        """Read the prompts under both classes."""
-        told = [self.policy.condition(prompt, k) for k in (0, 1) for prompt in prompts]
-        decoding = Plain(self.policy).read(told)
-        return _Evidence(decoding, len(prompts), self.scale, self.settings)
+    def read(self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None) -> Guidance:
+        """Read the prompts under both classes; linear classes use what `guided` has read."""
+        texts: _TwoReadings | _OneReading
+        if self.is_linear:
+            decoding = guided or Plain(Policy(self.policy.lm)).read(prompts)
+            texts = _OneReading(self.policy, decoding, is_own=guided is None)
+        else:
+            named = [self.policy.condition(prompt, k) for k in (0, 1) for prompt in prompts]
+            texts = _TwoReadings(Plain(self.policy).read(named))
+        return _Evidence(texts, len(prompts), self.scale, self.settings)
 
 
 def loss(
@@ -150,12 +210,7 @@ def loss(
     Returns:
         `loss`, `generative` and `discriminative` in nats, and how many rows were `right`.
     """
-    policy = classes.policy
-    by_class = []
-    for k in (0, 1):
-        prompts = [policy.condition(prompt, k) for prompt in rows.prompts]
-        by_class.append(_mean_logprob(policy, prompts, rows.responses, precision))
-    mean_logprob = torch.stack(by_class)  # (2, rows)
+    mean_logprob = torch.stack(_mean_logprobs(classes.policy, rows, precision))  # (2, rows)
     label = torch.from_numpy(rows.label).long().to(mean_logprob.device)
     own = mean_logprob.gather(0, label[None]).sum()
     discriminative = functional.cross_entropy(
@@ -169,17 +224,21 @@ def loss(
     }
 
 
-def _mean_logprob(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
-    precision: Precision,
-) -> Tensor:
-    """1/T log p(response | prompt), (rows,), differentiable."""
-    _, found = response_tokens(policy, prompts, responses, precision)
-    lengths = torch.tensor([len(r) for r in responses], device=found.device)
-    row = torch.arange(len(responses), device=found.device).repeat_interleave(lengths)
-    return torch.zeros(len(responses), device=found.device).index_add(0, row, found) / lengths
+def _mean_logprobs(policy: Policy, rows: Rows, precision: Precision) -> list[Tensor]:
+    """1/T log p(response | prompt) under each class, two of (rows,), differentiable."""
+    tokens, found = policy.reward_tokens, []
+    if isinstance(tokens, LinearTokens):
+        with torch.no_grad():
+            hidden = response_hidden(policy, rows.prompts, rows.responses)
+        targets = rows.targets(hidden.device)
+        for place in tokens.place:
+            shift = tokens.shift(hidden, place).to(DTYPES[precision])
+            found.append(token_logprobs(shift, policy.head, targets, base_hidden=hidden))
+    else:
+        for k in (0, 1):
+            named = [policy.condition(prompt, k) for prompt in rows.prompts]
+            found.append(response_tokens(policy, named, rows.responses, precision)[1])
+    return [rows.sums(each) / rows.lengths.to(each.device) for each in found]
 
 
 def code_ids(model: Path, codes: tuple[str, str]) -> tuple[int, int]:
@@ -199,5 +258,7 @@ def decoder(
 ) -> Decoder:
     """The base model under the class-conditional one whose checkpoint `parts` holds."""
     scale = read_about(parts[0])["scale"]
-    guide = GeDi(load_policy(model, parts[0], precision), scale, settings)
-    return Guided(load_model(model, precision), guide)
+    policy = load_policy(model, parts[0], precision)
+    guide = GeDi(policy, scale, settings)
+    base = Policy(policy.lm) if guide.is_linear else load_model(model, precision)
+    return Guided(base, guide)

@@ -1,15 +1,16 @@
-"""Guided Quark: the best reward token less the worst steers the base model. Ours, not the paper's.
+"""Guided Quark: decode further out than the best reward token. Ours, not the paper's.
 
-    logits = base + alpha (policy under token 0 - policy under token K - 1)
+    logits = base + c/2 (policy under token 0 - policy under token K - 1)
 
-A Quark policy has learnt log p(y | x, quantile) for every quantile, so by Bayes' rule the bracket
-is what the next token tells of the best quantile against the worst: log-odds that no classifier had
-to be trained for. The paper writes under the best token alone and so uses half of what was learnt.
-Here alpha extrapolates, as classifier-free guidance does (Ho & Salimans 2022, "Classifier-free
-diffusion guidance"), and DExperts with two models; as there, the tokens drawn lie within the
-nucleus of the base law. alpha 0 is the base model.
+A Quark policy has learned log p(y | x, quantile) for every quantile, so by Bayes' rule the bracket
+is the log-odds of the best quantile against the worst, given the next token. The paper decodes
+under the best token alone. Here the place c extrapolates, as classifier-free guidance does (Ho &
+Salimans 2022, "Classifier-free diffusion guidance"), and DExperts with two models. c 0 is the base
+model.
 
-It costs three caches and three passes for each token, where Quark costs one, and no training.
+With linear reward tokens the formula is the policy at place c of its map, exactly: a plain model,
+one pass for each token, its own nucleus. With embedded ones it takes three caches and three passes,
+and as in DExperts the tokens drawn lie within the nucleus of the base model.
 """
 
 from collections.abc import Sequence
@@ -20,12 +21,13 @@ from quark.checkpoint import load_policy
 from quark.config import Precision
 from quark.decoding import Contrast, Decoder, Guided, Plain
 from quark.lm import ModelError, load_model
+from quark.reward_tokens import LinearTokens
 
 
 def decoder(
-    model: Path, parts: Sequence[Path], settings: config.Contrast, precision: Precision
+    model: Path, parts: Sequence[Path], settings: config.Place, precision: Precision
 ) -> Decoder:
-    """The base model under the best and worst token of the policy whose checkpoint `parts` holds.
+    """The policy whose checkpoint `parts` holds, at a place of its reward tokens.
 
     Raises:
         ModelError: the policy has no reward tokens.
@@ -33,5 +35,8 @@ def decoder(
     policy = load_policy(model, parts[0], precision)
     if policy.reward_tokens is None:
         raise ModelError(f"{parts[0]}: holds no reward tokens to be guided by")
+    if isinstance(policy.reward_tokens, LinearTokens):
+        policy.steer(settings.place)
+        return Plain(policy)
     best, worst = Plain(policy, 0), Plain(policy, policy.reward_tokens.count - 1)
-    return Guided(load_model(model, precision), Contrast(best, worst, settings.alpha))
+    return Guided(load_model(model, precision), Contrast(best, worst, settings.place / 2))

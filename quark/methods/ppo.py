@@ -18,13 +18,12 @@ No PPO code of the Quark authors is public and the paper's settings are recalled
 default c, c_v, v, beta, gamma and lambda are those of TRL's last PPO trainer; sizes and rates are
 our own.
 
-What learns is what learns in Quark: a sink, if that is the form of the reward tokens (there is
-one), and layers of the model if `trained_layers` says so. Departure: the value head, one linear map
-of the policy's last hidden states, does not shape them.
+What learns is what learns in Quark: with linear reward tokens one map of the frozen model's last
+hidden states, else the layers that `trained_layers` names. Departure: the value head, one linear
+map of the model's last hidden states, does not shape them.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,16 +39,16 @@ from quark.memo import Memo
 from quark.memory import rows_for_training
 from quark.objective import token_logprobs
 from quark.progress import track
-from quark.reading import check_lengths, response_hidden, with_base
-from quark.reward_tokens import SinkTokens
+from quark.reading import check_lengths, response_hidden
+from quark.reward_tokens import LinearTokens
 from quark.seeds import stream
+from quark.shards import batched
 from quark.training import (
     Rows,
     Trainer,
     autocast,
     choose_parameters,
     epochs,
-    response_tokens,
     steps_of,
 )
 
@@ -64,7 +63,7 @@ class Rollout(NamedTuple):
 
 
 class Actor(nn.Module):
-    """A policy, and a value head on its last hidden states."""
+    """A policy, and a value head on its model's last hidden states."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
@@ -73,12 +72,35 @@ class Actor(nn.Module):
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 
-    def forward(
-        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], how: Precision
-    ) -> tuple[Tensor, Tensor]:
-        """Log p (nats) and value of each response token, both (tokens,), row after row."""
-        hidden, logprob = response_tokens(self.policy, prompts, responses, how)
-        return logprob, self.worth(hidden)
+    @property
+    def is_linear(self) -> bool:
+        """Whether a linear map of the frozen base model's hidden states is the policy."""
+        return isinstance(self.policy.reward_tokens, LinearTokens)
+
+    def hidden(self, rows: Rows, how: Precision, memo: Memo) -> Tensor:
+        """The model's last hidden states (tokens, d) that predict the responses, row after row.
+
+        Args:
+            rows: prompts and responses.
+            how: of matrix products.
+            memo: what the frozen model's are looked up in, and added to.
+        """
+        if self.is_linear:
+            return memo.of(self.policy, rows.ids, rows.prompts, rows.responses)
+        with autocast(self.policy, how):
+            return response_hidden(self.policy, rows.prompts, rows.responses)
+
+    def logprob(self, hidden: Tensor, rows: Rows, how: Precision) -> Tensor:
+        """Log p (nats) of each response token, (tokens,), given `hidden` of the same rows."""
+        tokens, head, targets = (
+            self.policy.reward_tokens,
+            self.policy.head,
+            rows.targets(hidden.device),
+        )
+        if isinstance(tokens, LinearTokens):
+            shift = tokens.shift(hidden, tokens.place[0]).to(DTYPES[how])
+            return token_logprobs(shift, head, targets, base_hidden=hidden)
+        return token_logprobs(hidden.to(DTYPES[how]), head, targets)
 
     def worth(self, hidden: Tensor) -> Tensor:
         """Values (tokens,) of last hidden states (tokens, d), which they do not shape."""
@@ -159,7 +181,8 @@ def learn(
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows of a micro-batch.
         resume: the optimiser's moments and step after the iteration before.
-        memo: what the policy made of the rows when it sampled them; else they are read again.
+        memo: the model's last hidden states of the rows, kept when the policy sampled them; those
+            that are missing are computed. With linear reward tokens they serve all epochs.
 
     Returns:
         The optimiser's moments and step, the terms of each step, and of the rollout its mean
@@ -168,18 +191,16 @@ def learn(
     Raises:
         NonFiniteLossError: the loss is infinite or NaN.
     """
-    policy = actor.policy
+    policy, memo = actor.policy, memo or Memo()
     choose_parameters(policy.lm, settings.trained_layers, settings.gradient_checkpointing)
-    token = None if policy.reward_tokens is None else 0
-    prompts = [policy.condition(prompt, token) for prompt in rows.prompts]
-    check_lengths(policy, prompts, rows.ids, max(map(len, rows.responses)))
-    told = rows._replace(prompts=prompts)
-    lengths = [len(p) + len(r) for p, r in zip(told.prompts, rows.responses, strict=True)]
+    tokens = rows.lengths.tolist()
+    check_lengths(policy, rows.prompts, rows.ids, max(tokens))
+    lengths = [len(p) + n for p, n in zip(rows.prompts, tokens, strict=True)]
     micro_batch = rows_for_training(
         policy, base, max(lengths), memory_mb, settings.gradient_checkpointing
     )
     rollout, summary = _roll_out(
-        actor, base, told, rows.prompts, reward, settings, kl_coef, precision, micro_batch, memo
+        actor, base, rows, reward, settings, kl_coef, precision, micro_batch, memo
     )
     rates = {"value": settings.value_learning_rate, "lm": settings.learning_rate}
     rates["reward_tokens"] = settings.token_learning_rate
@@ -193,19 +214,19 @@ def learn(
         micro_batch=micro_batch,
         resume=resume,
     )
-    tokens = [len(response) for response in rows.responses]
     first = np.concatenate([[0], np.cumsum(tokens)])
     place = {row: i for i, row in enumerate(rows.ids)}
 
     def loss(part: Rows) -> dict[str, Tensor]:
-        logprob, value = actor(part.prompts, part.responses, precision)
+        hidden = actor.hidden(part, precision, memo)
+        logprob, value = actor.logprob(hidden, part, precision), actor.worth(hidden)
         own = [range(first[place[row]], first[place[row] + 1]) for row in part.ids]
         chosen = torch.tensor([i for span in own for i in span], device=logprob.device)
         return losses(logprob, value, Rollout(*(each[chosen] for each in rollout)), settings)
 
     curve = epochs(
         trainer,
-        told,
+        rows,
         loss,
         count=settings.epochs,
         weights=tokens,
@@ -219,35 +240,35 @@ def learn(
 def _roll_out(
     actor: Actor,
     base: Policy,
-    told: Rows,
-    plain: list[list[int]],
+    rows: Rows,
     reward: NDArray[np.float64],
     settings: config.PPO,
     kl_coef: float,
     precision: Precision,
     batch: int,
-    memo: Memo | None = None,
+    memo: Memo,
 ) -> tuple[Rollout, dict[str, float]]:
-    """What the responses are worth to the policy that wrote them; the base reads `plain`."""
-    order = sorted(range(len(told.ids)), key=lambda i: len(plain[i]))
-    time = max(map(len, told.responses))
-    logprob, ref, value = (torch.zeros(len(told.ids), time) for _ in range(3))
-    lengths = torch.tensor([len(response) for response in told.responses])
-    real = torch.arange(time) < lengths[:, None]
-    starts = range(0, len(order), batch)
-    for start in track(starts, "roll out"):
-        places = order[start : start + batch]
-        responses = [told.responses[i] for i in places]
-        own = real[places]
-        part, read_plain = told.take(places), [plain[i] for i in places]
-        hidden, base_hidden = _of_both(actor.policy, base, part, read_plain, precision, memo)
-        targets = torch.tensor([i for r in responses for i in r], device=hidden.device)
-        found = token_logprobs(hidden.to(DTYPES[precision]), actor.policy.head, targets)
-        under_base = token_logprobs(base_hidden, base.head, targets)
-        for full, flat in ((logprob, found), (ref, under_base), (value, actor.worth(hidden))):
-            rows = torch.zeros(len(places), time)
-            rows[own] = flat.float().cpu()
-            full[places] = rows
+    """Log-probabilities, values, advantages and returns under the policy that sampled the rows."""
+    real = torch.arange(max(rows.lengths)) < rows.lengths[:, None]
+    logprob, ref, value = (torch.zeros(real.shape) for _ in range(3))
+    order = sorted(range(len(rows.ids)), key=lambda i: len(rows.prompts[i]))
+    for places in track(list(batched(order, batch)), "roll out"):
+        part, own = rows.take(places), real[places]
+        known = not memo.missing(part.ids)
+        device = actor.policy.head.device
+        hidden = memo.get(part.ids, device) if known else actor.hidden(part, precision, memo)
+        base_hidden = (
+            hidden if actor.is_linear else response_hidden(base, part.prompts, part.responses)
+        )
+        found = (
+            actor.logprob(hidden, part, precision),
+            token_logprobs(base_hidden, base.head, part.targets(device)),
+            actor.worth(hidden),
+        )
+        for full, flat in zip((logprob, ref, value), found, strict=True):
+            padded = torch.zeros(own.shape)
+            padded[own] = flat.float().cpu()
+            full[places] = padded
     rewards = token_rewards(logprob, ref, real, torch.from_numpy(reward).float(), kl_coef)
     advantage, returns = advantages(rewards, value, real, gamma=settings.gamma, lam=settings.lam)
     kept = advantage[real]
@@ -259,29 +280,5 @@ def _roll_out(
         "kl_coef": kl_coef,
         "explained_variance": float(1 - residual.var() / (returns[real].var() + 1e-8)),
     }
-    device = actor.policy.head.device
     parts = (logprob[real], value[real], whitened, returns[real])
-    return Rollout(*(part.to(device) for part in parts)), summary
-
-
-def _of_both(
-    policy: Policy,
-    base: Policy,
-    told: Rows,
-    plain: list[list[int]],
-    precision: Precision,
-    memo: Memo | None,
-) -> tuple[Tensor, Tensor]:
-    """Last hidden states (tokens, d) of policy and base; what both read alike is read once."""
-    responses, tokens = told.responses, policy.reward_tokens
-    by_sink = base.lm is policy.lm and isinstance(tokens, SinkTokens)
-    if memo is not None and not memo.missing(told.ids):
-        hidden = memo.get(told.ids, policy.head.device)
-        if by_sink and not cast(SinkTokens, tokens).axis.any():  # the policy is the base model
-            return hidden, hidden
-        return hidden, response_hidden(base, plain, responses)
-    with autocast(policy, precision):
-        if by_sink:
-            return with_base(policy, told.prompts, responses, range(len(plain)))
-        hidden = response_hidden(policy, told.prompts, responses)
-    return hidden, response_hidden(base, plain, responses)
+    return Rollout(*(part.to(base.head.device) for part in parts)), summary

@@ -4,12 +4,17 @@ The third step of Quark (Lu et al. 2022, section 2; official `main.py`, `Conditi
 first two, explore and quantize, are `quark.sampling` and `quark.pool`; the loss is in
 `quark.objective`.
 
+With linear reward tokens the language model is frozen. Policy and base model then share their last
+hidden states, which sampling kept (`quark.memo`), so training reads no text.
+
 Departures (see `docs/departures.md`): token ids are trained on as they were sampled, end id
-included; no batch is ever dropped; gradients are clipped; the reward tokens have a learning rate of
-their own; a few prompts stay out of training so that `gauge` can tell what the tokens have learnt.
+included; no batch is ever dropped; gradients can be clipped; the reward tokens have a learning rate
+of their own; a few prompts stay out of training so that `gauge` measures what the tokens learned;
+rows of a quantile whose linear token is the base model have no gradient and are left out.
 """
 
 import logging
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +26,12 @@ from quark.checkpoint import Moments
 from quark.config import ConfigError, Precision, Training
 from quark.lm import DTYPES, Policy
 from quark.logprobs import response_logprobs
-from quark.lora import adapters_off, has_adapters
 from quark.memo import Memo
 from quark.memory import rows_for_training
-from quark.objective import Coefficients, fused_token_loss
+from quark.objective import Coefficients, fused_token_loss, token_logprobs
 from quark.progress import track
-from quark.reading import check_lengths, response_hidden, with_base
-from quark.reward_tokens import SinkTokens
+from quark.reading import check_lengths, response_hidden
+from quark.reward_tokens import LinearTokens
 from quark.seeds import ranks, stream
 from quark.training import Rows, Trainer, autocast, choose_parameters, deal
 
@@ -101,11 +105,12 @@ def learn(
         NonFiniteLossError: the loss is infinite or NaN.
     """
     choose_parameters(policy.lm, training.trained_layers, training.gradient_checkpointing)
-    order = training_order(rows.label, training, stream(seed_name, "order"))
+    tokens = policy.reward_tokens
+    silent = tokens.silent if isinstance(tokens, LinearTokens) else None
+    order = training_order(rows.label, training, stream(seed_name, "order"), silent)
     batches = [order[i : i + training.batch].tolist() for i in range(0, len(order), training.batch)]
     lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
-    new_tokens = max(map(len, rows.responses))
-    check_lengths(policy, conditioned(policy, rows), rows.ids, new_tokens)
+    check_lengths(policy, conditioned(policy, rows), rows.ids, max(rows.lengths.tolist()))
     micro_batch = rows_for_training(
         policy, base, max(lengths) + 1, memory_mb, training.gradient_checkpointing
     )
@@ -123,28 +128,40 @@ def learn(
     log.info("%d steps of %d rows, from a pool of %d", len(batches), training.batch, len(rows.ids))
     curve = []
     for batch in track(batches, f"train {iteration}"):
-        tokens = sum(len(rows.responses[i]) for i in batch)
-        terms = trainer.step(batch, tokens, rows.ids, lambda part: objective(rows.take(part)))
+        count = sum(len(rows.responses[i]) for i in batch)
+        terms = trainer.step(batch, count, rows.ids, lambda part: objective(rows.take(part)))
         rate = terms.pop("rate_factor") * training.token_learning_rate
-        curve.append({**terms, "tokens": tokens, "token_learning_rate": rate})
+        curve.append({**terms, "tokens": count, "token_learning_rate": rate})
     policy.eval()  # layers computed twice were in training mode, in which they keep no cache
     return trainer.moments, trainer.taken, curve
 
 
 def training_order(
-    quantile: NDArray[np.int32], training: Training, rng: np.random.Generator
+    quantile: NDArray[np.int32],
+    training: Training,
+    rng: np.random.Generator,
+    silent: int | None = None,
 ) -> NDArray[np.int64]:
     """The places of `training.sequences` rows, in the order they are trained on.
 
     Rows come from the whole pool alike, or by `training.quantile_shares`; none comes a second time
     before all others of its kind have come once.
 
+    Args:
+        quantile: (n,) of each row.
+        training: sizes and shares.
+        rng: of the order.
+        silent: a quantile without gradient, whose rows are left out; the others take its share.
+
     Raises:
         ConfigError: a quantile with a share has no row.
     """
     if training.quantile_shares is None:
-        return deal(np.arange(len(quantile)), training.sequences, rng)
-    bounds = np.round(np.cumsum([0.0, *training.quantile_shares]) * training.sequences).astype(int)
+        return deal(np.flatnonzero(quantile != silent), training.sequences, rng)
+    shares = np.array(training.quantile_shares)
+    if silent is not None:
+        shares[silent] = 0
+    bounds = np.round(np.cumsum([0.0, *shares / shares.sum()]) * training.sequences).astype(int)
     dealt = []
     for k, count in enumerate(np.diff(bounds).tolist()):
         places = np.flatnonzero(quantile == k)
@@ -158,14 +175,22 @@ def training_order(
 
 
 def gauge(
-    policy: Policy, held_out: Rows, k: int, precision: Precision, seed_name: str, memory_mb: int
+    policy: Policy,
+    base: Policy,
+    held_out: Rows,
+    k: int,
+    precision: Precision,
+    seed_name: str,
+    memory_mb: int,
+    memo: Memo,
 ) -> dict[str, float] | None:
-    """How many nats per response the right reward token beats the wrong one on held-out rows.
+    """Log-probability gap, in nats per response, of the right and the wrong reward token.
 
-    `best`: rows of quantile 0 under token 0 against token K - 1; `worst`: rows of quantile K - 1
-    under token K - 1 against token 0. A token that told its quantile perfectly would be worth
-    ln K against none at all. `_se` is the standard error; rows of one prompt count as dependent.
-    None without reward tokens, or without held-out rows of two prompts of each kind.
+    `best`: held-out rows of quantile 0 under token 0, less the same under token K - 1; `worst`:
+    rows of quantile K - 1 under token K - 1, less the same under token 0. A token that told its
+    quantile perfectly would be worth ln K against none at all. `_se` is the standard error; rows of
+    one prompt count as dependent. None without reward tokens, or without held-out rows of two
+    prompts of each kind.
     """
     if policy.reward_tokens is None:
         return None
@@ -177,21 +202,40 @@ def gauge(
         prompts = np.array([hash(tuple(prompt)) for prompt in rows.prompts])
         if len(set(prompts.tolist())) < 2:
             return None
-        with autocast(policy, precision):
-            logprobs = [
-                response_logprobs(
-                    policy,
-                    [policy.condition(prompt, token) for prompt in rows.prompts],
-                    [[response] for response in rows.responses],
-                    names=rows.ids,
-                    memory_mb=memory_mb,
-                )
-                for token in (right, wrong)
-            ]
-        gain = np.concatenate(logprobs[0]) - np.concatenate(logprobs[1])
+        under = partial(_logprobs, policy, base, rows, precision, memory_mb, memo)
+        gain = under(right) - under(wrong)
         found[name] = float(gain.mean())
         found[f"{name}_se"] = _clustered_error(gain, prompts)
     return found
+
+
+def _logprobs(
+    policy: Policy,
+    base: Policy,
+    rows: Rows,
+    precision: Precision,
+    memory_mb: int,
+    memo: Memo,
+    token: int,
+) -> NDArray[np.float64]:
+    """Log p of each row's response under one reward token, (rows,), in nats."""
+    tokens = policy.reward_tokens
+    if isinstance(tokens, LinearTokens):
+        hidden = memo.of(base, rows.ids, rows.prompts, rows.responses)
+        with torch.no_grad():
+            shift = tokens.shift(hidden, tokens.place[token]).to(DTYPES[precision])
+            targets = rows.targets(hidden.device)
+            found = token_logprobs(shift, policy.head, targets, base_hidden=hidden)
+        return rows.sums(found).double().cpu().numpy()
+    with autocast(policy, precision):
+        logprobs = response_logprobs(
+            policy,
+            [policy.condition(prompt, token) for prompt in rows.prompts],
+            [[response] for response in rows.responses],
+            names=rows.ids,
+            memory_mb=memory_mb,
+        )
+    return np.concatenate(logprobs)
 
 
 def _clustered_error(values: NDArray[np.float64], cluster: NDArray[np.int64]) -> float:
@@ -223,41 +267,29 @@ class _Objective:
         self.policy, self.base = policy, base
         self.precision = precision
         self.memo = memo
-        self.only_a_sink = (
-            base.lm is policy.lm
-            and isinstance(policy.reward_tokens, SinkTokens)
-            and not has_adapters(policy.lm)
-        )
         self.weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
-        hidden, base_hidden = self._hidden(rows)
-        targets = torch.tensor([i for r in rows.responses for i in r], device=hidden.device)
-        hidden = hidden.to(DTYPES[self.precision])
+        memo = Memo() if self.memo is None else self.memo
+        base_hidden = memo.of(self.base, rows.ids, rows.prompts, rows.responses)
+        hidden = self._hidden(rows, base_hidden)
         total, terms = fused_token_loss(
-            hidden, self.policy.head, base_hidden, self.base.head, targets, self.weigh
+            hidden.to(DTYPES[self.precision]),
+            self.policy.head,
+            base_hidden,
+            self.base.head,
+            rows.targets(hidden.device),
+            self.weigh,
+            is_shift=isinstance(self.policy.reward_tokens, LinearTokens),
         )
         sums = {"lm_loss": terms.lm, "kl": terms.kl, "entropy": terms.entropy}
         return {"loss": total, **{name: term.sum() for name, term in sums.items()}}
 
-    def _hidden(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Last hidden states of the policy and of the base model, (response tokens, d)."""
-        memo = Memo() if self.memo is None else self.memo
-        unread = memo.missing(rows.ids)
-        hidden, base_hidden = self._read(rows, unread)
-        new = rows.take(unread)
-        memo.add(new.ids, list(map(len, new.responses)), base_hidden)
-        return hidden, memo.get(rows.ids, hidden.device)
-
-    def _read(self, rows: Rows, unread: list[int]) -> tuple[Tensor, Tensor]:
-        """The policy's hidden states of all rows; the base model's of those at `unread`."""
-        prompts = conditioned(self.policy, rows)
+    def _hidden(self, rows: Rows, base_hidden: Tensor) -> Tensor:
+        """Last hidden states (tokens, d) under each row's reward token; if linear, the shift."""
+        tokens = self.policy.reward_tokens
+        if isinstance(tokens, LinearTokens):
+            place = tokens.place[torch.from_numpy(rows.label).long().to(base_hidden.device)]
+            return tokens.shift(base_hidden, place.repeat_interleave(rows.lengths.to(place.device)))
         with autocast(self.policy, self.precision):
-            if self.only_a_sink:
-                return with_base(self.policy, prompts, rows.responses, unread)
-            hidden = response_hidden(self.policy, prompts, rows.responses)
-        if not unread:
-            return hidden, hidden[:0]
-        new = rows.take(unread)
-        with torch.no_grad(), adapters_off(self.base.lm):
-            return hidden, response_hidden(self.base, new.prompts, new.responses)
+            return response_hidden(self.policy, conditioned(self.policy, rows), rows.responses)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from quark import settings
 from quark.config import Config, ConfigError, Method, Sampling, TaskName, for_task
 from quark.files import read_json
-from quark.planning.flop import KNOWN, Size, forward, learning, sampling, trained
+from quark.planning.flop import KNOWN, Size, forward, learning, learning_map, sampling, trained
 
 PROMPT = 15
 """Tokens of a prompt: half a sentence."""
@@ -81,6 +81,7 @@ class _Task:
         self.own = config.tasks[task]
         self.prompt = self.own.prefix or PROMPT
         self.prompts = self.own.prompts
+        self.linear = config.quark.reward_tokens.form == "linear"
 
     def costs(self) -> Iterator[Cost]:
         """Of one seed, and of what all seeds share."""
@@ -126,7 +127,11 @@ class _Task:
         model = self._size(settings.model(self.config, self.task, method))
         new = quark.sampling.max_new_tokens
         reference = forward(model, 0 if how.base_memo else self.prompt + new, new)
-        flop = learning(model, self.prompt + new, new, how) + reference
+        learnt = trained(model, how)
+        if self.linear:
+            flop, learnt = learning_map(model, new) + reference, model.width**2
+        else:
+            flop = learning(model, self.prompt + new, new, how) + reference
         return Cost(
             self.task,
             method,
@@ -134,7 +139,7 @@ class _Task:
             sequences=how.sequences,
             tokens=how.sequences * new,
             flop=how.sequences * flop,
-            disk=12 * trained(model, how),  # float32, and both moments of Adam
+            disk=12 * learnt,  # float32, and both moments of Adam
         )
 
     def _ppo(self) -> Cost:
@@ -142,8 +147,10 @@ class _Task:
         model = self._size(self.own.model)
         rows = self._count(self.prompts, "train", self.config.quark.prompts) * how.samples
         new = self.config.quark.sampling.max_new_tokens
-        once = 2 * forward(model, self.prompt + new, new)  # the rollout under policy and base
-        flop = once + how.epochs * learning(model, self.prompt + new, new, how)
+        read = 0 if self.linear else self.prompt + new
+        once = 2 * forward(model, read, new)  # the rollout under policy and base
+        learn = learning_map(model, new) if self.linear else learning(model, read, new, how)
+        flop = once + how.epochs * learn
         return Cost(
             self.task,
             "ppo",
@@ -169,6 +176,9 @@ class _Task:
         flop = how.epochs * learning(model, corpus.tokens, corpus.tokens, how)
         if part == "gedi":
             flop *= 2  # each text under both classes
+            if self.linear:
+                read = forward(model, corpus.tokens, 0)
+                flop = how.epochs * (read + 2 * learning_map(model, corpus.tokens))
         if part == "classifier":
             flop = forward(model, corpus.tokens, 0)
         return Cost(
@@ -217,20 +227,23 @@ class _Task:
 
     # ------------------------------------------------------------------------------- evaluation
     def _evaluation(self, method: Method) -> Iterator[Cost]:
-        model = self._size(settings.model(self.config, self.task, method))
-        judge = self._size(self.own.judge)
+        start = settings.model(self.config, self.task, method)
+        model, judge = self._size(start), self._size(self.own.judge)
         for split in self.own.splits:
             first = settings.evaluated_prompts(self.config, self.task, method, split)
             prompts = self._count(self.prompts, split, first)
             for decoding in settings.decodings(self.config, method):
                 how = self.config.evaluation.decoding[decoding]
                 samples = self.config.evaluation.samples
+                made_of = settings.generate(self.config, self.task, method, 1, split, decoding)
                 made = self._sampled(method, "generate", prompts, samples, how, model)
                 yield replace(made, flop=made.flop * self._passes(method))
                 yield self._scored(method, prompts * samples)
                 if self.own.second_scorer is not None:
                     yield self._scored(method, prompts * samples)
                 _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
+                if made_of.judged and self.own.judge == start:
+                    read = 2 * judge.head * made.tokens  # where they are sampled
                 judged = Cost(self.task, method, "judge", tokens=made.tokens)
                 yield replace(judged, flop=read)
                 yield Cost(self.task, method, "evaluate")
@@ -242,9 +255,11 @@ class _Task:
                 yield Cost(self.task, method, "predict", tokens=tokens, flop=flop)
 
     def _passes(self, method: Method) -> int:
-        """How often a method reads each token, beside the base model's once."""
+        """How many models read each token of a method, counting its own."""
         steps = self.config.baselines.pplm.iterations
-        several = {"dexperts": 3, "gedi": 3, "quark_guided": 3, "pplm": 2 + 3 * steps}
+        several = {"dexperts": 3, "pplm": 2 + 3 * steps}
+        if not self.linear:
+            several |= {"gedi": 3, "quark_guided": 3}
         return several.get(method, 1)
 
     def _sampled(

@@ -40,6 +40,11 @@ def forward(model: Size, read: int, predicted: int) -> float:
     return 2 * model.trunk * read + 2 * model.head * predicted
 
 
+def learning_map(model: Size, predicted: int) -> float:
+    """FLOP of learning a linear map from a sequence whose hidden states are known."""
+    return 4 * model.head * predicted  # the logits, and their gradient
+
+
 def learning(model: Size, read: int, predicted: int, how: Optimisation) -> float:
     """FLOP of learning from a sequence."""
     gradient = 2 * model.trunk * read + 2 * model.head * predicted  # of what was read

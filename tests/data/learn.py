@@ -72,7 +72,7 @@ rows = Rows(
     np.arange(len(LENGTHS), dtype=np.int32) % 3,
 )
 model = lm()
-form = RewardTokens(form="embedding", first_layer=0)
+form = RewardTokens(form="embedding")
 tokens = None if "plain" in sys.argv else new_reward_tokens(model, 3, form, 0)
 policy = Policy(model, tokens).eval()
 base = Policy(lm()).eval()

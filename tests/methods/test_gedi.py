@@ -6,9 +6,11 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from conftest import moved
+from oracle import EMBEDDING, LINEAR
 
 from quark import config
-from quark.config import Sampling, load
+from quark.config import RewardTokens, Sampling, load
 from quark.decoding import Guided, GuideProcessor, Plain
 from quark.lm import Policy
 from quark.methods import gedi as method
@@ -47,8 +49,8 @@ def plain_logits(
 
     exponents = []
     for k in (0, 1):
-        told = oracle.plain_logits(classes, classes.condition(prompt, k), response)
-        found = told.double().log_softmax(-1).numpy()
+        under = oracle.under_token(classes, k, prompt, response)
+        found = under.double().log_softmax(-1).numpy()
         so_far = sum(found[t, token] for t, token in enumerate(response))
         exponents.append(SCALE * (so_far + found[-1]) / (len(response) + 1))
     exponents[0] = exponents[0] + how.class_bias
@@ -64,9 +66,19 @@ def plain_logits(
     return guided
 
 
+def both(make_policy: Make, form: RewardTokens) -> tuple[Policy, Policy]:
+    """A base model, and a model of the classes: the same one, if a linear map names them."""
+    if form is EMBEDDING:
+        return make_policy(0, 0), make_policy(2, 1)
+    classes = make_policy(2, 0, LINEAR)
+    moved(classes)
+    return make_policy(0, 0), classes
+
+
+@pytest.mark.parametrize("form", [EMBEDDING, LINEAR], ids=lambda form: form.form)
 @pytest.mark.parametrize("changed", [{}, {"filter_p": 0.05}, {"target_p": 1.0}, {"weight": 30}])
-def test_the_law(make_policy: Make, changed: dict[str, Any]) -> None:
-    base, classes = make_policy(0, 0), make_policy(2, 1)
+def test_the_law(make_policy: Make, changed: dict[str, Any], form: RewardTokens) -> None:
+    base, classes = both(make_policy, form)
     how = settings(**changed)
     decoding = Guided(base, GeDi(classes, SCALE, how)).read(PROMPTS)
     decoding.select(torch.tensor([2, 0, 1, 1]))
@@ -105,8 +117,9 @@ def test_batches_change_nothing(make_policy: Make, sampling: Sampling) -> None:
         assert run(decoder, sampling, prompts=[prompt], names=[name])[0] == together[place]
 
 
-def test_in_transformers_generate(make_policy: Make) -> None:
-    base, classes = make_policy(0, 0), make_policy(2, 1)
+@pytest.mark.parametrize("form", [EMBEDDING, LINEAR], ids=lambda form: form.form)
+def test_in_transformers_generate(make_policy: Make, form: RewardTokens) -> None:
+    base, classes = both(make_policy, form)
     base.lm.generation_config.eos_token_id = None
     how = settings(weight=2)
     prompts = [[5, 6], [9, 3]]
@@ -158,3 +171,29 @@ def test_the_loss(make_policy: Make) -> None:
         if other.grad is None:
             continue
         torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_the_loss_of_linear_classes(make_policy: Make) -> None:
+    """Value and gradient against full logits in float64."""
+    policy = make_policy(2, 1, LINEAR)
+    moved(policy)
+    prompts, responses = [[5], [6, 7, 8], [9, 1]], [[1, 2, 3], [4], [5, 6]]
+    rows = Rows(["a", "b", "c"], prompts, responses, np.array([0, 1, 1], dtype=np.int32))
+    found = method.loss(method.Classes(policy, SCALE), rows, 0.6, "fp32")
+    found["loss"].backward()
+    matrix = policy.reward_tokens.map.detach().double().requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    for prompt, response, label in zip(prompts, responses, rows.label, strict=True):
+        with torch.no_grad():
+            states = policy.lm.base_model(torch.tensor([prompt + response])).last_hidden_state
+        h, head = states[0, len(prompt) - 1 : -1].double(), policy.head.detach().double()
+        means = []
+        for place in (1, -1):
+            law = ((h + place * (h @ matrix)) @ head.T).log_softmax(-1)
+            means.append(law[range(len(response)), response].mean())
+        several = torch.stack(means)
+        total = total - 0.6 * several[label] - 0.4 * (SCALE * several).log_softmax(0)[label]
+    total.backward()
+    assert found["loss"].item() == pytest.approx(total.item(), rel=1e-4)  # float32 sums
+    found_grad = policy.reward_tokens.map.grad.double()
+    torch.testing.assert_close(found_grad, matrix.grad, atol=1e-3, rtol=1e-3)  # of size 10

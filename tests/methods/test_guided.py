@@ -1,4 +1,4 @@
-"""Guided Quark on tiny models with reward tokens of both forms."""
+"""Guided Quark on tiny models: embedded reward tokens in three passes, linear ones in one."""
 
 import json
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import EMBEDDING, SINK
+from oracle import EMBEDDING, LINEAR, SINK, steered_logits
 
 from quark.checkpoint import save
-from quark.config import Contrast, RewardTokens, Sampling
+from quark.config import Place, RewardTokens, Sampling
 from quark.decoding import Decoder, Plain
 from quark.lm import ModelError, Policy
 from quark.methods.guided import decoder
 from quark.sampling import sample
 
 Make = Callable[..., Policy]
-FORMS = pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=["embedding", "sink"])
+FORMS = pytest.mark.parametrize("form", [EMBEDDING, LINEAR, SINK], ids=lambda form: form.form)
 
 
 def trained(make_policy: Make, folder: Path, form: RewardTokens, tokens: int = 3) -> Policy:
@@ -27,8 +27,10 @@ def trained(make_policy: Make, folder: Path, form: RewardTokens, tokens: int = 3
     manifest = {"sha256": "abc", "end_ids": list(policy.end_ids)}
     (folder / "base/manifest.json").write_text(json.dumps(manifest))
     torch.manual_seed(1)
+    if form is LINEAR:
+        policy.lm.requires_grad_(False)
     with torch.no_grad():
-        for parameter in policy.parameters():
+        for parameter in filter(lambda p: p.requires_grad, policy.parameters()):
             parameter += 0.1 * torch.randn_like(parameter)
     save(
         folder / "checkpoint",
@@ -42,8 +44,8 @@ def trained(make_policy: Make, folder: Path, form: RewardTokens, tokens: int = 3
     return policy
 
 
-def load(folder: Path, alpha: float) -> Decoder:
-    return decoder(folder / "base", [folder / "checkpoint"], Contrast(alpha=alpha), "fp32")
+def load(folder: Path, place: float) -> Decoder:
+    return decoder(folder / "base", [folder / "checkpoint"], Place(place=place), "fp32")
 
 
 def run(decoder: Decoder, sampling: Sampling) -> list[Any]:
@@ -51,12 +53,12 @@ def run(decoder: Decoder, sampling: Sampling) -> list[Any]:
     return [each.ids for each in sample(decoder, [[5, 6], [7]], ["a", "b"], 20, sampling, **fixed)]
 
 
-@FORMS
+@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=lambda form: form.form)
 def test_the_law(make_policy: Make, tmp_path: Path, form: RewardTokens) -> None:
-    """After any tokens, base + alpha (best - worst), each row read on its own."""
+    """After any tokens, base + c/2 (best - worst), each row read on its own."""
     policy, base = trained(make_policy, tmp_path, form), make_policy(0)
     prompts, continuations = [[5, 6, 7], [9]], [[3, 4], [8, 1]]
-    decoding = load(tmp_path, alpha=1.5).read(prompts)
+    decoding = load(tmp_path, place=3.0).read(prompts)
 
     def alone(who: Policy, k: int | None, row: int, time: int) -> torch.Tensor:
         reading = Plain(who, k).read([prompts[row]])
@@ -79,13 +81,26 @@ def test_the_law(make_policy: Make, tmp_path: Path, form: RewardTokens) -> None:
 
 
 @FORMS
-def test_alpha_zero_is_the_base_model(
+def test_place_zero_is_the_base_model(
     make_policy: Make, sampling: Sampling, tmp_path: Path, form: RewardTokens
 ) -> None:
     trained(make_policy, tmp_path, form)
     plain = run(Plain(make_policy(0)), sampling)
     assert run(load(tmp_path, 0.0), sampling) == plain
     assert run(load(tmp_path, 1.0), sampling) != plain
+
+
+def test_linear_tokens_take_one_pass(make_policy: Make, tmp_path: Path) -> None:
+    policy = trained(make_policy, tmp_path, LINEAR)
+    guided = load(tmp_path, 3.0)
+    assert len(guided.models) == 1
+    decoding = guided.read([[5, 6, 7], [9]])
+    decoding.feed(torch.tensor([3, 8]))
+    law = decoding.law()
+    assert law.nucleus_of is None
+    for row, (prompt, token) in enumerate((([5, 6, 7], 3), ([9], 8))):
+        wanted = steered_logits(policy, prompt, [token], 3.0)[-1]
+        torch.testing.assert_close(law.logits[row].double(), wanted, atol=1e-3, rtol=1e-4)
 
 
 def test_a_policy_without_reward_tokens_is_refused(make_policy: Make, tmp_path: Path) -> None:

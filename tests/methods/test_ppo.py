@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from oracle import SINK, plain_logits
+from conftest import moved
+from oracle import LINEAR, plain_logits, under_token
 
 from quark import config
 from quark.config import Training
@@ -83,36 +85,32 @@ def test_the_losses(settings: config.PPO) -> None:
     assert 0 < found["clipped"].item() == clipped < 200
 
 
-def test_the_rollout(make_policy: Make, settings: config.PPO) -> None:
+@pytest.mark.parametrize("linear", [True, False])
+def test_the_rollout(make_policy: Make, settings: config.PPO, linear: bool) -> None:
     """Log-probabilities under policy and base, row by row; what the first epoch starts from."""
-    policy = make_policy(1, form=SINK)
-    with torch.no_grad():
-        policy.reward_tokens.axis.normal_(generator=torch.Generator().manual_seed(0))
+    policy, base = (make_policy(1, form=LINEAR) if linear else make_policy(0)), make_policy(0)
+    if linear:
+        moved(policy)
+    else:
+        policy = make_policy(0, seed=1)
     rows = sampled(policy, 6)
     rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
-    told = rows._replace(prompts=[policy.condition(p, 0) for p in rows.prompts])
     reward = np.linspace(0, 1, 6)
-    rollout, summary = method._roll_out(
-        Actor(policy), Policy(policy.lm), told, rows.prompts, reward, settings, 0.5, "fp32", 4
-    )
+    how: Any = (settings, 0.5, "fp32", 4)
+    rollout, summary = method._roll_out(Actor(policy), base, rows, reward, *how, Memo())
     memo = Memo()  # what the sampler leaves
-    for prompt, response, name in zip(told.prompts, rows.responses, rows.ids, strict=True):
+    for prompt, response, name in zip(rows.prompts, rows.responses, rows.ids, strict=True):
         with torch.no_grad():
             memo.add([name], [len(response)], response_hidden(policy, [prompt], [response]))
-    again, summary_again = method._roll_out(
-        Actor(policy), Policy(policy.lm), told, rows.prompts, reward, settings, 0.5, "fp32", 4, memo
-    )
+    again, summary_again = method._roll_out(Actor(policy), base, rows, reward, *how, memo)
     assert summary_again == pytest.approx(summary, abs=1e-4)
     for one, other in zip(again, rollout, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
     found, kl = [], []
-    for plain, prompt, response in zip(rows.prompts, told.prompts, rows.responses, strict=True):
-        under = [
-            plain_logits(policy, ids, response)[:-1].log_softmax(-1)[range(len(response)), response]
-            for ids in (prompt, plain)
-        ]
-        found.append(under[0])
-        kl.append((under[0] - under[1]).sum().item())
+    for i, (prompt, response) in enumerate(zip(rows.prompts, rows.responses, strict=True)):
+        logits = under_token(policy, 0, prompt, response)[:-1]
+        found.append(logits.log_softmax(-1)[range(len(response)), response])
+        kl.append((found[-1] - _base(base, rows, i)).sum().item())
     torch.testing.assert_close(rollout.old_logprob, torch.cat(found), atol=1e-4, rtol=1e-4)
     assert summary["kl"] == pytest.approx(np.mean(kl), abs=1e-4)
     assert summary["mean_reward"] == 0.5 and not rollout.old_value.any()
@@ -120,7 +118,7 @@ def test_the_rollout(make_policy: Make, settings: config.PPO) -> None:
     # the values are 0: the last token's return is its own reward
     last = np.cumsum([len(response) for response in rows.responses]) - 1
     for i, (logprob, place) in enumerate(zip(found, last.tolist(), strict=True)):
-        penalty = 0.5 * (logprob[-1] - _base(policy, rows, i)[-1]).item()
+        penalty = 0.5 * (logprob[-1] - _base(base, rows, i)[-1]).item()
         assert rollout.returns[place].item() == pytest.approx(reward[i] - penalty, abs=1e-4)
 
 
@@ -130,12 +128,12 @@ def _base(policy: Policy, rows: Rows, i: int) -> torch.Tensor:
     return logits.log_softmax(-1)[range(len(response)), response]
 
 
-@pytest.mark.parametrize("sink", [True, False])
-def test_reward_is_learnt(make_policy: Make, settings: config.PPO, sink: bool) -> None:
+@pytest.mark.parametrize("linear", [True, False])
+def test_reward_is_learnt(make_policy: Make, settings: config.PPO, linear: bool) -> None:
     """Reward for an even first token: their share rises."""
-    policy, base = make_policy(1, form=SINK) if sink else make_policy(0), make_policy(0)
-    settings = changed(settings, token_learning_rate=0.5, learning_rate=1e-2, epochs=8)
-    if not sink:
+    policy, base = make_policy(1, form=LINEAR) if linear else make_policy(0), make_policy(0)
+    settings = changed(settings, token_learning_rate=1e-2, learning_rate=1e-2, epochs=8)
+    if not linear:
         settings = changed(settings, trained_layers=2)
     rows = sampled(policy, 400)
     rows = rows._replace(responses=[response[:1] for response in rows.responses])
@@ -144,8 +142,8 @@ def test_reward_is_learnt(make_policy: Make, settings: config.PPO, sink: bool) -
     assert len(curve) == 8 * 25
     assert summary["mean_reward"] == pytest.approx(reward.mean())
     even = []
-    for one, token in ((base, None), (policy, 0 if sink else None)):
-        laws = [plain_logits(one, one.condition(p, token), [])[0] for p in rows.prompts[:20]]
+    for logits in (partial(plain_logits, base), partial(under_token, policy, 0)):
+        laws = [logits(p, [])[0] for p in rows.prompts[:20]]
         even.append(np.mean([law.softmax(-1)[::2].sum().item() for law in laws]))
     assert even[1] > even[0] + 0.03
 
@@ -158,10 +156,10 @@ def test_constant_reward_stays_at_the_base(
 
     beta is 0: policy and base read alike but for rounding, which Adam would blow up.
     """
-    policy = make_policy(1, form=SINK)
+    policy = make_policy(1, form=LINEAR)
     actor, rows = Actor(policy), sampled(policy, 32)
     run(actor, rows, np.full(32, reward), changed(settings, kl_coef=0, lam=1))
-    assert not policy.reward_tokens.axis.any()
+    assert not policy.reward_tokens.map.any()
     assert actor.value.bias.any() == (reward > 0)  # the value learns what is to come
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from oracle import EMBEDDING, SINK, plain_logits
+from conftest import moved
+from oracle import EMBEDDING, LINEAR, SINK, under_token
 
 from quark import checkpoint as checkpoints
 from quark.config import ConfigError, LoRA, RewardTokens, Training
@@ -41,6 +42,10 @@ def run(policy: Policy, base: Policy, rows: Rows, training: Training, **keys: An
     arguments = {"iteration": 0, "iterations": 1, "seed_name": "1/test"}
     arguments |= {"memo": None, "resume": None} | keys
     return learn(policy, base, rows, training, precision="fp32", memory_mb=4000, **arguments)
+
+
+def measure(policy: Policy, held_out: Rows) -> dict[str, float] | None:
+    return method.gauge(policy, Policy(policy.lm), held_out, 3, "fp32", "1/test", 4000, Memo())
 
 
 def plain_gradients(policy: Policy, base: Policy, rows: Rows, training: Training) -> float:
@@ -190,7 +195,7 @@ def test_gradients_of_micro_batches_add_up(
     same_gradients(policy, plain)
 
 
-@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=lambda form: form.form)
+@pytest.mark.parametrize("form", [EMBEDDING, LINEAR, SINK], ids=lambda form: form.form)
 def test_a_memo_changes_nothing_but_the_work(
     make_policy: Make, rows: Rows, training: Training, form: RewardTokens
 ) -> None:
@@ -203,8 +208,8 @@ def test_a_memo_changes_nothing_but_the_work(
         policy = make_policy(form=form)
         base = make_policy(0, seed=1) if form is EMBEDDING else Policy(policy.lm)
         if full:
-            assert memo.missing(rows.ids) == []
-        if full and form is EMBEDDING:
+            silent = [1, 4, 7] if form is LINEAR else []  # rows of the middle quantile
+            assert memo.missing(rows.ids) == silent
             base.hidden = None  # type: ignore[method-assign, assignment]
         policies.append(policy)
         curves.append([s["loss"] for s in run(policy, base, rows, training, memo=known)[2]])
@@ -250,30 +255,36 @@ def test_resumed_iterations_equal_one_run(
     same_parameters(policy, plain, atol=4e-6)  # as above, for four steps
 
 
-@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=lambda form: form.form)
+@pytest.mark.parametrize("form", [EMBEDDING, LINEAR, SINK], ids=lambda form: form.form)
 def test_tokens_learn_their_quantile(
     make_policy: Make, training: Training, form: RewardTokens
 ) -> None:
     """The best responses hold token 7, the worst token 9; the others token 8."""
-    rng = np.random.default_rng(0)
-    quantile = (np.arange(96) % 3).astype(np.int32)
-    prompts = rng.integers(20, 90, (96, 3)).tolist()
+    rng, count = np.random.default_rng(0), 480 if form is LINEAR else 96  # d x d numbers to learn
+    quantile = (np.arange(count) % 3).astype(np.int32)
+    prompts = rng.integers(20, 90, (count, 3)).tolist()
     responses = [[{0: 7, 1: 8, 2: 9}[int(k)], 30] for k in quantile]
-    rows = Rows(list(map(str, range(96))), prompts, responses, quantile)
-    held_out, taught = rows.take(range(24)), rows.take(range(24, 96))
+    rows = Rows(list(map(str, range(count))), prompts, responses, quantile)
+    held_out, taught = rows.take(range(count // 4)), rows.take(range(count // 4, count))
     policy, base = make_policy(form=form), make_policy(0)
-    before = method.gauge(policy, held_out, 3, "fp32", "1/test", 4000)
-    rate = 1e-2 if form.form == "embedding" else 0.3  # a shift is in units of the deviation
+    before = measure(policy, held_out)
     wanted = changed(training, sequences=1600, batch=16, learning_rate=1e-2, max_grad_norm=None)
-    wanted = changed(wanted, token_learning_rate=rate)
+    if form is LINEAR:
+        wanted = changed(wanted, trained_layers=0)
+    if form is SINK:
+        wanted = changed(wanted, token_learning_rate=0.3)  # in units of the deviation
     run(policy, base, taught, wanted)
-    after = method.gauge(policy, held_out, 3, "fp32", "1/test", 4000)
+    after = measure(policy, held_out)
     assert before is not None and after is not None
     for kind in ("best", "worst"):
         assert after[kind] > max(before[kind], 3 * after[f"{kind}_se"], 1)
-    logits = [plain_logits(policy, policy.condition([50, 51, 52], k), [])[0] for k in (0, 2)]
-    best, worst = (each.softmax(-1) for each in logits)
-    assert best[7] > 0.4 > best[9] and worst[9] > 0.4 > worst[7]
+    best, worst = (
+        sum(under_token(policy, k, prompt, [])[0].softmax(-1) for prompt in held_out.prompts[:20])
+        / 20
+        for k in (0, 2)
+    )
+    likely = 0.1 if form is LINEAR else 0.4  # a map has no constant term; the states are random
+    assert best[7] > likely > best[9] and worst[9] > likely > worst[7]
 
 
 def test_the_gauge_does_not_depend_on_how_layers_were_trained(
@@ -283,12 +294,12 @@ def test_the_gauge_does_not_depend_on_how_layers_were_trained(
     for checkpointing in (False, True):
         policy = make_policy()
         run(policy, make_policy(0), rows, changed(training, gradient_checkpointing=checkpointing))
-        found.append(method.gauge(policy, rows, 3, "fp32", "1/test", 4000))
+        found.append(measure(policy, rows))
     assert found[0] is not None
     assert found[1] == pytest.approx(found[0], abs=1e-4)  # float32, steps of the same gradients
 
 
-@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=["embedding", "sink"])
+@pytest.mark.parametrize("form", [EMBEDDING, SINK], ids=lambda form: form.form)
 def test_with_adapters_the_base_model_is_the_policys_own(
     make_policy: Make, rows: Rows, training: Training, form: RewardTokens
 ) -> None:
@@ -310,6 +321,49 @@ def test_with_adapters_the_base_model_is_the_policys_own(
         assert moved or torch.equal(parameter, plain[name.replace(".base_layer", "")]), name
 
 
+def test_only_the_map_learns(make_policy: Make, rows: Rows, training: Training) -> None:
+    policy, before = make_policy(form=LINEAR), make_policy(form=LINEAR)
+    moments, *_ = run(policy, Policy(policy.lm), rows, changed(training, trained_layers=0))
+    pairs = zip(policy.named_parameters(), before.parameters(), strict=True)
+    learned = {name for (name, now), then in pairs if not torch.equal(now, then)}
+    assert learned == {"reward_tokens.map"} == set(moments)
+
+
+@pytest.mark.parametrize("direction", ["policy_to_base", "base_to_policy"])
+def test_gradients_of_the_map_equal_plain_ones(
+    make_policy: Make, rows: Rows, training: Training, direction: str
+) -> None:
+    """Against full logits in float64, one row at a time."""
+    policy = make_policy(form=LINEAR)
+    moved(policy)
+    tokens, how = policy.reward_tokens, changed(training, kl_direction=direction)
+    objective = method._Objective(policy, Policy(policy.lm), how, "fp32", None)
+    loss = objective(rows)["loss"]
+    loss.backward()
+    weigh = Coefficients(how.kl_coef, how.entropy_coef, how.kl_direction)
+    matrix = tokens.map.detach().double().requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    for prompt, response, k in zip(rows.prompts, rows.responses, rows.label, strict=True):
+        with torch.no_grad():
+            states = policy.lm.base_model(torch.tensor([prompt + response])).last_hidden_state
+        h, head = states[0, len(prompt) - 1 : -1].double(), policy.head.detach().double()
+        logits = (h + (1 - int(k)) * (h @ matrix)) @ head.T
+        total = total + token_loss(logits, h @ head.T, torch.tensor(response), weigh).loss.sum()
+    total.backward()
+    assert loss.item() == pytest.approx(total.item(), rel=1e-5)  # float32 sums
+    # of size 100; float32 sums over 24 tokens
+    torch.testing.assert_close(tokens.map.grad.double(), matrix.grad, atol=1e-3, rtol=1e-3)
+
+
+def test_rows_without_gradient_are_left_out(training: Training) -> None:
+    quantile = np.repeat(np.arange(3), [10, 10, 4]).astype(np.int32)
+    for shares in (None, (0.4, 0.2, 0.4)):
+        wanted = changed(training, sequences=20, quantile_shares=shares)
+        order = training_order(quantile, wanted, stream("order"), silent=1)
+        assert len(order) == 20 and 1 not in quantile[order]
+    assert np.bincount(quantile[order]).tolist() == [10, 0, 10]  # of the shares
+
+
 def test_only_the_sink_learns(make_policy: Make, rows: Rows, training: Training) -> None:
     policy, before = make_policy(form=SINK), make_policy(form=SINK)
     longer = rows._replace(prompts=[[1, *prompt] for prompt in rows.prompts])
@@ -320,7 +374,7 @@ def test_only_the_sink_learns(make_policy: Make, rows: Rows, training: Training)
 
 
 def test_gauge_needs_rows_of_both_kinds(policy: Policy, rows: Rows) -> None:
-    assert method.gauge(policy, rows.take([0, 3, 6]), 3, "fp32", "1/test", 4000) is None
+    assert measure(policy, rows.take([0, 3, 6])) is None
 
 
 def test_a_share_of_a_quantile_without_rows_is_an_error(training: Training) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quark import stages
 from quark.config import Precision, Sampling, Section
-from quark.decoding import Decoder, Guided, Plain
+from quark.decoding import Decoder, Decoding, Guided, Plain
 from quark.lm import Policy, load_model
 from quark.methods import DECODERS
 from quark.sampling import sample
@@ -35,7 +35,9 @@ class TabooGuide:
     def __init__(self, settings: Taboo) -> None:
         self.settings = settings
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> "TabooGuide":
+    def read(
+        self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None
+    ) -> "TabooGuide":
         return self
 
     def adjust(self, logits: Tensor) -> Tensor:

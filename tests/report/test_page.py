@@ -63,7 +63,7 @@ def page(folder: Path, **change: Any) -> Path:
         "captions": [folder / "tradeoff.rst"],
         "out": folder / "page.html",
     }
-    make_page(configured("gpt2", "sink"), "toxicity", **(how | change))
+    make_page(configured("gpt2", "linear"), "toxicity", **(how | change))
     return folder / "page.html"
 
 

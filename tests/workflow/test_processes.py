@@ -7,8 +7,9 @@ pytestmark = pytest.mark.slow
 CHECKPOINTS = [f"results/toxicity/quark/seed-1/iteration-{i}/checkpoint" for i in range(2)]
 LAYERS = {
     "quark": {
-        "reward_tokens": {"form": "embedding", "first_layer": 0},
-        "training": {"trained_layers": None},
+        "reward_tokens": {"form": "embedding"},
+        "explore_place": 1.0,
+        "training": {"trained_layers": None, "restart": False},
     }
 }
 
@@ -31,7 +32,7 @@ def test_two_processes_with_split_layers_train_as_one(finished, tmp_path):
                 assert (alone[key] - together[key]).abs().max() < 1e-3, key
 
 
-def test_sinks_are_not_split(finished, tmp_path):
+def test_a_frozen_model_is_not_split(finished, tmp_path):
     twin = finished.copy(tmp_path / "run")
     how = ["--set-resources", "train:processes=2", "train:layers=split"]
     how += ["--forcerun", CHECKPOINTS[0], "--allowed-rules", "train"]

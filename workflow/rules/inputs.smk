@@ -177,12 +177,10 @@ def of_all_iterations(*names):
 
 
 def memo_so_far(wildcards):
-    """What the base model made of the pool: of its own samples, and in training before."""
-    place = wildcards.task, wildcards.method, wildcards.seed
-    return [of_iteration(*place, 0, "samples.memo.safetensors")] + [
-        of_iteration(*place, i, "training.memo.safetensors")
-        for i in range(int(wildcards.iteration))
-    ]
+    """Hidden states of the base model for the pool: kept in sampling, and in training before."""
+    place, last = (wildcards.task, wildcards.method, wildcards.seed), int(wildcards.iteration)
+    sampled = [of_iteration(*place, i, "samples.memo.safetensors") for i in range(last + 1)]
+    return sampled + [of_iteration(*place, i, "training.memo.safetensors") for i in range(last)]
 
 
 def training_costs(task, method, seed):
