@@ -144,10 +144,8 @@ def ppo_stage(
     policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
     base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
     resume, kl_coef = None, settings.ppo.kl_coef
-    form = settings.reward_tokens if frozen else None
-    if (
-        checkpoint is None and form is not None
-    ):  # linear ones start at the base model, which sampled
+    form = settings.reward_tokens if settings.reward_tokens.form in ("linear", "sink") else None
+    if checkpoint is None and form is not None:  # they start at the base model, which sampled
         policy.reward_tokens = new_reward_tokens(policy.lm, 1, form, settings.seed)
     actor = ppo.Actor(policy)
     if checkpoint is not None:

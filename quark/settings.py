@@ -207,6 +207,10 @@ class EvaluateSettings(Section):
     version: int = Field(description="of the evaluation")
     task: TaskName
     method: str
+    form: str | None = Field(
+        default=None, description="of the method's reward tokens, if it has any"
+    )
+    place: float | None = Field(default=None, description="of linear reward tokens")
     split: Name
     decoding: Name
     seed: int
@@ -372,6 +376,23 @@ def _frozen(config: Config) -> bool:
     return config.quark.reward_tokens.form == "linear"
 
 
+def _form(config: Config, method: str) -> str | None:
+    """The form of a method's reward tokens; None: it has none."""
+    form = config.quark.reward_tokens.form
+    if form == "none" or (method == "ppo" and form == "embedding"):
+        return None
+    return form if method in (*QUARKS, "quark_guided", "gedi", "ppo") else None
+
+
+def _place(config: Config, method: str) -> float | None:
+    """Where a method decodes on the axis of linear reward tokens; None: it has no such place."""
+    if not _frozen(config):
+        return None
+    return {"quark_guided": config.quark_guided.place}.get(
+        method, 1.0 if method in QUARKS else None
+    )
+
+
 def _judged(config: Config, method: Method) -> bool:
     """Whether a method's decoder computes the base model's hidden states of what it samples.
 
@@ -503,10 +524,13 @@ def evaluate(
     config: Config, task: TaskName, method: Method, seed: int, split: str, decoding: str
 ) -> EvaluateSettings:
     """The metrics of one split under one decoding."""
+    family = method.split(".")[0]  # of a variant
     return EvaluateSettings(
         version=config.evaluation.version,
         task=task,
         method=method,
+        form=_form(config, family),
+        place=_place(config, family),
         split=split,
         decoding=decoding,
         seed=seed,

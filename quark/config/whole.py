@@ -168,10 +168,15 @@ class WrittenConfig(Section):
         if form == "none" and (needy := sorted(self.methods & {"gedi", "quark_guided"})):
             raise ValueError(f"quark.reward_tokens.form is none, but {needy[0]} needs the tokens")
         ppo, gedi = self.baselines.ppo, self.baselines.gedi.training
-        if "ppo" in self.methods and (ppo.trained_layers == 0) != (form == "linear"):
+        if "ppo" in self.methods and ppo.trained_layers == 0 and form not in ("linear", "sink"):
+            raise ValueError(
+                "baselines.ppo.trained_layers = 0 leaves nothing to learn: only linear tokens or a "
+                "sink are PPO's to learn beside the model"
+            )
+        if "ppo" in self.methods and ppo.trained_layers != 0 and form == "linear":
             raise ValueError(
                 "baselines.ppo.trained_layers must be 0 with quark.reward_tokens.form = linear, "
-                "where a map of the frozen model learns, and must not be 0 with another form"
+                "where a map of the frozen model learns"
             )
         if "gedi" in self.methods and gedi.trained_layers != 0 and form == "linear":
             raise ValueError(

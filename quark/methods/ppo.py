@@ -19,8 +19,8 @@ default c, c_v, v, beta, gamma and lambda are those of TRL's last PPO trainer; s
 our own.
 
 What learns is what learns in Quark: with linear reward tokens one map of the frozen model's last
-hidden states, else the layers that `trained_layers` names. Departure: the value head, one linear
-map of the model's last hidden states, does not shape them.
+hidden states, or a sink, of which there is one; and the layers that `trained_layers` names.
+Departure: the value head, one linear map of the model's last hidden states, does not shape them.
 """
 
 from typing import NamedTuple
@@ -88,7 +88,11 @@ class Actor(nn.Module):
         if self.is_linear:
             return memo.of(self.policy, rows.ids, rows.prompts, rows.responses)
         with autocast(self.policy, how):
-            return response_hidden(self.policy, rows.prompts, rows.responses)
+            return response_hidden(self.policy, self.prompts(rows), rows.responses)
+
+    def prompts(self, rows: Rows) -> list[list[int]]:
+        """Each row's prompt under the reward token, if it is one that stands before a prompt."""
+        return [self.policy.condition(prompt, 0) for prompt in rows.prompts]
 
     def logprob(self, hidden: Tensor, rows: Rows, how: Precision) -> Tensor:
         """Log p (nats) of each response token, (tokens,), given `hidden` of the same rows."""
@@ -194,7 +198,7 @@ def learn(
     policy, memo = actor.policy, memo or Memo()
     choose_parameters(policy.lm, settings.trained_layers, settings.gradient_checkpointing)
     tokens = rows.lengths.tolist()
-    check_lengths(policy, rows.prompts, rows.ids, max(tokens))
+    check_lengths(policy, actor.prompts(rows), rows.ids, max(tokens))
     lengths = [len(p) + n for p, n in zip(rows.prompts, tokens, strict=True)]
     micro_batch = rows_for_training(
         policy, base, max(lengths), memory_mb, settings.gradient_checkpointing

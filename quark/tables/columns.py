@@ -10,6 +10,8 @@ SETTINGS = (
 )
 PLACE = ("split", "decoding", "method")
 """What a row is of, beside its task."""
+TOKENS = ("form", "place")
+"""Of a method's reward tokens; None where it has none."""
 COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ from quark.evaluation import count, over_seeds, read_prompts, summary
 from quark.metrics.bootstrap import interval
 from quark.schemas import TableError
 from quark.seeds import stream
-from quark.tables.columns import COSTS, PLACE, SETTINGS, Row
+from quark.tables.columns import COSTS, PLACE, SETTINGS, TOKENS, Row
 from quark.tasks import TASKS, Metric, Task
 from quark.tasks.task import ALL
 
@@ -139,6 +139,7 @@ def measure(group: Sequence[Run], task: Task) -> Row:
     row["mauve"] = _mean([run.settings["mauve"] for run in group])
     row |= count(prompts)
     row |= {key: settings[key] for key in SETTINGS}
+    row |= {key: settings.get(key) for key in TOKENS}
     return row | {f"{key}_per_seed": _mean([run.settings[key] for run in group]) for key in COSTS}
 
 

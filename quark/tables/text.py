@@ -106,7 +106,10 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
             + (" and ± the standard deviation over seeds" if seeded else ""),
             [[*head, *(header for header, _ in measured.values())]]
             + [
-                [*(row[key] for key in head), *(_cell(row, m, d) for m, (_, d) in measured.items())]
+                [
+                    *(_head(row, key) for key in head),
+                    *(_cell(row, m, d) for m, (_, d) in measured.items()),
+                ]
                 for row in rows
             ],
         ),
@@ -121,6 +124,15 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
             + [[_short(row[key]) for key in (*head, *COUNTS)] for row in rows],
         ),
     ]
+
+
+def _head(row: Row, key: str) -> str:
+    """What a row is of; of a method also the form of its reward tokens, and their place."""
+    if key != "method" or not row.get("form"):
+        return str(row[key])
+    place = row.get("place")
+    at = f", c = {place:g}" if place not in (None, 1) else ""
+    return f"{row[key]} ({row['form']}{at})"
 
 
 def _cell(row: Row, metric: str, digits: int) -> str:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import moved
-from oracle import LINEAR, plain_logits, under_token
+from oracle import LINEAR, SINK, plain_logits, under_token
 
 from quark import config
-from quark.config import Training
+from quark.config import RewardTokens, Training
 from quark.lm import Policy
 from quark.memo import Memo
 from quark.methods import ppo as method
@@ -85,14 +85,18 @@ def test_the_losses(settings: config.PPO) -> None:
     assert 0 < found["clipped"].item() == clipped < 200
 
 
-@pytest.mark.parametrize("linear", [True, False])
-def test_the_rollout(make_policy: Make, settings: config.PPO, linear: bool) -> None:
+FORMS = pytest.mark.parametrize("form", [LINEAR, SINK, None], ids=["linear", "sink", "none"])
+
+
+@FORMS
+def test_the_rollout(make_policy: Make, settings: config.PPO, form: RewardTokens | None) -> None:
     """Log-probabilities under policy and base, row by row; what the first epoch starts from."""
-    policy, base = (make_policy(1, form=LINEAR) if linear else make_policy(0)), make_policy(0)
-    if linear:
+    policy, base = (make_policy(1, form=form) if form else make_policy(0, seed=1)), make_policy(0)
+    if form is LINEAR:
         moved(policy)
-    else:
-        policy = make_policy(0, seed=1)
+    if form is SINK:
+        with torch.no_grad():
+            policy.reward_tokens.axis.normal_(generator=torch.Generator().manual_seed(0))
     rows = sampled(policy, 6)
     rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
     reward = np.linspace(0, 1, 6)
@@ -101,7 +105,8 @@ def test_the_rollout(make_policy: Make, settings: config.PPO, linear: bool) -> N
     memo = Memo()  # what the sampler leaves
     for prompt, response, name in zip(rows.prompts, rows.responses, rows.ids, strict=True):
         with torch.no_grad():
-            memo.add([name], [len(response)], response_hidden(policy, [prompt], [response]))
+            told = policy.condition(prompt, 0)
+            memo.add([name], [len(response)], response_hidden(policy, [told], [response]))
     again, summary_again = method._roll_out(Actor(policy), base, rows, reward, *how, memo)
     assert summary_again == pytest.approx(summary, abs=1e-4)
     for one, other in zip(again, rollout, strict=True):
@@ -128,12 +133,15 @@ def _base(policy: Policy, rows: Rows, i: int) -> torch.Tensor:
     return logits.log_softmax(-1)[range(len(response)), response]
 
 
-@pytest.mark.parametrize("linear", [True, False])
-def test_reward_is_learnt(make_policy: Make, settings: config.PPO, linear: bool) -> None:
+@FORMS
+def test_reward_is_learnt(
+    make_policy: Make, settings: config.PPO, form: RewardTokens | None
+) -> None:
     """Reward for an even first token: their share rises."""
-    policy, base = make_policy(1, form=LINEAR) if linear else make_policy(0), make_policy(0)
-    settings = changed(settings, token_learning_rate=1e-2, learning_rate=1e-2, epochs=8)
-    if not linear:
+    policy, base = make_policy(1, form=form) if form else make_policy(0), make_policy(0)
+    rate = 0.5 if form is SINK else 1e-2  # a sink's numbers are in units of the deviation
+    settings = changed(settings, token_learning_rate=rate, learning_rate=1e-2, epochs=8)
+    if form is None:
         settings = changed(settings, trained_layers=2)
     rows = sampled(policy, 400)
     rows = rows._replace(responses=[response[:1] for response in rows.responses])

@@ -178,9 +178,11 @@ def of_all_iterations(*names):
 
 def memo_so_far(wildcards):
     """Hidden states of the base model for the pool: kept in sampling, and in training before."""
-    place, last = (wildcards.task, wildcards.method, wildcards.seed), int(wildcards.iteration)
-    sampled = [of_iteration(*place, i, "samples.memo.safetensors") for i in range(last + 1)]
-    return sampled + [of_iteration(*place, i, "training.memo.safetensors") for i in range(last)]
+    place = wildcards.task, wildcards.method, wildcards.seed
+    last = int(wildcards.iteration)
+    kept = [(i, "samples") for i in range(last + 1)]
+    kept += [(i, "training") for i in range(last)]
+    return [of_iteration(*place, i, f"{stage}.memo.safetensors") for i, stage in kept]
 
 
 def training_costs(task, method, seed):
