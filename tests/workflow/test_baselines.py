@@ -59,7 +59,7 @@ def test_one_iteration_of_ppo_again(compared):
     ("change", "expected"),
     [
         ({"baselines": {"dexperts": {"alpha": 1.0}}}, EVALUATED),
-        ({"quark_guided": {"alpha": 3.0}}, EVALUATED),
+        ({"quark_guided": {"place": 4.0}}, EVALUATED),
         ({"baselines": {"gedi": {"training": {"generative": 0.1}}}}, {"fit": 1} | EVALUATED),
         (
             {"baselines": {"corpus": {"tokens": 5}}},
