@@ -15,9 +15,8 @@ def test_shards_give_the_bytes_of_the_undivided_stages(finished, tmp_path):
     )
     for name in files:
         (twin.folder / name).unlink()
-    options = ["--set-scatter", "shards=3", "--set-resources"]
-    # So little memory that a batch holds a few prompts: the shards have batches to share.
-    options += [f"{stage}_shard:mem_mb=1501" for stage in ("sample", "generate", "judge")]
+    # All have the same memory, so likelihoods (`base_nll`) are rounded alike.
+    options = ["--set-scatter", "shards=3"]
     planned = twin.planned(*options, targets=files)
     assert planned == {
         "sample_shard": 3, "gather_samples": 1,
