@@ -322,9 +322,9 @@ def train_stage(
         return
     remembered = out.parent / "training.memo.safetensors"
     known.save(remembered)
-    if split_layers:
-        del policy, moments
-        policy = load_policy(model, out, "fp32")
+    if split_layers:  # only a frozen model's gauge reads the base, and that is never split
+        del policy, base, moments
+        policy = base = load_policy(model, out, "fp32")
     gauge = method.gauge(
         policy,
         base,
