@@ -6,14 +6,13 @@ same JSON into the rule's `params:`, so a rule runs again exactly when they chan
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
 from quark.config import (
     CTRL,
     PPLM,
-    PPO,
     Benchmark,
     Classifier,
     Config,
@@ -30,6 +29,7 @@ from quark.config import (
     Name,
     Perspective,
     Place,
+    PPOTraining,
     Precision,
     Probability,
     Quark,
@@ -182,7 +182,7 @@ class PPOSettings(Section):
     iteration: Annotated[int, Field(ge=0)]
     reward_tokens: RewardTokens
     max_failed_scores: Probability
-    ppo: PPO
+    ppo: PPOTraining
     precision: Precision
 
 
@@ -290,17 +290,17 @@ def fit(config: Config, task: TaskName, part: Part, seed: int) -> FitSettings:
     )
 
 
-def ppo(config: Config, task: TaskName, seed: int, iteration: int) -> PPOSettings:
+def ppo(config: Config, task: TaskName, method: Method, seed: int, iteration: int) -> PPOSettings:
     """One iteration of PPO."""
     return PPOSettings(
         version=config.baselines.version,
         task=task,
-        stream=f"{seed}/{task}/ppo/iteration-{iteration}/train",
+        stream=f"{seed}/{task}/{method}/iteration-{iteration}/train",
         seed=seed,
         iteration=iteration,
         reward_tokens=config.quark.reward_tokens,
         max_failed_scores=config.quark.max_failed_scores,
-        ppo=config.baselines.ppo,
+        ppo=PPOTraining.model_validate(config.baselines.ppo.model_dump(exclude={"place"})),
         precision=config.precision,
     )
 
@@ -366,6 +366,7 @@ def generate(
         sampling=config.evaluation.decoding[decoding],
         precision=config.precision,
         memo=False,
+        place=config.baselines.ppo.place if method == "ppo" else 1.0,
         judged=_judged(config, method) and not config.evaluation.decoding[decoding].penalty_alpha,
         steering=_steering(config, method),
     )
@@ -388,9 +389,9 @@ def _place(config: Config, method: str) -> float | None:
     """Where a method decodes on the axis of linear reward tokens; None: it has no such place."""
     if not _frozen(config):
         return None
-    return {"quark_guided": config.quark_guided.place}.get(
-        method, 1.0 if method in QUARKS else None
-    )
+    places = dict.fromkeys(QUARKS, 1.0)
+    places |= {"quark_guided": config.quark_guided.place, "ppo": config.baselines.ppo.place}
+    return places.get(method)
 
 
 def _judged(config: Config, method: Method) -> bool:
@@ -521,10 +522,10 @@ def mauve(config: Config) -> MauveSettings | None:
 
 
 def evaluate(
-    config: Config, task: TaskName, method: Method, seed: int, split: str, decoding: str
+    config: Config, task: TaskName, method: str, seed: int, split: str, decoding: str
 ) -> EvaluateSettings:
-    """The metrics of one split under one decoding."""
-    family = method.split(".")[0]  # of a variant
+    """The metrics of a method, or of a variant of one, on one split under one decoding."""
+    family = cast(Method, method.split(".")[0])
     return EvaluateSettings(
         version=config.evaluation.version,
         task=task,
@@ -534,9 +535,9 @@ def evaluate(
         split=split,
         decoding=decoding,
         seed=seed,
-        model=model(config, task, method),
+        model=model(config, task, family),
         judge=config.tasks[task].judge,
-        prompts=evaluated_prompts(config, task, method, split),
+        prompts=evaluated_prompts(config, task, family, split),
         samples=config.evaluation.samples,
         sampling=config.evaluation.decoding[decoding],
         precision=config.precision,

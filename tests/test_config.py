@@ -13,9 +13,9 @@ from quark.config import (
     WrittenConfig,
     check,
     for_task,
-    for_variant,
     load,
     overlay,
+    variants,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -297,7 +297,7 @@ def test_a_task_may_have_settings_of_its_own():
     config = check(raw(over(quark={"samples": 9}, evaluation=evaluation)))
     own = for_task(config, "toxicity")
     changed = check(raw({"quark": {"samples": 9}, "evaluation": evaluation}))
-    alone = {"tasks": {"toxicity": changed.tasks["toxicity"]}, "ablations": {}}
+    alone = {"tasks": {"toxicity": changed.tasks["toxicity"]}, "ablations": {}, "tuning": {}}
     assert own == changed.model_copy(update=alone)
     assert config.quark == load([DEFAULT]).quark
     assert for_task(own, "toxicity") == own
@@ -333,7 +333,7 @@ def sweep(**variants):
 def test_a_variant_has_settings_of_its_own():
     changes = {"quark": {"samples": 9}, "evaluation": {"prompts": 5}}
     config = check(raw(sweep(more=changes, none=None)))
-    own = for_variant(config, "mine", "more")
+    own = variants(config)["toxicity", "quark.mine.more"]
     assert (own.quark.samples, own.evaluation.prompts) == (9, 5)
     assert own.tasks["toxicity"].methods == ("quark",) and list(own.tasks) == ["toxicity"]
     assert list(config.ablations["mine"].variants) == ["more"]
@@ -361,6 +361,52 @@ def test_an_impossible_variant_is_named(above, fault):
     with pytest.raises(ConfigError) as caught:
         check(raw(above))
     assert fault in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------- tuning
+def tuning(**tries):
+    others = {"gedi": None, "dexperts": None, "ppo": None} | tries.pop("baselines", {})
+    return {"tuning": {"toxicity": {"tries": {"quark_guided": None, "baselines": others} | tries}}}
+
+
+def test_a_try_changes_one_key():
+    config = check(raw(tuning(baselines={"gedi": {"weight": [0.5, 7]}}, quark={"samples": [3]})))
+    found = variants(config)
+    tried = [name for task, name in found if task == "toxicity"]
+    assert tried == ["gedi.weight.0.5", "gedi.weight.7", "quark.samples.3"]
+    own = found["toxicity", "gedi.weight.0.5"]
+    assert own.baselines.gedi.weight == 0.5 and own.tasks["toxicity"].methods == ("gedi",)
+    assert own.quark == config.quark
+    assert found["toxicity", "quark.samples.3"].quark.samples == 3
+
+
+@pytest.mark.parametrize(
+    ("tries", "fault"),
+    [
+        ({"quark": {"samples": 3}}, "quark.samples = 3: write a list of the values to try"),
+        ({"quark": {"samples": []}}, "quark.samples = []: write a list"),
+        ({"quark": {"quantile_shares": [[1, 0]]}}, "[1, 0] is neither a number nor a word"),
+        ({"quark": {"samples": [0]}}, "tuning.toxicity.tries.quark.samples = 0"),
+        ({"quark": {"sample": [2]}}, "did you mean tuning.toxicity.tries.quark.samples?"),
+        ({"quark": {"samples": [2, 2.0]}}, "two tries have the same method"),
+        ({"baselines": {"corpus": {"tokens": [9]}}}, "corpus.tokens: only settings of a method"),
+        ({"baselines": {"version": [9]}}, "baselines.version: only settings of a method"),
+    ],
+)
+def test_an_impossible_try_is_named(tries, fault):
+    with pytest.raises(ConfigError) as caught:
+        check(raw(tuning(**tries)))
+    assert fault in str(caught.value)
+
+
+def test_tries_need_a_split_and_a_task():
+    for change, fault in (
+        ({"toxicity": {"split": "tset"}}, "tuning.toxicity.split is 'tset', not among the splits"),
+        ({"poetry": {"tries": {}}}, "tuning.poetry"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            check(raw({"tuning": change}))
+        assert fault in str(caught.value)
 
 
 def test_tokens_that_a_method_needs():

@@ -28,7 +28,7 @@ def stages(config: Config) -> dict[str, BaseModel]:
         "fit gedi": settings.fit(config, "toxicity", "gedi", 1),
         "classifier": settings.fit(config, "toxicity", "classifier", 1),
         "sample ppo": settings.explore(config, "toxicity", "ppo", 1, 1),
-        "ppo": settings.ppo(config, "toxicity", 1, 1),
+        "ppo": settings.ppo(config, "toxicity", "ppo", 1, 1),
         "generate": settings.generate(config, "toxicity", "quark", 1, "nontoxic", "nucleus"),
         **{
             f"generate {method}": settings.generate(
@@ -138,7 +138,7 @@ def test_pplm_gets_its_share_of_the_prompts():
 
 def test_the_streams_of_all_places_differ():
     places = [
-        *(settings.ppo(CONFIG, "toxicity", seed, i).stream
+        *(settings.ppo(CONFIG, "toxicity", "ppo", seed, i).stream
           for seed in (1, 2, 11) for i in (0, 1, 11)),
         *(make(CONFIG, "toxicity", method, seed, i).stream
           for make in (settings.quantize, settings.train) for method in settings.QUARKS

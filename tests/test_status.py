@@ -103,7 +103,7 @@ def test_what_ends_a_run_is_named_too(tmp_path: Path) -> None:
 
 FOLDERS = {
     "ITERATION": "results/{task}/{method}/seed-{seed}/iteration-{iteration}",
-    "PPO": "results/{task}/ppo/seed-{seed}/iteration-{iteration}",
+    "VARIED_PART": "results/{task}/{method}/part-{part}/seed-{seed}",
     "PART": "results/{task}/part-{part}/seed-{seed}",
     "CORPUS": "results/{task}/corpus/seed-{seed}",
     "PREDICTED": "results/{task}/{method}/seed-{seed}/evaluation/{split}",

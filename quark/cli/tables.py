@@ -42,8 +42,22 @@ def ablations(
 
 
 @app.command()
+def tuning(
+    table: Annotated[Path, typer.Option(help="CSV of the tries' table")],
+    most_perplexity: Annotated[float, typer.Option(help="times the base model's, of a choice")],
+    out: Annotated[Path, typer.Option(help="the CSV; .md appears beside it")],
+) -> None:
+    """Choose among the settings that were tried on validation prompts."""
+    from quark.tables import make_tuning
+
+    make_tuning(table, most_perplexity, out)
+
+
+@app.command()
 def figure(
-    kind: Annotated[Literal["curves", "published", "rewards", "sweep", "tradeoff"], typer.Option()],
+    kind: Annotated[
+        Literal["curves", "operating", "published", "rewards", "sweep", "tradeoff"], typer.Option()
+    ],
     source: Annotated[
         list[Path], typer.Option(help="a table, a pool, or the folders of iterations")
     ],

@@ -22,6 +22,7 @@ from quark.config.baselines import (
     Finetuning,
     GeDi,
     GeDiTraining,
+    PPOTraining,
 )
 from quark.config.method import (
     Contrast,
@@ -37,10 +38,10 @@ from quark.config.reading import (
     ConfigError,
     check,
     for_task,
-    for_variant,
     load,
     overlay,
     resolved,
+    variants,
 )
 from quark.config.resources import (
     Classifier,
@@ -80,6 +81,7 @@ from quark.config.whole import (
     Method,
     Task,
     TaskName,
+    Tuning,
     WrittenConfig,
 )
 
@@ -114,6 +116,7 @@ __all__ = [
     "Name",
     "NonNegative",
     "Optimisation",
+    "PPOTraining",
     "Package",
     "Perspective",
     "Place",
@@ -134,12 +137,13 @@ __all__ = [
     "Task",
     "TaskName",
     "Training",
+    "Tuning",
     "Unlikelihood",
     "WrittenConfig",
     "check",
     "for_task",
-    "for_variant",
     "load",
     "overlay",
     "resolved",
+    "variants",
 ]

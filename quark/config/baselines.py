@@ -90,7 +90,7 @@ class PPLM(Section):
     )
 
 
-class PPO(Optimisation):
+class PPOTraining(Optimisation):
     """Proximal policy optimisation of the reward."""
 
     iterations: Count
@@ -108,6 +108,16 @@ class PPO(Optimisation):
         description="nats per response that beta aims at; null: fixed"
     )
     kl_adaptation: NonNegative = Field(description="how fast beta follows; with kl_target")
+
+
+class PPO(PPOTraining):
+    """PPO (Schulman et al. 2017), and where its policy decodes."""
+
+    place: float = Field(
+        default=1.0,
+        description="c of a linear policy, which learns at 1; 0: the base model; beyond 1: "
+        "extrapolated",
+    )
 
 
 class Baselines(Section):

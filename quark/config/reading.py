@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -47,9 +47,8 @@ def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> WrittenCo
         (("tasks", task, "override"), partial(for_task, config, task)) for task in config.tasks
     ]
     parts += [
-        (("ablations", sweep, "variants", name), partial(for_variant, config, sweep, name))
-        for sweep, ablation in config.ablations.items()
-        for name in ablation.variants
+        (under, partial(for_variant, config, task, name, changes))
+        for under, task, name, changes in _variants(config)
     ]
     for under, make in parts:
         try:
@@ -71,17 +70,41 @@ def for_task(config: C, task: TaskName) -> C:
     own = raw["tasks"][task]
     raw["tasks"] = {task: own}
     raw.pop("ablations", None)
+    raw.pop("tuning", None)
     laid_over = {str(section): changes for section, changes in own.pop("override", {}).items()}
     return type(config).model_validate(overlay(raw, laid_over))
 
 
-def for_variant(config: C, sweep: str, name: str) -> C:
-    """The configuration of one variant of Quark: its task's, with what it has otherwise."""
-    ablation = config.ablations[sweep]
-    raw = for_task(config, ablation.task).model_dump(exclude_unset=True)
-    raw["tasks"][ablation.task]["methods"] = ["quark"]
-    laid_over = {str(part): changes for part, changes in ablation.variants[name].items()}
-    return type(config).model_validate(overlay(raw, laid_over))
+def variants(config: C) -> dict[tuple[TaskName, str], C]:
+    """The configuration of each ablation's and each tuning's variant, by task and name.
+
+    A name is METHOD.KEY.VALUE or, of an ablation, quark.ABLATION.VARIANT.
+    """
+    return {
+        (task, name): for_variant(config, task, name, changes)
+        for _, task, name, changes in _variants(config)
+    }
+
+
+def for_variant(config: C, task: TaskName, name: str, changes: Mapping[str, Any]) -> C:
+    """The configuration of a method's variant: its task's, with the changes laid over it."""
+    raw = for_task(config, task).model_dump(exclude_unset=True)
+    raw["tasks"][task]["methods"] = [name.split(".")[0]]
+    return type(config).model_validate(overlay(raw, changes))
+
+
+def _variants(
+    config: WrittenConfig,
+) -> Iterator[tuple[tuple[str, ...], TaskName, str, Mapping[str, Any]]]:
+    """Where each variant's changes stand, its task, its name, and the changes."""
+    for sweep, ablation in config.ablations.items():
+        for variant, changes in ablation.variants.items():
+            under = ("ablations", sweep, "variants", variant)
+            laid_over = {str(section): keys for section, keys in changes.items()}
+            yield under, ablation.task, f"quark.{sweep}.{variant}", laid_over
+    for task, tuning in config.tuning.items():
+        for name, tried in tuning.variants.items():
+            yield ("tuning", task, "tries"), task, name, tried
 
 
 def _cannot_be_run(

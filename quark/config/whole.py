@@ -1,6 +1,7 @@
 """Tasks, evaluation, and the configuration as a whole."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -77,6 +78,7 @@ class Benchmark(Section):
 
 Varied = Literal["quark", "evaluation"]
 Overridable = Literal["quark", "quark_guided", "baselines", "evaluation"]
+Tunable = Literal["quark", "quark_guided", "baselines"]
 Override = dict[Overridable, dict[str, Any]]
 
 
@@ -108,6 +110,66 @@ class Ablation(Section):
     )
 
 
+class Tuning(Section):
+    """Settings that are tried on validation prompts: one key, one value at a time."""
+
+    split: Name = Field(default="validation", description="prompts that the tries are measured on")
+    most_perplexity: Positive = Field(
+        default=1.1,
+        description="only a try with at most this times the base model's perplexity is chosen",
+    )
+    tries: Annotated[dict[Tunable, dict[str, Any]], WithoutNull] = Field(
+        min_length=1, description="keys as in the configuration, a list of values under each"
+    )
+
+    @model_validator(mode="after")
+    def _every_key_has_values(self) -> Self:
+        for path, values in self._keys():
+            key = ".".join(path)
+            if _method(path) not in get_args(Method):
+                raise ValueError(f"{key}: only settings of a method can be tried")
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"{key} = {values!r}: write a list of the values to try")
+            for value in values:
+                if isinstance(value, bool) or not isinstance(value, int | float | str):
+                    raise ValueError(f"{key}: {value!r} is neither a number nor a word")
+        if len(self.variants) < sum(len(values) for _, values in self._keys()):
+            raise ValueError("two tries have the same method, last part of the key and value")
+        return self
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """What each try lays over the configuration, by a name such as gedi.weight.30."""
+        found = {}
+        for path, values in self._keys():
+            for value in values:
+                changes: Any = value
+                for key in reversed(path):
+                    changes = {key: changes}
+                text = value if isinstance(value, str) else f"{value:g}"
+                found[f"{_method(path)}.{path[-1]}.{text}"] = changes
+        return found
+
+    def _keys(self) -> list[tuple[tuple[str, ...], Any]]:
+        return list(_leaves(self.tries, ()))
+
+
+def _method(path: tuple[str, ...]) -> str:
+    """The method that a key is a setting of."""
+    return path[1] if path[0] == "baselines" else path[0]
+
+
+def _leaves(nested: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """What stands under keys within keys, each with its path; null: there is none."""
+    if nested is None:
+        return
+    if not isinstance(nested, dict):
+        yield path, nested
+        return
+    for key, value in nested.items():
+        yield from _leaves(value, (*path, str(key)))
+
+
 class WrittenConfig(Section):
     """The whole configuration as it is written: its precision may be `auto`."""
 
@@ -126,6 +188,9 @@ class WrittenConfig(Section):
     evaluation: Evaluation
     ablations: Annotated[dict[Name, Ablation], WithoutNull] = Field(
         {}, description="sweeps of Quark's settings, a table each; null: it is none"
+    )
+    tuning: Annotated[dict[TaskName, Tuning], WithoutNull] = Field(
+        {}, description="tries on validation prompts, a table for each task; null: none"
     )
     benchmark: Benchmark
 
@@ -177,6 +242,11 @@ class WrittenConfig(Section):
             raise ValueError(
                 "baselines.ppo.trained_layers must be 0 with quark.reward_tokens.form = linear, "
                 "where a map of the frozen model learns"
+            )
+        if ppo.place != 1 and form != "linear":
+            raise ValueError(
+                f"baselines.ppo.place = {ppo.place:g} needs quark.reward_tokens.form = linear: "
+                "other forms decode at place 1"
             )
         if "gedi" in self.methods and gedi.trained_layers != 0 and form == "linear":
             raise ValueError(
@@ -237,6 +307,7 @@ class WrittenConfig(Section):
             (f"ablations.{name}.task", sweep.task, list(self.tasks))
             for name, sweep in self.ablations.items()
         ]
+        used += [(f"tuning.{name}", name, list(self.tasks)) for name in self.tuning]
         for key, value, declared in used:
             if value not in declared:
                 raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")
@@ -255,6 +326,13 @@ class WrittenConfig(Section):
                 raise ValueError(
                     f"tasks.{name}.splits: {', '.join(sorted(missing))} not among the splits of "
                     f"prompts.{task.prompts}"
+                )
+        for name, tuning in self.tuning.items():
+            used_by = self.tasks[name].prompts
+            if tuning.split not in self.prompts[used_by].tested:
+                raise ValueError(
+                    f"tuning.{name}.split is {tuning.split!r}, not among the splits of "
+                    f"prompts.{used_by}"
                 )
         return self
 

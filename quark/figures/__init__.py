@@ -9,12 +9,14 @@ method has the same colour and marker everywhere; the colours are told apart by 
     curves      what each iteration of Quark did
     rewards     how the rewards of the pool are spread, by the iteration that sampled them
     sweep       an ablation
+    operating   what is unlearned against fluency, a line for each setting that was tried
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from quark.figures.curves import draw_curves
+from quark.figures.operating import draw_operating
 from quark.figures.published import draw_published
 from quark.figures.rewards import draw_rewards
 from quark.figures.sweep import draw_sweep
@@ -22,6 +24,7 @@ from quark.figures.tradeoff import draw_tradeoff
 
 FIGURES: dict[str, Callable[[Sequence[Path], Path], None]] = {
     "curves": draw_curves,
+    "operating": draw_operating,
     "published": draw_published,
     "rewards": draw_rewards,
     "sweep": draw_sweep,

@@ -129,7 +129,7 @@ def token_rewards(
 
 
 def losses(
-    logprob: Tensor, value: Tensor, rollout: Rollout, settings: config.PPO
+    logprob: Tensor, value: Tensor, rollout: Rollout, settings: config.PPOTraining
 ) -> dict[str, Tensor]:
     """The loss and its parts, summed over tokens; all arguments (tokens,)."""
     ratio = (logprob - rollout.old_logprob).exp()
@@ -148,7 +148,7 @@ def losses(
     }
 
 
-def next_kl_coef(kl_coef: float, kl: float, settings: config.PPO) -> float:
+def next_kl_coef(kl_coef: float, kl: float, settings: config.PPOTraining) -> float:
     """Beta for the next iteration, given this one's KL in nats per response."""
     if settings.kl_target is None:
         return kl_coef
@@ -161,7 +161,7 @@ def learn(
     base: Policy,
     rows: Rows,
     reward: NDArray[np.float64],
-    settings: config.PPO,
+    settings: config.PPOTraining,
     *,
     kl_coef: float,
     iteration: int,
@@ -246,7 +246,7 @@ def _roll_out(
     base: Policy,
     rows: Rows,
     reward: NDArray[np.float64],
-    settings: config.PPO,
+    settings: config.PPOTraining,
     kl_coef: float,
     precision: Precision,
     batch: int,

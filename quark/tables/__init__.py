@@ -8,5 +8,6 @@ that was interrupted ends with the same bytes as one that was not; `toxicity_cos
 from quark.tables.costs import cost_table
 from quark.tables.make import gather, make_table
 from quark.tables.text import shown_table
+from quark.tables.tuning import make_tuning
 
-__all__ = ["cost_table", "gather", "make_table", "shown_table"]
+__all__ = ["cost_table", "gather", "make_table", "make_tuning", "shown_table"]

@@ -65,6 +65,21 @@ def test_tradeoff_has_a_point_for_each_method_with_both_numbers(tmp_path: Path) 
         assert f">{text}<" in svg
 
 
+def test_operating_curves_have_a_line_for_each_setting(tmp_path: Path) -> None:
+    tries = ("base", "gedi.weight.10", "gedi.weight.2.5", "ppo.place.2")
+    file = tmp_path / "tries.csv"
+    with file.open("w", newline="") as opened:
+        names = ("task", "split", "decoding", "method", "avg_max_toxicity", "output_ppl")
+        writer = csv.writer(opened)
+        writer.writerow(names)
+        for i, method in enumerate(tries):
+            writer.writerow(("toxicity", "validation", "nucleus", method, 0.6 - 0.1 * i, 20 + i))
+    data, svg = drawn("operating", [file], tmp_path)
+    assert data["value"].dropna().tolist() == ["10", "2.5", "2"]
+    for text in ("base", "gedi: weight", "ppo: place", "2.5", "validation"):
+        assert f">{text}<" in svg
+
+
 def test_published_are_ratios_to_the_base_model_of_each_table(tmp_path: Path) -> None:
     data, svg = drawn("published", [table(tmp_path)], tmp_path)
     assert set(data["method"]) == {"quark"} and set(data["split"]) == {"nontoxic"}

@@ -63,20 +63,34 @@ rule fit:
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
 
 
+use rule fit as fit_variant with:
+    output:
+        checkpoint=directory(f"{VARIED_PART}/checkpoint"),
+        summary=f"{VARIED_PART}/training.json",
+    log:
+        "logs/{task}/{method}/part-{part}/seed-{seed}/fit.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/part-{part}/seed-{seed}/fit.tsv"
+    params:
+        settings=lambda w: as_json(settings.fit(of(w), w.task, w.part, int(w.seed))),
+
+
 rule train_ppo:
     input:
-        samples=f"{PPO}/samples.parquet",
-        scores=f"{PPO}/scores.parquet",
+        samples=f"{ITERATION}/samples.parquet",
+        scores=f"{ITERATION}/scores.parquet",
         model=model,
-        checkpoint=checkpoint_before("ppo"),
-        memo=f"{PPO}/samples.memo.safetensors",
+        checkpoint=checkpoint_before,
+        memo=f"{ITERATION}/samples.memo.safetensors",
     output:
-        checkpoint=directory(f"{PPO}/checkpoint"),
-        summary=f"{PPO}/training.json",
+        checkpoint=directory(f"{ITERATION}/checkpoint"),
+        summary=f"{ITERATION}/training.json",
     log:
-        "logs/{task}/ppo/seed-{seed}/iteration-{iteration}/train.log",
+        "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.log",
     benchmark:
-        "results/benchmarks/jobs/{task}/ppo/seed-{seed}/iteration-{iteration}/train.tsv"
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.tsv"
+    wildcard_constraints:
+        method=iterated(("ppo",)),
     conda:
         CONDA
     threads: CORES
@@ -85,7 +99,9 @@ rule train_ppo:
         runtime=growing(720),
     params:
         settings=lambda w: as_json(
-            settings.ppo(CONFIGS[w.task], w.task, int(w.seed), int(w.iteration))
+            settings.ppo(
+                of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
+            )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:

@@ -22,8 +22,8 @@ CACHE = (
 )
 ITERATION = "results/{task}/{method}/seed-{seed}/iteration-{iteration}"
 QUARK = ITERATION.replace("{method}", "quark")
-PPO = ITERATION.replace("{method}", "ppo")
 PART = "results/{task}/part-{part}/seed-{seed}"
+VARIED_PART = "results/{task}/{method}/part-{part}/seed-{seed}"
 CORPUS = "results/{task}/corpus/seed-{seed}"
 PREDICTED = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
 EVALUATION = f"{PREDICTED}/{{decoding}}"
@@ -60,11 +60,7 @@ try:
     for part in CONFIG.prompts.values():
         check_scorer(part.scorer)
     CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
-    VARIANTS = {
-        f"quark.{sweep}.{name}": configuration.for_variant(CONFIG, sweep, name)
-        for sweep, ablation in CONFIG.ablations.items()
-        for name in ablation.variants
-    }
+    VARIANTS = configuration.variants(CONFIG)
     wants_mauve = any(
         part.evaluation.mauve for part in [*CONFIGS.values(), *VARIANTS.values()]
     )
@@ -103,14 +99,19 @@ SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not No
 
 wildcard_constraints:
     task="|".join(CONFIG.tasks),
-    method="|".join(map(re.escape, [*get_args(configuration.Method), *VARIANTS])),
+    method="|".join(
+        map(re.escape, [*get_args(configuration.Method), *(v for _, v in VARIANTS)])
+    ),
     sweep="|".join(map(re.escape, CONFIG.ablations)) or NOTHING,
     part="|".join(get_args(settings.Part)),
     seed=SEED,
     shard=r"\d+-of-\d+",
     iteration=r"\d+",
     scorer="|".join(map(re.escape, [*SCORERS, *others])),
-    split="|".join({split for task in CONFIG.tasks.values() for split in task.splits}),
+    split="|".join(
+        {split for task in CONFIG.tasks.values() for split in task.splits}
+        | {tuning.split for tuning in CONFIG.tuning.values()}
+    ),
     decoding="|".join(
         {
             name

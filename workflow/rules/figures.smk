@@ -70,6 +70,27 @@ use rule tradeoff as sweep with:
         sources=lambda w, input: repeated("source", [input.source]),
 
 
+use rule tradeoff as operating with:
+    input:
+        source="results/tuning/{task}/table.csv",
+    output:
+        svg=report(
+            "results/figures/tuning/{task}.svg",
+            caption="../report/operating.rst",
+            category="Tuning",
+            labels={"task": "{task}"},
+        ),
+        png="results/figures/tuning/{task}.png",
+        data="results/figures/tuning/{task}.parquet",
+    log:
+        "logs/figures/tuning/{task}.log",
+    benchmark:
+        "results/benchmarks/jobs/figures/tuning/{task}.tsv"
+    params:
+        kind="operating",
+        sources=lambda w, input: repeated("source", [input.source]),
+
+
 use rule tradeoff as rewards with:
     input:
         source=lambda w: last_pool(w),

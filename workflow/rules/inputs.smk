@@ -33,7 +33,7 @@ def tracked(task):
 
 def model(wildcards):
     """The model that a method, or the whole task, starts from."""
-    method = getattr(wildcards, "method", "base")
+    method = family(getattr(wildcards, "method", "base"))
     return f"resources/models/{settings.model(CONFIG, wildcards.task, method)}"
 
 
@@ -49,6 +49,12 @@ def prompts(wildcards):
 
 ITERATED = (*settings.QUARKS, "ppo")  # methods that sample and train in rounds
 TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
+STAGES = {  # the settings that make an iteration
+    **dict.fromkeys(
+        settings.QUARKS, (settings.explore, settings.quantize, settings.train)
+    ),
+    "ppo": (settings.explore, settings.ppo),
+}
 
 
 def family(method):
@@ -57,8 +63,8 @@ def family(method):
 
 
 def config_of(task, method):
-    """The configuration of a task's method, or of a variant of Quark."""
-    return VARIANTS.get(method, CONFIGS[task])
+    """The configuration of a task's method, or of a variant of a method."""
+    return VARIANTS.get((task, method), CONFIGS[task])
 
 
 def of(wildcards):
@@ -68,7 +74,7 @@ def of(wildcards):
 
 def iterated(methods=ITERATED):
     """A pattern of these methods, and of their variants."""
-    variants = [name for name in VARIANTS if family(name) in methods]
+    variants = [name for _, name in VARIANTS if family(name) in methods]
     return "|".join(map(re.escape, [*methods, *variants]))
 
 
@@ -98,6 +104,28 @@ def texts(wildcards):
     return f"resources/prompts/{name}" if name else []
 
 
+def trained_as(task, method):
+    """The method whose training a method, or a variant, decodes with; mostly its own."""
+    own = TRAINED_AS.get(family(method), family(method))
+    return own if trains_alike(task, method, own) else method
+
+
+def trains_alike(task, method, own):
+    """Whether a variant leaves the training of method `own` as it is."""
+    here, there = CONFIGS[task], config_of(task, method)
+    if own in ITERATED:
+        count = iterations(task, own)
+        return count == iterations(task, method) and all(
+            stage(here, task, own, 0, i) == stage(there, task, own, 0, i)
+            for i in range(count)
+            for stage in STAGES[own]
+        )
+    return all(
+        settings.fit(here, task, part, 0) == settings.fit(there, task, part, 0)
+        for part in settings.PARTS.get(own, ())
+    )
+
+
 def explores_alike(task, method, seed):
     """Whether a variant's iteration 0 draws the very samples that its method's own does."""
     wanted = [task, family(method), int(seed), 0]
@@ -117,36 +145,40 @@ def of_iteration(task, method, seed, iteration, name):
     )
 
 
-def checkpoint_before(method=None):
-    """A function that gives the checkpoint an iteration starts from; none: the base model."""
-
-    def before(wildcards):
-        last = int(wildcards.iteration) - 1
-        place = wildcards.task, method or wildcards.method, wildcards.seed
-        count = iterations(*place[:2])
-        if last + 1 >= count:
-            raise WorkflowError(
-                f"{place[0]}, {place[1]}: no iteration {last + 1}; they count from 0, and this "
-                f"configuration's last is {count - 1}"
-            )
-        return [] if last < 0 else of_iteration(*place, last, "checkpoint")
-
-    return before
+def checkpoint_before(wildcards):
+    """The checkpoint that an iteration starts from; none: the base model."""
+    last = int(wildcards.iteration) - 1
+    task, method = wildcards.task, wildcards.method
+    count = iterations(task, method)
+    if last + 1 >= count:
+        raise WorkflowError(
+            f"{task}, {method}: no iteration {last + 1}; they count from 0, and this "
+            f"configuration's last is {count - 1}"
+        )
+    if last < 0:
+        return []
+    return of_iteration(task, method, wildcards.seed, last, "checkpoint")
 
 
 def checkpoints_of(wildcards):
     """The checkpoints that a method is evaluated with; the base model has none."""
-    method = TRAINED_AS.get(wildcards.method, wildcards.method)
+    task, seed = wildcards.task, wildcards.seed
+    method = trained_as(task, wildcards.method)
     if family(method) in ITERATED:
-        last = iterations(wildcards.task, method) - 1
-        return [
-            of_iteration(wildcards.task, method, wildcards.seed, last, "checkpoint")
-        ]
+        last = iterations(task, method) - 1
+        return [of_iteration(task, method, seed, last, "checkpoint")]
+    return parts_of(task, method, seed, "checkpoint")
+
+
+def parts_of(task, method, seed, name):
+    """File `name` of each part that a method learns from the corpus."""
+    own = method == family(method)
     return expand(
-        f"{PART}/checkpoint",
-        task=wildcards.task,
-        part=settings.PARTS.get(method, ()),
-        seed=wildcards.seed,
+        f"{PART if own else VARIED_PART}/{name}",
+        task=task,
+        method=method,
+        part=settings.PARTS.get(family(method), ()),
+        seed=seed,
     )
 
 
@@ -187,8 +219,8 @@ def memo_so_far(wildcards):
 
 def training_costs(task, method, seed):
     """What a method cost before it was evaluated, as the stages wrote it down."""
-    method = TRAINED_AS.get(method, method)
-    start = settings.model(CONFIG, task, method)
+    method = trained_as(task, method)
+    start = settings.model(CONFIG, task, family(method))
     trained = [n for n in settings.lineage(CONFIG, start) if n in FINETUNED]
     return expand("results/models/{name}/training.json", name=trained) + method_costs(
         task, method, seed
@@ -203,7 +235,7 @@ def method_costs(task, method, seed):
             for i in range(iterations(task, method))
             for stage in ("samples", "scores", "training")
         ]
-    if method not in settings.PARTS:
+    if family(method) not in settings.PARTS:
         return []
     explored = expand(
         f"{QUARK}/{{stage}}.json",
@@ -212,13 +244,11 @@ def method_costs(task, method, seed):
         iteration=0,
         stage=["samples", "scores"],
     )
-    parts = expand(
-        f"{PART}/training.json", task=task, part=settings.PARTS[method], seed=seed
-    )
+    parts = parts_of(task, method, seed, "training.json")
     return [*explored, f"{CORPUS}/corpus.json".format(task=task, seed=seed), *parts]
 
 
-def evaluated(task, name, methods=None):
+def evaluated(task, name, methods=None, splits=None):
     """File `name` of all evaluations: by split, decoding, method and seed."""
     chosen = methods or CONFIG.tasks[task].methods
     decoded = {
@@ -229,7 +259,7 @@ def evaluated(task, name, methods=None):
         f"{EVALUATION}/{name}".format(
             task=task, method=method, seed=seed, split=split, decoding=decoding
         )
-        for split in CONFIG.tasks[task].splits
+        for split in splits or CONFIG.tasks[task].splits
         for decoding in dict.fromkeys(n for names in decoded.values() for n in names)
         for method in chosen
         for seed in CONFIG.seeds
@@ -243,6 +273,11 @@ def sweep(name):
         f"quark.{name}.{variant}" for variant in CONFIG.ablations[name].variants
     ]
     return ["base", "quark", *variants]
+
+
+def tried(task):
+    """The methods of a tuning's table: the base model and the tries."""
+    return ["base", *CONFIG.tuning[task].variants]
 
 
 def predictions(task, method, seed, split):

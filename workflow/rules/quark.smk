@@ -8,7 +8,7 @@ rule sample:
     input:
         prompts=prompts,
         model=model,
-        checkpoint=checkpoint_before(),
+        checkpoint=checkpoint_before,
     output:
         samples=f"{ITERATION}/samples.parquet",
         memo=f"{ITERATION}/samples.memo.safetensors",
@@ -106,7 +106,7 @@ rule train:
     input:
         pool=rules.quantize.output.pool,
         model=model,
-        checkpoint=checkpoint_before(),
+        checkpoint=checkpoint_before,
         memo=memo_so_far,
     output:
         checkpoint=directory(f"{ITERATION}/checkpoint"),

@@ -41,6 +41,46 @@ use rule table as ablation with:
         "results/benchmarks/jobs/ablations/{sweep}.tsv"
 
 
+use rule table as tries with:
+    input:
+        metrics=lambda w: evaluated(
+            w.task, "metrics.json", tried(w.task), [CONFIG.tuning[w.task].split]
+        ),
+        published="config/published/{task}.csv",
+    output:
+        csv="results/tuning/{task}/table.csv",
+        md="results/tuning/{task}/table.md",
+        tex="results/tuning/{task}/table.tex",
+    log:
+        "logs/tuning/{task}/table.log",
+    benchmark:
+        "results/benchmarks/jobs/tuning/{task}/table.tsv"
+
+
+rule tuning:
+    input:
+        table=rules.tries.output.csv,
+        figure="results/figures/tuning/{task}.svg",
+    output:
+        csv="results/tuning/{task}.csv",
+        md="results/tuning/{task}.md",
+    log:
+        "logs/tuning/{task}.log",
+    benchmark:
+        "results/benchmarks/jobs/tuning/{task}.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        most=lambda w: CONFIG.tuning[w.task].most_perplexity,
+    shell:
+        "quark tuning --table {input.table} --most-perplexity {params.most}"
+        " --out {output.csv} 2> {log}"
+
+
 rule ablations:
     input:
         tables=expand("results/ablations/{sweep}.csv", sweep=CONFIG.ablations),
