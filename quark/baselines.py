@@ -167,6 +167,7 @@ def ppo_stage(
         settings.ppo,
         kl_coef=kl_coef,
         iteration=settings.iteration,
+        share=settings.share,
         precision=settings.precision,
         seed_name=settings.stream,
         memory_mb=memory_mb,

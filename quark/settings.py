@@ -183,6 +183,7 @@ class PPOSettings(Section):
     reward_tokens: RewardTokens
     max_failed_scores: Probability
     ppo: PPOTraining
+    share: Probability = Field(description="of all iterations' samples, what this one has")
     precision: Precision
 
 
@@ -291,7 +292,9 @@ def fit(config: Config, task: TaskName, part: Part, seed: int) -> FitSettings:
 
 
 def ppo(config: Config, task: TaskName, method: Method, seed: int, iteration: int) -> PPOSettings:
-    """One iteration of PPO."""
+    """One iteration of PPO; its first has Quark's samples of the base model."""
+    first, later = config.quark.first_samples, config.baselines.ppo.samples
+    every = first + (config.baselines.ppo.iterations - 1) * later
     return PPOSettings(
         version=config.baselines.version,
         task=task,
@@ -300,6 +303,7 @@ def ppo(config: Config, task: TaskName, method: Method, seed: int, iteration: in
         iteration=iteration,
         reward_tokens=config.quark.reward_tokens,
         max_failed_scores=config.quark.max_failed_scores,
+        share=(later if iteration else first) / every,
         ppo=PPOTraining.model_validate(config.baselines.ppo.model_dump(exclude={"place"})),
         precision=config.precision,
     )

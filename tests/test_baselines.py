@@ -157,7 +157,8 @@ def ppo(
         iteration=iteration,
         reward_tokens=LINEAR,
         max_failed_scores=0.2,
-        ppo=CONFIG.ppo.model_copy(update={"batch": 4, "iterations": 2, "kl_target": 1.0}),
+        ppo=CONFIG.ppo.model_copy(update={"batch": 4, "kl_target": 1.0}),
+        share=1 / 2,
         precision=precision,
     )
     out = folder / f"iteration-{iteration}" / "checkpoint"

@@ -11,7 +11,7 @@ from quark.config import Config, Method, load, overlay
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load([ROOT / "config/config.yaml", ROOT / "config/scale/test.yaml"])
-STEERED = ("ctrl", "dexperts", "gedi", "pplm", "quark_guided")
+STEERED = ("ctrl", "dexperts", "gedi", "pplm", "ppo", "quark_guided")
 GENERATED = {"generate", *(f"generate {method}" for method in STEERED)}
 FITTED, PPO = {"expert", "fit gedi", "classifier"}, {"sample ppo", "ppo"}
 
@@ -72,7 +72,7 @@ def nested(key: str, value):
         ("quark.iterations", 9, {"train"}),  # the learning rate falls to zero over all of them
         ("quark.quantiles", 4, {"quantize", "train"}),
         ("quark.prompts", 9, {"sample", "sample ppo"}),
-        ("quark.first_samples", 9, set()),  # the stages here are of iteration 1
+        ("quark.first_samples", 9, {"ppo"}),  # its rates; the stages here are of iteration 1
         ("quark.samples", 9, {"sample"}),
         ("quark.sampling.temperature", 0.5, {"sample", "sample ppo"}),
         ("quark.max_failed_scores", 0.5, {"quantize", "ppo"}),
@@ -94,6 +94,7 @@ def nested(key: str, value):
         ("baselines.ctrl.penalty", 9, {"generate ctrl"}),
         ("baselines.ppo.samples", 9, {"sample ppo", "ppo"}),
         ("baselines.ppo.clip", 9, {"ppo"}),
+        ("baselines.ppo.place", 3.0, {"generate ppo"}),
         ("tasks.toxicity.prefix", 3, {"sample", "sample ppo", *GENERATED}),
         ("tasks.repetition.prefix", 3, {"predict"}),
         ("tasks.toxicity.models", {"simctg": "smollm2-135m"}, set()),

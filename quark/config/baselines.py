@@ -94,7 +94,9 @@ class PPOTraining(Optimisation):
     """Proximal policy optimisation of the reward."""
 
     iterations: Count
-    samples: Count = Field(description="of each prompt in each iteration")
+    samples: Count = Field(
+        description="of each prompt in later iterations; the first takes Quark's first_samples"
+    )
     epochs: Count = Field(description="passes over an iteration's samples")
     token_learning_rate: Positive = Field(description="rate of the reward token")
     value_learning_rate: Positive = Field(description="rate of the value head")

@@ -165,6 +165,7 @@ def learn(
     *,
     kl_coef: float,
     iteration: int,
+    share: float,
     precision: Precision,
     seed_name: str,
     memory_mb: int,
@@ -181,6 +182,7 @@ def learn(
         settings: sizes, rates and weights.
         kl_coef: beta.
         iteration: 0, 1, ..., for the progress bar.
+        share: of the samples of all iterations; the rates decay over all.
         precision: of matrix products.
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows of a micro-batch.
@@ -208,12 +210,12 @@ def learn(
     )
     rates = {"value": settings.value_learning_rate, "lm": settings.learning_rate}
     rates["reward_tokens"] = settings.token_learning_rate
-    steps = steps_of(len(rows.ids), settings.batch, settings.epochs) * settings.iterations
+    steps = steps_of(len(rows.ids), settings.batch, settings.epochs)
     trainer = Trainer(
         actor,
         settings,
         lambda name: rates[name.removeprefix("policy.").split(".")[0]],
-        total_steps=steps,
+        total_steps=max(steps, round(steps / share)),
         lengths=lengths,
         micro_batch=micro_batch,
         resume=resume,

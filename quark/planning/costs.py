@@ -91,9 +91,10 @@ class _Task:
             if self.config.models[name].finetuned is not None:
                 yield self._finetune(name)
         yield from self._sorting()
+        learners = [m for m in self.own.methods if m in (*settings.PARTS, "ppo")]
+        if learners and "quark" not in self.own.methods:  # they take the samples of its iteration 0
+            yield from self._explore("quark", 0)
         if any(method in settings.PARTS for method in self.own.methods):
-            if "quark" not in self.own.methods:  # the corpus takes the samples of its iteration 0
-                yield from self._explore("quark", 0)
             yield Cost(self.task, "corpus", "corpus")
             parts = {part for m in self.own.methods for part in settings.PARTS.get(m, ())}
             yield from (self._fit(part) for part in sorted(parts))
@@ -109,9 +110,10 @@ class _Task:
                 yield Cost(self.task, method, "quantize")
                 yield self._train(method)
         elif method == "ppo":
-            for iteration in range(self.config.baselines.ppo.iterations):
+            yield self._ppo(self.config.quark.first_samples)  # those of Quark
+            for iteration in range(1, self.config.baselines.ppo.iterations):
                 yield from self._explore(method, iteration)
-                yield self._ppo()
+                yield self._ppo(self.config.baselines.ppo.samples)
 
     def _explore(self, method: Method, iteration: int) -> Iterator[Cost]:
         how = settings.explore(self.config, self.task, method, 1, iteration)
@@ -142,10 +144,10 @@ class _Task:
             disk=12 * learnt,  # float32, and both moments of Adam
         )
 
-    def _ppo(self) -> Cost:
+    def _ppo(self, samples: int) -> Cost:
         how = self.config.baselines.ppo
         model = self._size(self.own.model)
-        rows = self._count(self.prompts, "train", self.config.quark.prompts) * how.samples
+        rows = self._count(self.prompts, "train", self.config.quark.prompts) * samples
         new = self.config.quark.sampling.max_new_tokens
         read = 0 if self.linear else self.prompt + new
         once = 2 * forward(model, read, new)  # the rollout under policy and base

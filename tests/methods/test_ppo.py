@@ -54,7 +54,12 @@ def sampled(policy: Policy, count: int) -> Rows:
 
 def run(actor: Actor, rows: Rows, reward: np.ndarray, settings: config.PPO) -> Any:
     base = Policy(actor.policy.lm)
-    fixed: dict[str, Any] = {"iteration": 0, "precision": "fp32", "seed_name": "1/test"}
+    fixed: dict[str, Any] = {
+        "iteration": 0,
+        "share": 1.0,
+        "precision": "fp32",
+        "seed_name": "1/test",
+    }
     fixed |= {"memory_mb": 4000, "resume": None, "kl_coef": settings.kl_coef}
     return learn(actor, base, rows, reward, settings, **fixed)
 

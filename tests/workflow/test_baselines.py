@@ -40,7 +40,7 @@ def test_a_row_for_each_method(compared):
         method: float(row["scorer_calls_per_seed"]) - 2 * prompts[method]
         for method, row in rows.items()
     }
-    train = calls["ppo"] / 6  # 2 iterations of 3 samples of each prompt
+    train = calls["ppo"] / 7  # Quark's 4 samples of each prompt, then 3
     assert calls["base"] == 0 and calls["quark"] == calls["quark_guided"] == 6 * train
     assert calls["dapt"] == calls["dexperts"] == calls["gedi"] == calls["pplm"] >= 4 * train
     assert all(float(row["training_sequences_per_seed"]) > 0 for row in list(rows.values())[1:])

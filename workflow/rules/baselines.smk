@@ -77,11 +77,11 @@ use rule fit as fit_variant with:
 
 rule train_ppo:
     input:
-        samples=f"{ITERATION}/samples.parquet",
-        scores=f"{ITERATION}/scores.parquet",
+        samples=own("samples.parquet"),
+        scores=own("scores.parquet"),
         model=model,
         checkpoint=checkpoint_before,
-        memo=f"{ITERATION}/samples.memo.safetensors",
+        memo=own("samples.memo.safetensors"),
     output:
         checkpoint=directory(f"{ITERATION}/checkpoint"),
         summary=f"{ITERATION}/training.json",

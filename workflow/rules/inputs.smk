@@ -136,10 +136,13 @@ def explores_alike(task, method, seed):
 
 
 def of_iteration(task, method, seed, iteration, name):
-    """File `name` of one iteration; what a variant would only make again is its method's."""
+    """File `name` of one iteration; what two methods would draw alike is drawn once."""
     explored = name.split(".")[0] in ("samples", "scores")
-    if explored and iteration == 0 and explores_alike(task, method, seed):
-        method = family(method)
+    if explored and iteration == 0:
+        if family(method) == "ppo":  # it starts as the base model, as Quark does
+            method = "quark"
+        elif explores_alike(task, method, seed):
+            method = family(method)
     return f"{ITERATION}/{name}".format(
         task=task, method=method, seed=seed, iteration=iteration
     )
@@ -180,6 +183,11 @@ def parts_of(task, method, seed, name):
         part=settings.PARTS.get(family(method), ()),
         seed=seed,
     )
+
+
+def own(name):
+    """A function that gives file `name` of the rule's iteration."""
+    return lambda w: of_iteration(w.task, w.method, w.seed, int(w.iteration), name)
 
 
 def so_far(name):
