@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quark.config import Config, ConfigError, RewardTokens, load, resolved
-from quark.planning import Cost, plan, table
+from quark.planning import Cost, Machine, plan, table, this_machine
 from quark.planning.flop import KNOWN, Size
 
 FOLDER = Path(__file__).parents[1] / "config"
@@ -123,8 +123,26 @@ def test_sizes_of_gpt2() -> None:
 
 def test_the_table_adds_up() -> None:
     cost = Cost("toxicity", "quark", "train", 2, 1500, 3, 2_000_000, 3.6e15, 5e9)
-    shown = table([cost, replace(cost, method="ppo")], tflops=10, utilisation=0.1)
+    machine = Machine(1000)
+    shown = table([cost, replace(cost, method="ppo")], machine)
+    assert shown.columns[-2].header == "minutes"
     cells = [list(column.cells) for column in shown.columns]
     assert cells[0] == ["[bold]toxicity", "  quark", "  ppo", "[bold]total"]
-    assert [column[1] for column in cells][1:] == ["2", "1.5k", "3", "2M", "3.60", "1.00", "5.00"]
-    assert [column[-1] for column in cells][1:] == ["4", "3k", "6", "4M", "7.20", "2.00", "10"]
+    assert [column[1] for column in cells][1:] == ["2", "1.5k", "3", "2M", "3.6k", "60", "5.0"]
+    assert [column[-1] for column in cells][1:] == ["4", "3k", "6", "4M", "7.2k", "120", "10"]
+
+
+def test_the_time_of_a_stage() -> None:
+    """Start of the jobs, operations at the share that is reached, texts of a classifier."""
+    machine = Machine(100, {"train": 0.5})
+    train = Cost("toxicity", "quark", "train", jobs=2, flop=1e12)
+    assert machine.seconds(train) == pytest.approx(2 * 6 + 1e12 / 50e9)
+    assert machine.seconds(replace(train, stage="judge")) == pytest.approx(2 * 6 + 10)
+    score = Cost("toxicity", "quark", "score", calls=800)
+    assert machine.seconds(score) == pytest.approx(1.5)
+    assert machine.seconds(replace(score, classifier=True)) == pytest.approx(1.5 + 2)
+
+
+def test_this_machine_is_measured() -> None:
+    """Any machine multiplies between 1 and 10 000 000 times 10 ** 9 numbers a second."""
+    assert 1 < this_machine("fp32", 1).gflops < 1e7

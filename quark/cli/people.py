@@ -1,6 +1,7 @@
 """Verbs for people: what a run will cost, where it is, what came out, and the unlearned model."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,11 +46,19 @@ def plan(
     tasks: Annotated[list[str] | None, typer.Argument(help="all without it")] = None,
     config: Files = None,
     tflops: Annotated[
-        float, typer.Option(min=0.001, help="of the machine in bfloat16; an A100 has 312")
-    ] = 312.0,
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="of another machine in bfloat16, an A100 has 312; without it, this machine is "
+            "measured for some seconds",
+        ),
+    ] = None,
     utilisation: Annotated[
-        float, typer.Option(min=0.001, max=1, help="the share of them that is reached")
+        float, typer.Option(min=0.001, max=1, help="the share of --tflops that is reached")
     ] = 0.3,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="of a job here; all without it")
+    ] = None,
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
 ) -> None:
@@ -61,8 +70,17 @@ def plan(
     whole = configured(config, results)
     chosen = [_task(whole, task) for task in tasks or whole.tasks]
     costs = planning.plan(whole, [task for task in whole.tasks if task in chosen], resources)
-    show_table(planning.table(costs, tflops, utilisation))
-    typer.echo(f"Hours at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached")
+    if tflops is None:
+        cores = threads or os.cpu_count() or 1
+        here = planning.this_machine(whole.precision, cores)
+        show_table(planning.table(costs, here))
+        typer.echo(
+            f"Time on this machine, measured just now: {here.gflops:.0f} GFLOP/s in "
+            f"{whole.precision} with {cores} threads. Other programs make it longer."
+        )
+        return
+    show_table(planning.table(costs, planning.Machine(tflops * 1000 * utilisation)))
+    typer.echo(f"Time at {tflops:g} TFLOP/s of which {utilisation:.0%} are reached")
 
 
 @app.command()

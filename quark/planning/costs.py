@@ -1,7 +1,7 @@
 """What the stages of each task cost, cut from the configuration as the workflow cuts it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,6 +30,7 @@ class Cost:
         tokens: sampled, read or trained on.
         flop: of matrix products.
         disk: bytes written.
+        classifier: whether the scorer that is asked is a model.
     """
 
     task: str
@@ -41,10 +42,12 @@ class Cost:
     tokens: int = 0
     flop: float = 0.0
     disk: float = 0.0
+    classifier: bool = False
 
     def times(self, count: int) -> "Cost":
         """The same jobs so many times."""
-        counts = {f.name: count * getattr(self, f.name) for f in fields(self)[3:]}
+        names = ("jobs", "calls", "sequences", "tokens", "flop", "disk")
+        counts = {name: count * getattr(self, name) for name in names}
         return replace(self, **counts)
 
 
@@ -242,7 +245,7 @@ class _Task:
                 yield replace(made, flop=made.flop * self._passes(method))
                 yield self._scored(method, prompts * samples)
                 if self.own.second_scorer is not None:
-                    yield self._scored(method, prompts * samples)
+                    yield self._scored(method, prompts * samples, self.own.second_scorer)
                 _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
                 if made_of.judged and self.own.judge == start:
                     read = 2 * judge.head * made.tokens  # where they are sampled
@@ -270,8 +273,9 @@ class _Task:
         tokens, flop, disk = sampling(prompts, samples, self.prompt, how, model)
         return Cost(self.task, method, stage, tokens=tokens, flop=flop, disk=disk)
 
-    def _scored(self, method: str, texts: int) -> Cost:
-        return Cost(self.task, method, "score", calls=texts)
+    def _scored(self, method: str, texts: int, scorer: str | None = None) -> Cost:
+        model = (scorer or self.own.scorer) in self.config.classifiers
+        return Cost(self.task, method, "score", calls=texts, classifier=model)
 
     # ------------------------------------------------------------------------------------ sizes
     def _size(self, name: str) -> Size:

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from rich.table import Column, Table
 
 from quark.planning.costs import Cost
+from quark.planning.speed import Machine
 
 
-def table(costs: Sequence[Cost], tflops: float, utilisation: float) -> Table:
+def table(costs: Sequence[Cost], machine: Machine) -> Table:
     """The costs by task and method, and their sum, for a terminal.
+
+    Time is in minutes if all of it is less than ten hours, else in hours.
 
     Args:
         costs: what `plan` returned.
-        tflops: of the machine at its best, 10 ** 12 operations a second.
-        utilisation: the share of that which is reached.
+        machine: that the jobs will run on, one after another.
     """
+    every = sum(map(machine.seconds, costs))
+    name, unit = ("minutes", 60) if every < 36000 else ("hours", 3600)
     shown = Table(Column("", no_wrap=True), title="What it will cost, roughly")
-    for column in ("jobs", "scores", "sequences", "tokens", "PFLOP", "hours", "GB"):
+    for column in ("jobs", "scores", "sequences", "tokens", "TFLOP", name, "GB"):
         shown.add_column(column, justify="right", no_wrap=True)
     groups: dict[str, dict[str, list[Cost]]] = defaultdict(lambda: defaultdict(list))
     for cost in costs:
@@ -25,20 +29,20 @@ def table(costs: Sequence[Cost], tflops: float, utilisation: float) -> Table:
     for task, methods in groups.items():
         shown.add_row(f"[bold]{task}")
         for method, group in methods.items():
-            shown.add_row(f"  {method}", *_cells(group, tflops * utilisation))
+            shown.add_row(f"  {method}", *_cells(group, machine, unit))
         shown.add_section()
-    shown.add_row("[bold]total", *_cells(costs, tflops * utilisation))
+    shown.add_row("[bold]total", *_cells(costs, machine, unit))
     return shown
 
 
-def _cells(costs: Sequence[Cost], tflops: float) -> list[str]:
+def _cells(costs: Sequence[Cost], machine: Machine, unit: int) -> list[str]:
     def total(name: str) -> float:
         return float(sum(getattr(cost, name) for cost in costs))
 
     counts = [_short(total(name)) for name in ("jobs", "calls", "sequences", "tokens")]
-    hours = total("flop") / (tflops * 1e12) / 3600
-    measures = (total("flop") / 1e15, hours, total("disk") / 1e9)
-    return [*counts, *(f"{x:.2f}" if x < 10 else f"{x:.0f}" for x in measures)]
+    time = sum(map(machine.seconds, costs)) / unit
+    measures = (total("flop") / 1e12, time, total("disk") / 1e9)
+    return [*counts, *(f"{x:.1f}" if x < 10 else _short(x) for x in measures)]
 
 
 def _short(count: float) -> str:
