@@ -12,6 +12,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/progress.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/quark.smk"
 include: "workflow/rules/sorting.smk"

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from quark import files, settings
 from quark.config import Config, ConfigError, Method, TaskName, for_task, overlay
+from quark.planning.progress import FILE
 
 LINES = 5
 """Of a log's end that are shown."""
@@ -164,6 +165,9 @@ def status(
     if not table.row_count and not stopped:
         return Text(f"Nothing has run yet: there is no task in {results}")
     parts: list[RenderableType] = [table] if table.row_count else []
+    said = results / FILE
+    if said.is_file():
+        parts.append(Text(f"The last run: {files.read_json(said)['line']}"))
     for stage in stopped:
         parts.append(Text(f"\n{stage.target}: began, and has not ended. {stage.log} ends with"))
         parts += [Text(f"    {line}", style="dim") for line in stage.lines or ["(it is empty)"]]

@@ -1,13 +1,14 @@
 """What a run will cost: counts by hand, and FLOP against a plain count of products."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quark.config import Config, ConfigError, RewardTokens, load, resolved
-from quark.planning import Cost, Machine, plan, table, this_machine
+from quark.planning import Cost, Expected, Machine, Progress, plan, table, this_machine
 from quark.planning.flop import KNOWN, Size
 
 FOLDER = Path(__file__).parents[1] / "config"
@@ -146,3 +147,40 @@ def test_the_time_of_a_stage() -> None:
 def test_this_machine_is_measured() -> None:
     """Any machine multiplies between 1 and 10 000 000 times 10 ** 9 numbers a second."""
     assert 1 < this_machine("fp32", 1).gflops < 1e7
+
+
+def test_every_heavy_job_is_expected(prompts: Config, tmp_path: Path) -> None:
+    """The plan's own jobs, called by rule and wildcards, take together what the plan takes."""
+    methods = ("base", "dexperts", "gedi", "ppo", "quark")
+    task = prompts.tasks["toxicity"].model_copy(update={"methods": methods})
+    costs = plan(prompts.model_copy(update={"tasks": {"toxicity": task}}), None, tmp_path)
+    machine = Machine(0.001)
+    expected = Expected(costs, machine)
+    rules = {"train-ppo": "train_ppo"}
+    found = 0.0
+    for cost in costs:
+        wildcards = {"task": cost.task, "method": cost.method}
+        if cost.place.startswith("iteration"):
+            wildcards["iteration"] = cost.place.removeprefix("iteration-")
+        elif cost.place:
+            wildcards |= dict(zip(("split", "decoding"), cost.place.split("/"), strict=True))
+        if cost.stage == "fit":
+            wildcards["part"] = cost.method
+        found += cost.jobs * expected.seconds(rules.get(cost.stage, cost.stage), wildcards)
+    assert found == pytest.approx(sum(map(machine.seconds, costs)))
+    wildcards = {"task": "toxicity", "method": "quark.samples.9", "iteration": "0"}
+    own = expected.seconds("train", wildcards | {"method": "quark"})
+    assert expected.seconds("train", wildcards) == own > 10
+    assert expected.seconds("page", {"task": "toxicity"}) == 1.5
+
+
+def test_progress_is_set_right_by_what_is_done(tmp_path: Path) -> None:
+    now, lines = [0.0], []
+    progress = Progress({1: 100.0, 2: 300.0}, tmp_path, lines.append, clock=lambda: now[0])
+    assert progress.line() == "0 of 2 jobs done in 0 s, about 7 min left"
+    record = logging.makeLogRecord({"event": "job_finished", "job_id": 1})
+    now[0] = 200.0  # twice as slow as expected
+    progress.handle(logging.makeLogRecord({"event": "job_started", "job_id": 2}))
+    progress.handle(record)
+    assert lines == ["1 of 2 jobs done in 3 min, about 10 min left"]
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"line": lines[0]}

@@ -65,6 +65,11 @@ def test_what_stopped_is_named_with_its_last_lines_and_the_command(folder: Path)
     assert "1 of 2" in text and "line 8" in text and "line 3" not in text
 
 
+def test_how_long_the_run_takes_is_told(folder: Path) -> None:
+    touch(folder / "results/progress.json", '{"line": "3 of 9 jobs done"}')
+    assert "The last run: 3 of 9 jobs done" in shown(folder)
+
+
 def test_the_latest_comes_first(folder: Path) -> None:
     import os
 

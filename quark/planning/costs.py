@@ -24,6 +24,7 @@ class Cost:
         task: or "models" and "prompts", which several tasks may share.
         method: or the model's or the prompts' name.
         stage: the verb.
+        place: which of the method's jobs, such as iteration-1 or nontoxic/nucleus; often empty.
         jobs: how many.
         calls: texts that a scorer is asked for.
         sequences: that are trained on.
@@ -43,6 +44,7 @@ class Cost:
     flop: float = 0.0
     disk: float = 0.0
     classifier: bool = False
+    place: str = ""
 
     def times(self, count: int) -> "Cost":
         """The same jobs so many times."""
@@ -111,12 +113,15 @@ class _Task:
             for iteration in range(self.config.quark.iterations):
                 yield from self._explore(method, iteration)
                 yield Cost(self.task, method, "quantize")
-                yield self._train(method)
+                yield replace(self._train(method), place=f"iteration-{iteration}")
         elif method == "ppo":
-            yield self._ppo(self.config.quark.first_samples)  # those of Quark
-            for iteration in range(1, self.config.baselines.ppo.iterations):
-                yield from self._explore(method, iteration)
-                yield self._ppo(self.config.baselines.ppo.samples)
+            for iteration in range(self.config.baselines.ppo.iterations):
+                samples = self.config.baselines.ppo.samples
+                if iteration:
+                    yield from self._explore(method, iteration)
+                else:
+                    samples = self.config.quark.first_samples  # Quark's own
+                yield replace(self._ppo(samples), place=f"iteration-{iteration}")
 
     def _explore(self, method: Method, iteration: int) -> Iterator[Cost]:
         how = settings.explore(self.config, self.task, method, 1, iteration)
@@ -124,8 +129,9 @@ class _Task:
         model = self._size(settings.model(self.config, self.task, method))
         sample = self._sampled(method, "sample", prompts, how.samples, how.sampling, model)
         memo = 2 * model.width * sample.tokens if how.memo else 0
-        yield replace(sample, disk=sample.disk + memo)
-        yield self._scored(method, prompts * how.samples)
+        place = f"iteration-{iteration}"
+        yield replace(sample, disk=sample.disk + memo, place=place)
+        yield replace(self._scored(method, prompts * how.samples), place=place)
 
     def _train(self, method: Method) -> Cost:
         quark, how = self.config.quark, self.config.quark.training
@@ -238,26 +244,34 @@ class _Task:
             first = settings.evaluated_prompts(self.config, self.task, method, split)
             prompts = self._count(self.prompts, split, first)
             for decoding in settings.decodings(self.config, method):
-                how = self.config.evaluation.decoding[decoding]
-                samples = self.config.evaluation.samples
-                made_of = settings.generate(self.config, self.task, method, 1, split, decoding)
-                made = self._sampled(method, "generate", prompts, samples, how, model)
-                yield replace(made, flop=made.flop * self._passes(method))
-                yield self._scored(method, prompts * samples)
-                if self.own.second_scorer is not None:
-                    yield self._scored(method, prompts * samples, self.own.second_scorer)
-                _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
-                if made_of.judged and self.own.judge == start:
-                    read = 2 * judge.head * made.tokens  # where they are sampled
-                judged = Cost(self.task, method, "judge", tokens=made.tokens)
-                yield replace(judged, flop=read)
-                yield Cost(self.task, method, "evaluate")
+                for cost in self._evaluated(method, split, decoding, prompts, model, judge):
+                    yield replace(cost, place=cost.place or f"{split}/{decoding}")
             predicted = settings.predict(self.config, self.task, method, split)
             if predicted is not None:
                 read = forward(model, self.prompt + predicted.tokens, predicted.tokens)
                 tokens = prompts * predicted.tokens
                 flop = prompts * read
-                yield Cost(self.task, method, "predict", tokens=tokens, flop=flop)
+                yield Cost(self.task, method, "predict", tokens=tokens, flop=flop, place=split)
+
+    def _evaluated(
+        self, method: Method, split: str, decoding: str, prompts: int, model: Size, judge: Size
+    ) -> Iterator[Cost]:
+        """One split under one decoding."""
+        how, samples = self.config.evaluation.decoding[decoding], self.config.evaluation.samples
+        generated = settings.generate(self.config, self.task, method, 1, split, decoding)
+        made = self._sampled(method, "generate", prompts, samples, how, model)
+        yield replace(made, flop=made.flop * self._passes(method))
+        yield self._scored(method, prompts * samples)
+        second = self.own.second_scorer
+        if second is not None:
+            again = self._scored(method, prompts * samples, second)
+            yield replace(again, place=f"{split}/{decoding}/second")
+        _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
+        start = settings.model(self.config, self.task, method)
+        if generated.judged and self.own.judge == start:
+            read = 2 * judge.head * made.tokens  # where they are sampled
+        yield Cost(self.task, method, "judge", tokens=made.tokens, flop=read)
+        yield Cost(self.task, method, "evaluate")
 
     def _passes(self, method: Method) -> int:
         """How many models read each token of a method, counting its own."""

@@ -10,7 +10,7 @@ from typing import get_args
 from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
-from quark import precision, settings
+from quark import planning, precision, settings
 from quark.scorers import SCORERS, ScorerError, check_key, check_scorer
 from quark.tasks import TASKS
 
@@ -82,6 +82,7 @@ onstart:
             PRECISION, WRITTEN.precision, RESULTS, here=workflow.local_exec
         ):
             logger.warning(line)
+        begin_progress()
 
 
 # What --cores says; nothing where a cluster's profile sets the threads of each rule.
