@@ -481,13 +481,15 @@ def sort(sorting: Sorting, name: str) -> SortSettings:
 
 def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str) -> int | None:
     """How many of a split's prompts, the first ones; None: all. PPLM gets its share only."""
+    limit = config.evaluation.prompts
+    if isinstance(limit, dict):
+        limit = limit.get(split)
     if method != "pplm":
-        return config.evaluation.prompts
+        return limit
     prompts = config.prompts[config.tasks[task].prompts]
     splits = prompts.splits | (prompts.sorted.splits if prompts.sorted else {})
     size = splits[split].prompts
-    limit = min(size, config.evaluation.prompts or size)
-    return max(1, round(config.baselines.pplm.share * limit))
+    return max(1, round(config.baselines.pplm.share * min(size, limit or size)))
 
 
 def score(config: Config, scorer: str) -> ScoreSettings:

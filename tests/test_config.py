@@ -399,6 +399,11 @@ def test_an_impossible_try_is_named(tries, fault):
     assert fault in str(caught.value)
 
 
+def test_a_limit_of_prompts_names_a_split():
+    with pytest.raises(ConfigError, match=r"evaluation\.prompts\.nontxic: no prompts have such"):
+        check(raw({"evaluation": {"prompts": {"nontxic": 3}}}))
+
+
 def test_tries_need_a_split_and_a_task():
     for change, fault in (
         ({"toxicity": {"split": "tset"}}, "tuning.toxicity.split is 'tset', not among the splits"),

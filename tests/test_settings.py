@@ -100,6 +100,8 @@ def nested(key: str, value):
         ("tasks.toxicity.models", {"simctg": "smollm2-135m"}, set()),
         ("evaluation.version", 2, {"predict", "judge", "evaluate", *GENERATED}),
         ("evaluation.prompts", 2, {"predict", "evaluate", *GENERATED}),
+        ("evaluation.prompts", {"nontoxic": 2}, {"predict", "evaluate", *GENERATED}),
+        ("evaluation.prompts", {"challenging": 2}, set()),  # the stages here are of another split
         ("evaluation.samples", 9, {"evaluate", *GENERATED}),
         ("evaluation.decoding.nucleus.top_p", 0.5, {"evaluate", *GENERATED}),
         ("evaluation.threshold", 0.7, {"evaluate"}),

@@ -55,7 +55,10 @@ class Evaluation(Section):
     """Generations of the final model and their metrics (protocol section 5)."""
 
     version: int = Field(description="raised when the code changes meaning; forces a rerun")
-    prompts: Count | None = Field(description="the first n prompts of a split; null: all")
+    prompts: Annotated[dict[Name, Count], WithoutNull] | Count | None = Field(
+        description="the first n prompts of a split, one n for all or for each split by its name; "
+        "null, or a split without a name here: all"
+    )
     samples: Count
     decoding: Annotated[dict[Name, Sampling], WithoutNull] = Field(
         min_length=1, description="how they are drawn, rows of their own in the table; null: none"
@@ -327,6 +330,13 @@ class WrittenConfig(Section):
                     f"tasks.{name}.splits: {', '.join(sorted(missing))} not among the splits of "
                     f"prompts.{task.prompts}"
                 )
+        limits = self.evaluation.prompts
+        splits = {split for source in self.prompts.values() for split in source.tested}
+        if isinstance(limits, dict) and (unknown := sorted(set(limits) - splits)):
+            raise ValueError(
+                f"evaluation.prompts.{unknown[0]}: no prompts have such a split; there are "
+                + ", ".join(sorted(splits))
+            )
         for name, tuning in self.tuning.items():
             used_by = self.tasks[name].prompts
             if tuning.split not in self.prompts[used_by].tested:
