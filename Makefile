@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help install toxicity report mlflow docs test tiny test-faults test-slurm test-slurm-faults check format clean
+.PHONY: help install toxicity report try mlflow docs test tiny test-faults test-slurm test-slurm-faults check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -34,6 +34,10 @@ toxicity: .venv/quark  ## run the toxicity experiment and print its table
 report: .venv/quark  ## run the toxicity experiment and gather its pages in results/report.html
 	$(BIN)/snakemake --cores $(CORES) $(LAID_OVER) -- results/report/toxicity.html
 	$(BIN)/snakemake --report results/report.html $(LAID_OVER) -- results/report/toxicity.html
+
+try: .venv/quark  ## continue your own prompts with the base model and a trained Quark, no run needed
+	$(BIN)/snakemake --cores $(CORES) --quiet all $(LAID_OVER) -- resources/models/smollm2-135m
+	$(BIN)/quark try --place 3
 
 mlflow: .venv/quark  ## open the runs that were logged at http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 \

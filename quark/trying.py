@@ -11,7 +11,7 @@ from quark import settings
 from quark.checkpoint import load_policy
 from quark.config import Config, TaskName, for_task
 from quark.decoding import Plain
-from quark.lm import Policy, decode_after, encode, load_model, load_tokenizer
+from quark.lm import BEST_PLACE, Policy, decode_after, encode, load_model, load_tokenizer
 from quark.sampling import sample
 from quark.scorers import Scorer
 from quark.scoring import scorer_of
@@ -19,6 +19,8 @@ from quark.status import last_checkpoint
 from quark.tasks import TASKS
 
 CACHE = "scores.sqlite"
+TRAINED = Path(__file__).parent / "trained"
+"""Checkpoints that come with the package, one for a task (see docs/results/)."""
 MOVES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Control characters, separators of lines, and marks of direction; not the line break."""
 
@@ -28,9 +30,14 @@ class Trial:
 
     Args:
         config: of the run.
-        task, method, seed: which run; its last iteration is taken.
+        task, method, seed: which run; its last iteration is taken. Where the task has no results
+            at all, Quark is the one that comes with the package, if there is one.
         results, resources: directories.
         memory_mb: bounds the rows decoded together; on a GPU its own memory does.
+        place: of linear reward tokens; 1: the best one.
+
+    Attributes:
+        checkpoint: the one that was taken.
 
     Raises:
         ConfigError: the run is not there.
@@ -46,14 +53,15 @@ class Trial:
         results: Path,
         resources: Path,
         memory_mb: int = 8000,
+        place: float = BEST_PLACE,
     ) -> None:
         self.memory_mb = memory_mb
-        checkpoint = last_checkpoint(config, task, method, seed, results)
+        self.checkpoint = _checkpoint(config, task, method, seed, results)
         chosen = for_task(config, task)
         model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
         self.tokenizer = load_tokenizer(model)
-        policy = load_policy(model, checkpoint, config.precision)
-        policy.steer()
+        policy = load_policy(model, self.checkpoint, config.precision)
+        policy.steer(place)
         self.models = {"base": load_model(model, config.precision), method: policy}
         self.sampling = next(iter(chosen.evaluation.decoding.values()))
         self.reward = TASKS[task].reward
@@ -100,3 +108,11 @@ class Trial:
 def _printable(text: str) -> str:
     """The text without what would move the cursor or turn the line; line breaks stay."""
     return MOVES.sub("\ufffd", text)
+
+
+def _checkpoint(config: Config, task: TaskName, method: str, seed: int, results: Path) -> Path:
+    """The run's own checkpoint, or the package's where the task was never run."""
+    trained = TRAINED / task
+    if method == "quark" and trained.is_dir() and not (results / task).exists():
+        return trained
+    return last_checkpoint(config, task, method, seed, results)

@@ -1,13 +1,16 @@
 """Base model and Quark side by side."""
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from runs import moved
 from typer.testing import CliRunner
 
+from quark import trying
 from quark.cli import app
 from quark.config import ConfigError
 from quark.reading import PromptLengthError
@@ -52,10 +55,30 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
         Trial(config, "toxicity", "quark", 2, tmp_path / "results", tmp_path / "resources")
 
 
+def test_before_any_run_it_is_the_one_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = moved(tmp_path, "gpt2", "linear")
+    checkpoint = tmp_path / "results/toxicity/quark/seed-1/iteration-1/checkpoint"
+    shutil.copytree(checkpoint, tmp_path / "trained/toxicity")
+    monkeypatch.setattr(trying, "TRAINED", tmp_path / "trained")
+    places = tmp_path / "results", tmp_path / "resources"
+    own = Trial(config, "toxicity", "quark", 1, *places)
+    assert own.checkpoint == checkpoint
+    shutil.rmtree(tmp_path / "results/toxicity")
+    trial = Trial(config, "toxicity", "quark", 1, *places, place=0.0)
+    assert trial.checkpoint == tmp_path / "trained/toxicity"
+    heads = [trial.models[name].head for name in ("base", "quark")]
+    assert torch.equal(*heads)  # place 0 is the base model
+    assert not torch.equal(heads[0], own.models["quark"].head)
+
+
 def test_without_a_prompt_it_asks_until_an_empty_line(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     class Echo:
+        checkpoint = Path("results")
+
         def __init__(self, *run: object) -> None: ...
 
         def table(self, prompt: str, samples: int) -> str:

@@ -169,17 +169,22 @@ def try_(
     config: Files = None,
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
+    place: Annotated[
+        float, typer.Option(help="of linear reward tokens; 1, the best, without it")
+    ] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 2,
 ) -> None:
-    """Continue a prompt with the base model and with Quark, side by side with scores."""
+    """Continue a prompt with the base model and Quark; before any run, with the package's Quark."""
     from rich import print as show_table
 
     from quark.reading import PromptLengthError
-    from quark.trying import Trial
+    from quark.trying import TRAINED, Trial
 
     use_threads(threads)
     whole = configured(config, results)
-    trial = Trial(whole, _task(whole, task), method, seed, results, resources, memory_mb)
+    trial = Trial(whole, _task(whole, task), method, seed, results, resources, memory_mb, place)
+    if trial.checkpoint.is_relative_to(TRAINED):
+        typer.echo(f"{task} was not run here: this Quark comes with the package; place {place:g}.")
     if prompt is not None:
         show_table(trial.table(prompt, samples))
         return
