@@ -180,15 +180,15 @@ def _machine() -> Machine:
     import torch
 
     torch.set_num_threads(1)
-    processor, native = _processor()
+    name, native = processor()
     return Machine(
-        processor=processor,
+        processor=name,
         native=native,
         measured={"bf16": _speed(torch.bfloat16), "fp32": _speed(torch.float32)},
     )
 
 
-def _processor() -> tuple[str, bool]:
+def processor() -> tuple[str, bool]:
     """Its class, and whether it has instructions for bf16."""
     import torch
 

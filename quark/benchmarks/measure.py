@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import statistics
 import time
 import tracemalloc
@@ -13,6 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from quark.precision import processor
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ def compare(
             "stage": stage,
             "variant": variant.name,
             "precision": variant.precision,
+            "processor": _processor(),
             "threads": torch.get_num_threads(),
             "rows": rows,
             "seconds": median,
@@ -145,3 +149,10 @@ class _LiveTensors(TorchDispatchMode):
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+def _processor() -> str:
+    """Class of the processor, and what its libraries are limited to (docs/performance.md)."""
+    name, _ = processor()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{name} limited to {limit}" if limit else name

@@ -20,6 +20,13 @@ def test_columns() -> None:
     assert plain["gflops"] * plain["seconds"] * 1e9 == pytest.approx(2 * 300**3)
     assert none["gflops"] == 0 and none["share_of_peak"] is None
     assert plain["share_of_peak"] > 0
+    assert plain["processor"].split()[0] in ("AMX", "AVX512-bf16", "AVX512", "AVX2", "Arm", "CUDA")
+
+
+def test_a_limit_of_the_processor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    (found,) = compare("s", [Variant("v", "fp32", lambda: None)], rows=1, tokens=1, rounds=1)
+    assert found["processor"].endswith(" limited to AVX2")
 
 
 def test_memory() -> None:
