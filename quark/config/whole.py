@@ -246,7 +246,7 @@ class WrittenConfig(Section):
                 "baselines.ppo.trained_layers must be 0 with quark.reward_tokens.form = linear, "
                 "where a map of the frozen model learns"
             )
-        if ppo.place != 1 and form != "linear":
+        if "ppo" in self.methods and ppo.place != 1 and form != "linear":
             raise ValueError(
                 f"baselines.ppo.place = {ppo.place:g} needs quark.reward_tokens.form = linear: "
                 "other forms decode at place 1"
