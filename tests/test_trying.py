@@ -8,11 +8,14 @@ import pytest
 import torch
 from rich.console import Console
 from runs import moved
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from quark import trying
+from quark.checkpoint import read_about
 from quark.cli import app
 from quark.config import ConfigError
+from quark.files import verify
 from quark.reading import PromptLengthError
 from quark.trying import Trial, _printable
 
@@ -71,6 +74,14 @@ def test_before_any_run_it_is_the_one_of_the_package(
     heads = [trial.models[name].head for name in ("base", "quark")]
     assert torch.equal(*heads)  # place 0 is the base model
     assert not torch.equal(heads[0], own.models["quark"].head)
+
+
+def test_the_checkpoint_of_the_package_is_whole() -> None:
+    folder = trying.TRAINED / "toxicity"
+    verify(folder / "policy.safetensors", folder / "checkpoint.json", target=folder)
+    tensors = load_file(folder / "policy.safetensors")
+    assert tensors["reward_tokens.map"].shape == (576, 576)  # the width of SmolLM2-135M
+    assert read_about(folder)["reward_tokens"]["form"] == "linear"
 
 
 def test_without_a_prompt_it_asks_until_an_empty_line(monkeypatch: pytest.MonkeyPatch) -> None:
