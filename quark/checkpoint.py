@@ -76,7 +76,7 @@ def save(
         "reward_tokens": form.model_dump() if form is not None else None,
         "lora": lora.model_dump() if lora is not None else None,
         "trained_layers": trained_layers,
-        "base_sha256": _base_sha256(model),
+        "base_sha256": base_sha256(model),
     }
     with whole(out) as made:
         made.mkdir()
@@ -108,7 +108,7 @@ def load_policy(
     if checkpoint is None:
         return policy
     about = read_about(checkpoint)
-    if about["base_sha256"] != _base_sha256(model):
+    if about["base_sha256"] != base_sha256(model):
         raise ModelError(f"{checkpoint}: trained from another base model than {model}")
     if about["reward_tokens"] is not None:
         form = RewardTokens.model_validate(about["reward_tokens"])
@@ -173,7 +173,8 @@ def check_resumed(checkpoint: Path, about: Mapping[str, Any], wanted: Mapping[st
             )
 
 
-def _base_sha256(model: Path) -> str:
+def base_sha256(model: Path) -> str:
+    """The checksum of a base model's weights, as its manifest has it."""
     return str(read_json(model / "manifest.json")["sha256"])
 
 

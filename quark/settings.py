@@ -75,6 +75,7 @@ class PredictSettings(Section):
     prefix: Count = Field(description="tokens of a text that are its prompt")
     tokens: Count = Field(description="that are predicted after it, at most")
     precision: Precision
+    place: float = Field(default=1.0, description="of linear reward tokens; 1: the best one")
     steering: Steering | None
 
 
@@ -370,7 +371,7 @@ def generate(
         sampling=config.evaluation.decoding[decoding],
         precision=config.precision,
         memo=False,
-        place=config.baselines.ppo.place if method == "ppo" else 1.0,
+        place=_sampled_at(config, method),
         judged=_judged(config, method) and not config.evaluation.decoding[decoding].penalty_alpha,
         steering=_steering(config, method),
     )
@@ -398,6 +399,11 @@ def _place(config: Config, method: str) -> float | None:
     return places.get(method)
 
 
+def _sampled_at(config: Config, method: str) -> float:
+    """The place that a policy's own linear reward tokens are put at."""
+    return config.baselines.ppo.place if method == "ppo" and _frozen(config) else 1.0
+
+
 def _judged(config: Config, method: Method) -> bool:
     """Whether a method's decoder computes the base model's hidden states of what it samples.
 
@@ -422,6 +428,7 @@ def predict(config: Config, task: TaskName, method: Method, split: str) -> Predi
         prefix=prefix,
         tokens=max(how.max_new_tokens for how in config.evaluation.decoding.values()),
         precision=config.precision,
+        place=_sampled_at(config, method),
         steering=_steering(config, method),
     )
 

@@ -22,7 +22,6 @@ from quark.checkpoint import check_resumed, load_moments, load_policy, read_abou
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
 from quark.lm import (
-    BEST_PLACE,
     Policy,
     decode,
     decode_after,
@@ -222,7 +221,7 @@ def _decoder(
     if make is not None:
         return make(model, checkpoints, settings.steering, settings.precision)
     policy = load_policy(model, checkpoints[0] if checkpoints else None, settings.precision)
-    policy.steer(settings.place if isinstance(settings, SampleSettings) else BEST_PLACE)
+    policy.steer(settings.place)
     if isinstance(settings, SampleSettings) and settings.sampling.penalty_alpha:
         return ContrastiveSearch(policy, settings.sampling.top_k, settings.sampling.penalty_alpha)
     return Plain(policy)

@@ -93,7 +93,7 @@ def track(
     folder = results / task / method / f"seed-{seed}"
     count = _section(settings, method).get("iterations", 0) if method in STAGES else 0
     iterations = [
-        {stage: _Stage(folder / f"iteration-{i}" / f"{stage}.json") for stage in STAGES[method]}
+        {stage: _Stage(_stage_file(folder, method, i, stage)) for stage in STAGES[method]}
         for i in range(count)
     ]
     artifacts = {
@@ -149,6 +149,13 @@ class _Stage(dict[str, Any]):
         raise TrackingError(f"{self.file}: no key {key!r}; delete the file to have it made again")
 
 
+def _stage_file(run: Path, method: str, iteration: int, stage: str) -> Path:
+    """Where a stage of an iteration left its JSON; PPO's first samples and scores are Quark's."""
+    if method == "ppo" and iteration == 0 and stage in ("samples", "scores"):
+        run = run.parents[1] / "quark" / run.name
+    return run / f"iteration-{iteration}" / f"{stage}.json"
+
+
 def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
     """A method's own settings; empty for the base model."""
     if method in QUARKS:
@@ -162,7 +169,8 @@ def _shared(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
     if method == "quark_guided":
         return {"quark": settings["quark"]}
     if method == "ppo":
-        return {key: settings["quark"][key] for key in ("prompts", "sampling", "reward_tokens")}
+        taken = ("prompts", "first_samples", "sampling", "reward_tokens")
+        return {key: settings["quark"][key] for key in taken}
     if method in PARTS:
         wanted = ("corpus", "dapt") if method == "dexperts" else ("corpus",)
         return {key: settings["baselines"][key] for key in wanted}

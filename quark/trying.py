@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quark import settings
-from quark.checkpoint import load_policy
+from quark.checkpoint import base_sha256, load_policy, read_about
 from quark.config import Config, TaskName, for_task
 from quark.decoding import Plain
 from quark.lm import BEST_PLACE, Policy, decode_after, encode, load_model, load_tokenizer
@@ -30,8 +30,8 @@ class Trial:
 
     Args:
         config: of the run.
-        task, method, seed: which run; its last iteration is taken. Where the task has no results
-            at all, Quark is the one that comes with the package, if there is one.
+        task, method, seed: which run; its last iteration is taken. Before the run has a checkpoint,
+            Quark is the one that comes with the package, if it has the same base model.
         results, resources: directories.
         memory_mb: bounds the rows decoded together; on a GPU its own memory does.
         place: of linear reward tokens; 1: the best one.
@@ -56,9 +56,9 @@ class Trial:
         place: float = BEST_PLACE,
     ) -> None:
         self.memory_mb = memory_mb
-        self.checkpoint = _checkpoint(config, task, method, seed, results)
         chosen = for_task(config, task)
         model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
+        self.checkpoint = _checkpoint(config, task, method, seed, results, model)
         self.tokenizer = load_tokenizer(model)
         policy = load_policy(model, self.checkpoint, config.precision)
         policy.steer(place)
@@ -110,9 +110,14 @@ def _printable(text: str) -> str:
     return MOVES.sub("\ufffd", text)
 
 
-def _checkpoint(config: Config, task: TaskName, method: str, seed: int, results: Path) -> Path:
-    """The run's own checkpoint, or the package's where the task was never run."""
+def _checkpoint(
+    config: Config, task: TaskName, method: str, seed: int, results: Path, model: Path
+) -> Path:
+    """The run's own checkpoint; before there is one, the package's for the same base model."""
+    begun = (results / task / method / f"seed-{seed}").glob("*/checkpoint/checkpoint.json")
     trained = TRAINED / task
-    if method == "quark" and trained.is_dir() and not (results / task).exists():
-        return trained
-    return last_checkpoint(config, task, method, seed, results)
+    if method != "quark" or any(begun) or not trained.is_dir():
+        return last_checkpoint(config, task, method, seed, results)
+    if read_about(trained)["base_sha256"] != base_sha256(model):
+        return last_checkpoint(config, task, method, seed, results)
+    return trained

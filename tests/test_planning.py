@@ -135,7 +135,7 @@ def test_the_table_adds_up() -> None:
 
 def test_the_time_of_a_stage() -> None:
     """Start of the jobs, operations at the share that is reached, texts of a classifier."""
-    machine = Machine(100, {"train": 0.5})
+    machine = Machine(100, {"train": 0.5}, texts=400)
     train = Cost("toxicity", "quark", "train", jobs=2, flop=1e12)
     assert machine.seconds(train) == pytest.approx(2 * 6 + 1e12 / 50e9)
     assert machine.seconds(replace(train, stage="judge")) == pytest.approx(2 * 6 + 10)

@@ -118,7 +118,7 @@ class PPO(PPOTraining):
     place: float = Field(
         default=1.0,
         description="c of a linear policy, which learns at 1; 0: the base model; beyond 1: "
-        "extrapolated",
+        "extrapolated; without linear reward tokens unused",
     )
 
 

@@ -78,12 +78,18 @@ def for_task(config: C, task: TaskName) -> C:
 def variants(config: C) -> dict[tuple[TaskName, str], C]:
     """The configuration of each ablation's and each tuning's variant, by task and name.
 
-    A name is METHOD.KEY.VALUE or, of an ablation, quark.ABLATION.VARIANT.
+    A name is METHOD.KEY.VALUE or, of an ablation, quark.ABLATION.VARIANT. Tries of methods that the
+    task does not run are left out.
+
+    Raises:
+        ConfigError: two variants of a task have the same name.
     """
-    return {
-        (task, name): for_variant(config, task, name, changes)
-        for _, task, name, changes in _variants(config)
-    }
+    found: dict[tuple[TaskName, str], C] = {}
+    for under, task, name, changes in _variants(config):
+        if (task, name) in found:
+            raise ConfigError(f"{'.'.join(under)}: {name} is the name of another variant too")
+        found[task, name] = for_variant(config, task, name, changes)
+    return found
 
 
 def for_variant(config: C, task: TaskName, name: str, changes: Mapping[str, Any]) -> C:
@@ -104,6 +110,8 @@ def _variants(
             yield under, ablation.task, f"quark.{sweep}.{variant}", laid_over
     for task, tuning in config.tuning.items():
         for name, tried in tuning.variants.items():
+            if name.split(".")[0] not in config.tasks[task].methods:
+                continue
             yield ("tuning", task, "tries"), task, name, tried
 
 

@@ -1,5 +1,6 @@
 """Tasks, evaluation, and the configuration as a whole."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -138,6 +139,9 @@ class Tuning(Section):
                     raise ValueError(f"{key}: {value!r} is neither a number nor a word")
         if len(self.variants) < sum(len(values) for _, values in self._keys()):
             raise ValueError("two tries have the same method, last part of the key and value")
+        for name in self.variants:
+            if not re.fullmatch(r"[a-z0-9][A-Za-z0-9_.+-]*", name):
+                raise ValueError(f"{name}: this value cannot be tried, a folder is named after it")
         return self
 
     @property
@@ -246,11 +250,6 @@ class WrittenConfig(Section):
                 "baselines.ppo.trained_layers must be 0 with quark.reward_tokens.form = linear, "
                 "where a map of the frozen model learns"
             )
-        if "ppo" in self.methods and ppo.place != 1 and form != "linear":
-            raise ValueError(
-                f"baselines.ppo.place = {ppo.place:g} needs quark.reward_tokens.form = linear: "
-                "other forms decode at place 1"
-            )
         if "gedi" in self.methods and gedi.trained_layers != 0 and form == "linear":
             raise ValueError(
                 "baselines.gedi.training.trained_layers must be 0 with quark.reward_tokens.form = "
@@ -336,6 +335,11 @@ class WrittenConfig(Section):
             raise ValueError(
                 f"evaluation.prompts.{unknown[0]}: no prompts have such a split; there are "
                 + ", ".join(sorted(splits))
+            )
+        if "repetition" in self.tuning:
+            raise ValueError(
+                "tuning.repetition: the rule bounds the perplexity of what was generated, and the "
+                "base model's is low because it repeats itself: compare by ablations"
             )
         for name, tuning in self.tuning.items():
             used_by = self.tasks[name].prompts

@@ -69,7 +69,7 @@ def plan(
     """
     shared: dict[Cost, None] = {}
     own: list[Cost] = []
-    for task in tasks or list(config.tasks):
+    for task in list(config.tasks) if tasks is None else tasks:
         for cost in _Task(for_task(config, task), task, resources).costs():
             if cost.task == task:
                 own.append(cost.times(len(config.seeds)))

@@ -1,4 +1,4 @@
-"""How long a run will still take: what its jobs were expected to take, set right by those done.
+"""How long a run will still take: the estimates of its jobs, corrected by those that are done.
 
 A logging handler for Snakemake's own logger: after each job it says how many of how many are done,
 in how many minutes, and how many are left. `results/progress.json` keeps the last of these lines
@@ -23,10 +23,11 @@ STAGES = {
     "sample_candidates": "sort-prompts",
     "score_generations": "score",
     "score_again": "score",
+    "judge_samples": "judge",
 }
-"""Verbs of the rules that are called otherwise."""
+"""Verbs of the rules that have another name."""
 ENOUGH = 60.0
-"""Seconds of expected work that must be done before the expectation is set right."""
+"""Seconds of expected work that must be done before the estimate is corrected."""
 
 
 class Expected:
@@ -86,14 +87,21 @@ class Progress(logging.Handler):
         self._begun = clock()
         self._done: set[int] = set()
 
+    def tell(self) -> None:
+        """Say how far the run is, and keep it for `quark status`."""
+        line = self.line()
+        files.write_json(self._file, {"line": line})
+        self._say(line)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of Snakemake's events `job_finished`."""
         if str(getattr(record, "event", "")) != "job_finished":
             return
-        self._done.add(int(record.job_id))  # type: ignore[attr-defined]
-        line = self.line()
-        files.write_json(self._file, {"line": line})
-        self._say(line)
+        try:
+            self._done.add(int(record.job_id))  # type: ignore[attr-defined]
+            self.tell()
+        except Exception:  # a full disk, say: the run goes on
+            self.handleError(record)
 
     def line(self) -> str:
         """How far the run is now."""
@@ -104,6 +112,11 @@ class Progress(logging.Handler):
             left *= passed / done
         count = f"{len(self._done & set(self._expected))} of {len(self._expected)} jobs done"
         return f"{count} in {minutes(passed)}, about {minutes(left)} left"
+
+
+def forget_progress(results: Path) -> None:
+    """Remove what an earlier run said."""
+    (results / FILE).unlink(missing_ok=True)
 
 
 def minutes(seconds: float) -> str:

@@ -41,17 +41,19 @@ class Machine:
     Attributes:
         gflops: 10 ** 9 operations a second.
         shares: what each kind of stage reaches of them; of one that is missing here, all.
+        texts: that a classifier scores in a second; None: it takes no time.
     """
 
     gflops: float
     shares: dict[str, float] = field(default_factory=dict)
+    texts: float | None = None
 
     def seconds(self, cost: Cost) -> float:
         """How long the jobs of one kind take together."""
         kind = KINDS.get(cost.stage)
         if kind is None:
-            texts = cost.calls if cost.classifier else 0
-            return cost.jobs * START["other"] + texts / TEXTS
+            scoring = cost.calls / self.texts if cost.classifier and self.texts else 0.0
+            return cost.jobs * START["other"] + scoring
         reached = self.gflops * 1e9 * self.shares.get(kind, 1.0)
         return cost.jobs * START["load"] + cost.flop / reached
 
@@ -66,7 +68,7 @@ def this_machine(precision: Precision, threads: int) -> Machine:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         raise ConfigError(f"this machine cannot be measured; give --tflops. {found.stderr}")
-    return Machine(float(found.stdout), SHARES[precision])
+    return Machine(float(found.stdout), SHARES[precision], TEXTS)
 
 
 def _gflops(precision: str, threads: int) -> float:

@@ -29,8 +29,8 @@ PREDICTED = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
 EVALUATION = f"{PREDICTED}/{{decoding}}"
 
 # The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
-# Threads that wait for each other stop spinning early: beside another program that needs a core,
-# sampling else falls to a tenth of its speed.
+# Threads that wait for each other soon give up their core: beside another program that needs one,
+# sampling would be many times slower (docs/performance.md).
 shell.prefix(
     f"set -euo pipefail; PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
     "export GOMP_SPINCOUNT=${{GOMP_SPINCOUNT:-1000}}; "

@@ -285,7 +285,10 @@ def sweep(name):
 
 def tried(task):
     """The methods of a tuning's table: the base model and the tries."""
-    return ["base", *CONFIG.tuning[task].variants]
+    if task not in CONFIG.tuning:
+        raise WorkflowError(f"tuning.{task} is missing: which settings to try")
+    tries = CONFIG.tuning[task].variants
+    return ["base", *(name for name in tries if (task, name) in VARIANTS)]
 
 
 def predictions(task, method, seed, split):

@@ -44,7 +44,10 @@ use rule table as ablation with:
 use rule table as tries with:
     input:
         metrics=lambda w: evaluated(
-            w.task, "metrics.json", tried(w.task), [CONFIG.tuning[w.task].split]
+            w.task,
+            "metrics.json",
+            methods=tried(w.task),
+            splits=[CONFIG.tuning[w.task].split],
         ),
         published="config/published/{task}.csv",
     output:
