@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quark import config, files, schemas
-from quark.tracking import TrackingError, track
+from quark.tracking import TrackingError, _stage_file, track
 
 ROOT = Path(__file__).parents[1]
 STEPS = 1005  # more points than MLflow takes in one call
@@ -202,6 +202,16 @@ def test_configuration_as_text_and_no_table(project: Project, logged: Logged) ->
     made = project.track("base", 1, config=json.dumps(project.config), table=None)
     names = {item.path for item in logged.client.list_artifacts(made)}
     assert names == {"config.json", "evaluation"}
+
+
+def test_ppo_begins_with_quarks_samples() -> None:
+    run = Path("results/toxicity/ppo/seed-2")
+    quark = Path("results/toxicity/quark/seed-2/iteration-0")
+    for stage in ("samples", "scores"):
+        assert _stage_file(run, "ppo", 0, stage) == quark / f"{stage}.json"
+        assert _stage_file(run, "ppo", 1, stage) == run / f"iteration-1/{stage}.json"
+    assert _stage_file(run, "ppo", 0, "training") == run / "iteration-0/training.json"
+    assert _stage_file(run, "quark", 0, "samples") == run / "iteration-0/samples.json"
 
 
 @pytest.mark.parametrize(
