@@ -22,7 +22,8 @@ TRIES = {
 def workspace(finished, tmp_path_factory):
     """The finished run of base model and Quark, with other tries than the default's."""
     workspace = finished.copy(tmp_path_factory.mktemp("tuning") / "run")
-    workspace.configure("tries.yaml", {"tuning": {"toxicity": {"tries": TRIES}}})
+    methods = {"tasks": {"toxicity": {"methods": ["base", "quark", "gedi"]}}}
+    workspace.configure("tries.yaml", {"tuning": {"toxicity": {"tries": TRIES}}} | methods)
     return workspace
 
 
