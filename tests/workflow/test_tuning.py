@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 TABLE = "results/tuning/toxicity.csv"
 EVALUATED = ("generate", "score_generations", "judge", "evaluate")
 TRIES = {
-    "quark": {"quantiles": [2]},
+    "quark": {"quantiles": [4]},
     "quark_guided": None,
     "baselines": {
         "gedi": {"weight": [1, 5], "training": {"scale_learning_rate": [0.5]}},
@@ -30,7 +30,7 @@ def workspace(finished, tmp_path_factory):
 def test_only_what_a_try_changes_is_made(workspace):
     planned = workspace.planned(targets=(TABLE,), config=("tries.yaml",))
     assert planned == {
-        **{"quantize": 2, "train": 2, "sample": 1, "score": 1},  # of quark.quantiles.2
+        **{"quantize": 2, "train": 2, "sample": 1, "score": 1},  # of quark.quantiles.4
         **{"corpus": 1, "fit": 1, "fit_variant": 1},  # both weights share their fit
         **dict.fromkeys(EVALUATED, 5),  # base and four tries on validation prompts
         **{"tries": 1, "tuning": 1, "operating": 1},
@@ -41,7 +41,7 @@ def test_a_table_and_a_figure(workspace):
     workspace.run(targets=(TABLE,), config=("tries.yaml",))
     with (workspace.folder / TABLE).open(newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
-    tried = ["gedi.weight.1", "gedi.weight.5", "gedi.scale_learning_rate.0.5", "quark.quantiles.2"]
+    tried = ["gedi.weight.1", "gedi.weight.5", "gedi.scale_learning_rate.0.5", "quark.quantiles.4"]
     assert sorted(rows) == sorted(["base", *tried])
     assert {row["split"] for row in rows.values()} == {"validation"}
     assert rows["base"]["of_base"] == "1.0" and rows["base"]["chosen"] == "0"
