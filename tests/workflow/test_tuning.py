@@ -11,7 +11,7 @@ TRIES = {
     "quark": {"quantiles": [4]},
     "quark_guided": None,
     "baselines": {
-        "gedi": {"weight": [1, 5], "training": {"scale_learning_rate": [0.5]}},
+        "gedi": {"weight": [1, 1000], "training": {"scale_learning_rate": [0.5]}},
         "dexperts": None,
         "ppo": None,
     },
@@ -41,11 +41,11 @@ def test_a_table_and_a_figure(workspace):
     workspace.run(targets=(TABLE,), config=("tries.yaml",))
     with (workspace.folder / TABLE).open(newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
-    tried = ["gedi.weight.1", "gedi.weight.5", "gedi.scale_learning_rate.0.5", "quark.quantiles.4"]
+    tried = ["gedi.weight.1", "gedi.weight.1000", "gedi.scale_learning_rate.0.5", "quark.quantiles.4"]
     assert sorted(rows) == sorted(["base", *tried])
     assert {row["split"] for row in rows.values()} == {"validation"}
     assert rows["base"]["of_base"] == "1.0" and rows["base"]["chosen"] == "0"
-    settings = [rows[f"gedi.weight.{weight}"]["output_ppl"] for weight in (1, 5)]
+    settings = [rows[f"gedi.weight.{weight}"]["output_ppl"] for weight in (1, 1000)]
     assert settings[0] != settings[1]
     assert (workspace.folder / "results/figures/tuning/toxicity.svg").stat().st_size
     assert workspace.planned(targets=(TABLE,), config=("tries.yaml",)) == {}
