@@ -41,7 +41,12 @@ def test_a_table_and_a_figure(workspace):
     workspace.run(targets=(TABLE,), config=("tries.yaml",))
     with (workspace.folder / TABLE).open(newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
-    tried = ["gedi.weight.1", "gedi.weight.1000", "gedi.scale_learning_rate.0.5", "quark.quantiles.4"]
+    tried = [
+        "gedi.weight.1",
+        "gedi.weight.1000",
+        "gedi.scale_learning_rate.0.5",
+        "quark.quantiles.4",
+    ]
     assert sorted(rows) == sorted(["base", *tried])
     assert {row["split"] for row in rows.values()} == {"validation"}
     assert rows["base"]["of_base"] == "1.0" and rows["base"]["chosen"] == "0"
