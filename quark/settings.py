@@ -242,6 +242,11 @@ def model(config: Config, task: TaskName, method: Method) -> str:
     return config.tasks[task].models.get(method, config.tasks[task].model)
 
 
+def explorer(method: str, iteration: int) -> str:
+    """The method whose samples an iteration learns from: PPO begins with Quark's."""
+    return "quark" if method == "ppo" and iteration == 0 else method
+
+
 def explore(
     config: Config, task: TaskName, method: Method, seed: int, iteration: int
 ) -> SampleSettings:

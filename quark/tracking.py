@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from quark.config import Config, check, resolved
 from quark.files import read_json
 from quark.schemas import PROMPTS, read
-from quark.settings import PARTS, QUARKS, decodings, lineage, model
+from quark.settings import PARTS, QUARKS, decodings, explorer, lineage, model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -150,9 +150,10 @@ class _Stage(dict[str, Any]):
 
 
 def _stage_file(run: Path, method: str, iteration: int, stage: str) -> Path:
-    """Where a stage of an iteration left its JSON; PPO's first samples and scores are Quark's."""
-    if method == "ppo" and iteration == 0 and stage in ("samples", "scores"):
-        run = run.parents[1] / "quark" / run.name
+    """Where a stage of an iteration left its JSON; its samples may be another method's."""
+    other = explorer(method, iteration)
+    if stage in ("samples", "scores") and other != method:
+        run = run.parents[1] / other / run.name
     return run / f"iteration-{iteration}" / f"{stage}.json"
 
 

@@ -7,10 +7,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from quark.figures.style import canvas, legend, look, only, places, rows_of, title
-from quark.tables.columns import Row
-
-FLUENCY = "output_ppl"
+from quark.figures.style import FLUENCY, canvas, legend, look, only, title, with_fluency
+from quark.tables.columns import Row, parts
 
 
 def draw_operating(sources: Sequence[Path], out: Path) -> None:
@@ -25,11 +23,9 @@ def draw_operating(sources: Sequence[Path], out: Path) -> None:
     Raises:
         TableError: the table is missing, empty, or of no task.
     """
-    rows, main, metric = rows_of(only(sources))
-    drawn = [row for row in rows if row[main] is not None and row[FLUENCY] is not None]
-    every = places(drawn)
+    drawn, main, metric, every = with_fluency(only(sources))
     for row in drawn:
-        row["tuned"], row["key"], row["value"] = [*row["method"].split(".", 2), None, None][:3]
+        row["tuned"], row["key"], row["value"] = parts(row["method"])
     columns = ["split", "decoding", "method", "tuned", "key", "value", main, FLUENCY]
     methods = list(dict.fromkeys(row["tuned"] for row in drawn))
     with canvas(out, pd.DataFrame(drawn)[columns], 1, len(every), 4.2, 3.2) as axes:

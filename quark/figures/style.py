@@ -24,6 +24,7 @@ from quark.tasks import TASKS, Metric
 OKABE_ITO = ("#000000", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00")
 MARKERS = "osD^vPX"
 METHODS = ("base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark")
+FLUENCY = "output_ppl"
 STYLE: Any = {
     "svg.hashsalt": "quark",
     "svg.fonttype": "none",
@@ -105,6 +106,17 @@ def rows_of(table: Path) -> tuple[list[Row], str, Metric]:
         raise TableError(f"{table}: holds no rows of a task")
     main, metric = next(iter(TASKS[rows[0]["task"]].metrics.items()))
     return rows, main, metric
+
+
+def with_fluency(table: Path) -> tuple[list[Row], str, Metric, list[tuple[str, str]]]:
+    """As `rows_of`, of the rows that have main metric and perplexity, and their places.
+
+    Raises:
+        TableError: the table is missing, empty, or of no task.
+    """
+    rows, main, metric = rows_of(table)
+    drawn = [row for row in rows if row[main] is not None and row[FLUENCY] is not None]
+    return drawn, main, metric, places(drawn)
 
 
 def places(rows: Sequence[Row]) -> list[tuple[str, str]]:

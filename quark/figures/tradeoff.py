@@ -7,10 +7,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from quark.figures.style import canvas, legend, look, only, places, rows_of, title
+from quark.figures.style import FLUENCY, canvas, legend, look, only, title, with_fluency
 from quark.tables.columns import Row
-
-FLUENCY = "output_ppl"
 
 
 def draw_tradeoff(sources: Sequence[Path], out: Path) -> None:
@@ -23,9 +21,7 @@ def draw_tradeoff(sources: Sequence[Path], out: Path) -> None:
     Raises:
         TableError: the table is missing, empty, or of no task.
     """
-    rows, main, metric = rows_of(only(sources))
-    drawn = [row for row in rows if row[main] is not None and row[FLUENCY] is not None]
-    every = places(drawn)
+    drawn, main, metric, every = with_fluency(only(sources))
     columns = ["split", "decoding", "method", "n_prompts"]
     columns += [f"{name}{end}" for name in (main, FLUENCY) for end in ("", "_low", "_high")]
     data = pd.DataFrame(drawn)[columns]

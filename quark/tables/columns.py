@@ -15,3 +15,9 @@ TOKENS = ("form", "place")
 COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
 
 Row = dict[str, Any]
+
+
+def parts(method: str) -> tuple[str, str | None, str | None]:
+    """Method, key and value of a try called METHOD.KEY.VALUE; None where it is no try."""
+    family, key, value = [*method.split(".", 2), None, None][:3]
+    return str(family), key, value

@@ -90,12 +90,22 @@ def shown(task: Task) -> dict[str, tuple[str, int]]:
     return own | COMMON
 
 
+def measured(rows: Sequence[Row], task: Task) -> dict[str, tuple[str, int]]:
+    """The same of the metrics that have a value in some row."""
+    return {m: how for m, how in shown(task).items() if any(row.get(m) is not None for row in rows)}
+
+
+def grid(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as a table in Markdown; the first is the header."""
+    header, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rest))
+
+
 def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
     """Return the tables for people: measured, published, counts and costs."""
     several = len({row["decoding"] for row in rows}) > 1
     head = [key for key in PLACE if several or key != "decoding"]
-    found = shown(task)
-    measured = {m: how for m, how in found.items() if any(row.get(m) is not None for row in rows)}
+    found, present = shown(task), measured(rows, task)
     seeded = any(row["n_seeds"] > 1 for row in rows)
     known = [row for row in rows if row["published_method"]]
     given = (*task.published.metrics, *task.published.pooled)
@@ -104,11 +114,11 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
         (
             "Measured, with 95 % bootstrap intervals over prompts"
             + (" and ± the standard deviation over seeds" if seeded else ""),
-            [[*head, *(header for header, _ in measured.values())]]
+            [[*head, *(header for header, _ in present.values())]]
             + [
                 [
                     *(_head(row, key) for key in head),
-                    *(_cell(row, m, d) for m, (_, d) in measured.items()),
+                    *(_cell(row, m, d) for m, (_, d) in present.items()),
                 ]
                 for row in rows
             ],
@@ -175,10 +185,9 @@ def shown_table(file: Path) -> "Table":
 def markdown(rows: Sequence[Row], task: Task) -> str:
     """Return the tables for people and notes on every column."""
     parts = [f"# {rows[0]['task'].capitalize().replace('_', ', ')}"]
-    for title, (header, *lines) in rounded(rows, task):
-        grid = [header, ["---"] * len(header), *lines]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in grid)
-        parts += [f"## {title}", table if lines else "None of these rows has a counterpart."]
+    for title, lines in rounded(rows, task):
+        empty = len(lines) == 1
+        parts += [f"## {title}", "None of these rows has a counterpart." if empty else grid(lines)]
     used = {key: " / ".join(dict.fromkeys(str(row[key]) for row in rows)) for key in SETTINGS}
     notes = [
         *(f"{key}: {value}" for key, value in used.items()),

@@ -11,8 +11,8 @@ import numpy as np
 
 from quark import files
 from quark.schemas import TableError
-from quark.tables.columns import Row
-from quark.tables.text import csv_text, read_table, shown
+from quark.tables.columns import Row, parts
+from quark.tables.text import csv_text, grid, measured, read_table
 from quark.tasks import TASKS
 
 BASE = "base"
@@ -47,7 +47,7 @@ def make_tuning(table: Path, most_perplexity: float, out: Path) -> None:
         if row["decoding"] not in base:
             raise TableError(f"{table}: no row of the base model, decoding {row['decoding']}")
         own = base[row["decoding"]]
-        tuned, key, value = [*str(row["method"]).split(".", 2), None, None][:3]
+        tuned, key, value = parts(row["method"])
         ratios = {"of_base": _ratio(row, own, main), "ppl_of_base": _ratio(row, own, FLUENCY)}
         tries.append({"tuned": tuned, "key": key, "value": value, **ratios, "chosen": 0} | row)
     for group in _groups(tries):
@@ -78,11 +78,7 @@ def _groups(tries: Sequence[Row]) -> list[list[Row]]:
 def _markdown(tries: Sequence[Row], most_perplexity: float) -> str:
     task = TASKS[tries[0]["task"]]
     several = len({row["decoding"] for row in tries}) > 1
-    metrics = {
-        name: how
-        for name, how in shown(task).items()
-        if any(row.get(name) is not None for row in tries)
-    }
+    metrics = measured(tries, task)
     main = next(iter(task.metrics))
     beside = {main: "of_base", FLUENCY: "ppl_of_base"}
     head = ["method", "setting", *(["decoding"] if several else [])]
@@ -96,9 +92,7 @@ def _markdown(tries: Sequence[Row], most_perplexity: float) -> str:
                 cells[i] += f" ({row[beside[name]]:.2f})"
         line = [*map(str, names), *cells]
         lines.append([f"**{cell}**" if cell else "" for cell in line] if row["chosen"] else line)
-    grid = [[*head, *(how[0] for how in metrics.values())]]
-    grid += [["---"] * len(grid[0]), *lines]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in grid)
+    table = grid([[*head, *(header for header, _ in metrics.values())], *lines])
     first = tries[0]
     return (
         f"# Tuning: {first['task'].replace('_', ', ')}\n\n"

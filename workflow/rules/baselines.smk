@@ -77,11 +77,11 @@ use rule fit as fit_variant with:
 
 rule train_ppo:
     input:
-        samples=own("samples.parquet"),
-        scores=own("scores.parquet"),
+        samples=of_this_iteration("samples.parquet"),
+        scores=of_this_iteration("scores.parquet"),
         model=model,
         checkpoint=checkpoint_before,
-        memo=own("samples.memo.safetensors"),
+        memo=of_this_iteration("samples.memo.safetensors"),
     output:
         checkpoint=directory(f"{ITERATION}/checkpoint"),
         summary=f"{ITERATION}/training.json",

@@ -139,10 +139,9 @@ def of_iteration(task, method, seed, iteration, name):
     """File `name` of one iteration; what two methods would draw alike is drawn once."""
     explored = name.split(".")[0] in ("samples", "scores")
     if explored and iteration == 0:
-        if family(method) == "ppo":  # it starts as the base model, as Quark does
-            method = "quark"
-        elif explores_alike(task, method, seed):
-            method = family(method)
+        other = settings.explorer(family(method), 0)
+        if other != family(method) or explores_alike(task, method, seed):
+            method = other
     return f"{ITERATION}/{name}".format(
         task=task, method=method, seed=seed, iteration=iteration
     )
@@ -185,7 +184,7 @@ def parts_of(task, method, seed, name):
     )
 
 
-def own(name):
+def of_this_iteration(name):
     """A function that gives file `name` of the rule's iteration."""
     return lambda w: of_iteration(w.task, w.method, w.seed, int(w.iteration), name)
 
