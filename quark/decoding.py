@@ -214,6 +214,39 @@ class Guided:
         return _Guided(plain, self.guide.read(prompts, plain), self.guide.within_base)
 
 
+@dataclass
+class Beside:
+    """The base model's last hidden states of the texts being written, for guides that are maps.
+
+    `is_own`: whether `decoding` is read here alone; else the guided policy goes on with it.
+    """
+
+    decoding: Decoding
+    is_own: bool
+
+    @classmethod
+    def read(
+        cls, base: Policy, prompts: Sequence[Sequence[int]], guided: Decoding | None
+    ) -> "Beside":
+        """Use what `guided` has read; without it, `base` reads the prompts."""
+        return cls(guided or Plain(base).read(prompts), is_own=guided is None)
+
+    @property
+    def hidden(self) -> Tensor:
+        """(rows, d)."""
+        return self.decoding.hidden
+
+    def select(self, rows: Tensor) -> None:
+        """Keep, repeat or reorder rows."""
+        if self.is_own:
+            self.decoding.select(rows)
+
+    def feed(self, ids: Tensor) -> None:
+        """Go on with a token (rows,) each."""
+        if self.is_own:
+            self.decoding.feed(ids)
+
+
 class GuideProcessor(LogitsProcessor):
     """A guide for transformers' `generate`: one processor for one call.
 

@@ -75,7 +75,6 @@ class PredictSettings(Section):
     prefix: Count = Field(description="tokens of a text that are its prompt")
     tokens: Count = Field(description="that are predicted after it, at most")
     precision: Precision
-    place: float = Field(default=1.0, description="of linear reward tokens; 1: the best one")
     steering: Steering | None
 
 
@@ -376,7 +375,6 @@ def generate(
         sampling=config.evaluation.decoding[decoding],
         precision=config.precision,
         memo=False,
-        place=_sampled_at(config, method),
         judged=_judged(config, method) and not config.evaluation.decoding[decoding].penalty_alpha,
         steering=_steering(config, method),
     )
@@ -404,11 +402,6 @@ def _place(config: Config, method: str) -> float | None:
     return places.get(method)
 
 
-def _sampled_at(config: Config, method: str) -> float:
-    """The place that a policy's own linear reward tokens are put at."""
-    return config.baselines.ppo.place if method == "ppo" and _frozen(config) else 1.0
-
-
 def _judged(config: Config, method: Method) -> bool:
     """Whether a method's decoder computes the base model's hidden states of what it samples.
 
@@ -433,13 +426,12 @@ def predict(config: Config, task: TaskName, method: Method, split: str) -> Predi
         prefix=prefix,
         tokens=max(how.max_new_tokens for how in config.evaluation.decoding.values()),
         precision=config.precision,
-        place=_sampled_at(config, method),
         steering=_steering(config, method),
     )
 
 
 def _steering(config: Config, method: Method) -> Steering | None:
-    """The settings of a method that decodes."""
+    """The settings of a method that decodes; a linear PPO does so at another place than its own."""
     steering: dict[str, Steering] = {
         "ctrl": config.baselines.ctrl,
         "dexperts": config.baselines.dexperts,
@@ -447,6 +439,8 @@ def _steering(config: Config, method: Method) -> Steering | None:
         "pplm": config.baselines.pplm,
         "quark_guided": config.quark_guided,
     }
+    if _frozen(config) and config.baselines.ppo.place != 1:
+        steering["ppo"] = Place(place=config.baselines.ppo.place)
     return steering.get(method)
 
 

@@ -22,6 +22,7 @@ from quark.checkpoint import check_resumed, load_moments, load_policy, read_abou
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
 from quark.lm import (
+    BEST_PLACE,
     Policy,
     decode,
     decode_after,
@@ -217,11 +218,11 @@ def _decoder(
     settings: SampleSettings | PredictSettings, model: Path, checkpoints: Sequence[Path]
 ) -> Decoder:
     """Who writes: a policy, the base model itself, or a baseline that steers it."""
-    make = DECODERS.get(settings.method)
-    if make is not None:
+    if settings.steering is not None:
+        make = DECODERS[settings.method]
         return make(model, checkpoints, settings.steering, settings.precision)
     policy = load_policy(model, checkpoints[0] if checkpoints else None, settings.precision)
-    policy.steer(settings.place)
+    policy.steer(settings.place if isinstance(settings, SampleSettings) else BEST_PLACE)
     if isinstance(settings, SampleSettings) and settings.sampling.penalty_alpha:
         return ContrastiveSearch(policy, settings.sampling.top_k, settings.sampling.penalty_alpha)
     return Plain(policy)

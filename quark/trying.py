@@ -9,9 +9,10 @@ from rich.text import Text
 
 from quark import settings
 from quark.checkpoint import base_sha256, load_policy, read_about
-from quark.config import Config, TaskName, for_task
-from quark.decoding import Plain
-from quark.lm import BEST_PLACE, Policy, decode_after, encode, load_model, load_tokenizer
+from quark.config import Config, Place, Precision, TaskName, for_task
+from quark.decoding import Decoder, Plain
+from quark.lm import BEST_PLACE, decode_after, encode, load_model, load_tokenizer
+from quark.methods import DECODERS
 from quark.sampling import sample
 from quark.scorers import Scorer
 from quark.scoring import scorer_of
@@ -34,7 +35,7 @@ class Trial:
             Quark is the one that comes with the package, if it has the same base model.
         results, resources: directories.
         memory_mb: bounds the rows decoded together; on a GPU its own memory does.
-        place: of linear reward tokens; 1: the best one.
+        place: of the reward tokens; 1: the best one; others decode as guided Quark.
 
     Attributes:
         checkpoint: the one that was taken.
@@ -60,9 +61,10 @@ class Trial:
         model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
         self.checkpoint = _checkpoint(config, task, method, seed, results, model)
         self.tokenizer = load_tokenizer(model)
-        policy = load_policy(model, self.checkpoint, config.precision)
-        policy.steer(place)
-        self.models = {"base": load_model(model, config.precision), method: policy}
+        self.decoders = {
+            "base": Plain(load_model(model, config.precision)),
+            method: _decoder(model, self.checkpoint, config.precision, place),
+        }
         self.sampling = next(iter(chosen.evaluation.decoding.values()))
         self.reward = TASKS[task].reward
         name = config.tasks[task].scorer
@@ -79,20 +81,20 @@ class Trial:
         Raises:
             PromptLengthError: the prompt is empty, or leaves too little room.
         """
-        columns = [self._continue(policy, prompt, samples) for policy in self.models.values()]
-        headers = [header for name in self.models for header in ("reward", name)]
+        columns = [self._continue(each, prompt, samples) for each in self.decoders.values()]
+        headers = [header for name in self.decoders for header in ("reward", name)]
         shown = Table(*headers, title=Text(prompt), show_lines=True)
         for written in zip(*columns, strict=True):
             shown.add_row(*(cell for reward, text in written for cell in (f"{reward:.2f}", text)))
         return shown
 
-    def _continue(self, policy: Policy, prompt: str, samples: int) -> list[tuple[float, Text]]:
+    def _continue(self, decoder: Decoder, prompt: str, samples: int) -> list[tuple[float, Text]]:
         """Rewards and texts of one model's continuations, the best first."""
         (ids,) = encode(self.tokenizer, [prompt])
-        token = None if policy.reward_tokens is None else 0
+        token = None if decoder.policy.reward_tokens is None else 0
         (found,) = sample(
-            Plain(policy),
-            [policy.condition(ids, token)],
+            decoder,
+            [decoder.policy.condition(ids, token)],
             ["it"],
             samples,
             self.sampling,
@@ -108,6 +110,15 @@ class Trial:
 def _printable(text: str) -> str:
     """The text without what would move the cursor or turn the line; line breaks stay."""
     return MOVES.sub("\ufffd", text)
+
+
+def _decoder(model: Path, checkpoint: Path, precision: Precision, place: float) -> Decoder:
+    """The policy under its best reward token; at another place it is guided Quark."""
+    if place != BEST_PLACE:
+        return DECODERS["quark_guided"](model, [checkpoint], Place(place=place), precision)
+    policy = load_policy(model, checkpoint, precision)
+    policy.steer()
+    return Plain(policy)
 
 
 def _checkpoint(

@@ -98,7 +98,7 @@ def nested(key: str, value):
         ("tasks.toxicity.prefix", 3, {"sample", "sample ppo", *GENERATED}),
         ("tasks.repetition.prefix", 3, {"predict"}),
         ("tasks.toxicity.models", {"simctg": "smollm2-135m"}, set()),
-        ("evaluation.version", 2, {"predict", "judge", "evaluate", *GENERATED}),
+        ("evaluation.version", 9, {"predict", "judge", "evaluate", *GENERATED}),
         ("evaluation.prompts", 2, {"predict", "evaluate", *GENERATED}),
         ("evaluation.prompts", {"nontoxic": 2}, {"predict", "evaluate", *GENERATED}),
         ("evaluation.prompts", {"challenging": 2}, set()),  # the stages here are of another split

@@ -71,9 +71,20 @@ def test_before_any_run_it_is_the_one_of_the_package(
     shutil.rmtree(tmp_path / "results/toxicity")
     trial = Trial(config, "toxicity", "quark", 1, *places, place=0.0)
     assert trial.checkpoint == tmp_path / "trained/toxicity"
-    heads = [trial.models[name].head for name in ("base", "quark")]
-    assert torch.equal(*heads)  # place 0 is the base model
-    assert not torch.equal(heads[0], own.models["quark"].head)
+
+
+def test_the_place_moves_the_law(tmp_path: Path) -> None:
+    config, _ = moved(tmp_path, "gpt2", "linear")
+    places = tmp_path / "results", tmp_path / "resources"
+    laws = []
+    for place in (0.0, 1.0, 3.0):
+        trial = Trial(config, "toxicity", "quark", 1, *places, place=place)
+        with torch.no_grad():
+            laws += [each.read([[5, 6]]).law() for each in trial.decoders.values()]
+    base, zero, _, one, _, three = (law.logits for law in laws)
+    assert torch.equal(base.float(), zero)  # place 0 is the base model
+    assert not torch.equal(base, one) and not torch.equal(one, three)
+    assert laws[3].nucleus_of is None and laws[5].nucleus_of is not None  # 1 is the policy itself
 
 
 def test_the_checkpoint_of_the_package_is_whole() -> None:

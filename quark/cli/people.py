@@ -170,7 +170,7 @@ def try_(
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
     place: Annotated[
-        float, typer.Option(help="of linear reward tokens; 1, the best, without it")
+        float, typer.Option(help="of the reward tokens: 1 the best, beyond it guided Quark")
     ] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 2,
 ) -> None:

@@ -117,8 +117,8 @@ class PPO(PPOTraining):
 
     place: float = Field(
         default=1.0,
-        description="c of a linear policy, which learns at 1; 0: the base model; beyond 1: "
-        "extrapolated; without linear reward tokens unused",
+        description="c of a linear policy, which learns at 1; other places extrapolate, within "
+        "the base model's nucleus; without linear reward tokens unused",
     )
 
 

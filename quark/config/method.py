@@ -194,7 +194,9 @@ class Quark(Section):
 class Place(Section):
     """Where to decode on the axis from the worst reward token (-1) to the best (1)."""
 
-    place: float = Field(description="c; 0: the base model; beyond 1: extrapolated")
+    place: float = Field(
+        description="c; 0: the base model; beyond 1: extrapolated; within the base model's nucleus"
+    )
 
 
 class Contrast(Section):

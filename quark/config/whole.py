@@ -223,9 +223,9 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
-        within_base = {"dexperts"}
-        if self.quark.reward_tokens.form != "linear":
-            within_base.add("quark_guided")
+        within_base = {"dexperts", "quark_guided"}
+        if self.quark.reward_tokens.form == "linear" and self.baselines.ppo.place != 1:
+            within_base.add("ppo")
         for method in sorted(self.methods & within_base):
             for name, sampling in self.evaluation.decoding.items():
                 if sampling.top_k and not sampling.penalty_alpha:

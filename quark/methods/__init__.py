@@ -13,6 +13,7 @@ DECODERS: dict[str, Callable[..., Decoder]] = {
     "ctrl": ctrl.decoder,
     "dexperts": dexperts.decoder,
     "gedi": gedi.decoder,
+    "ppo": guided.decoder,  # if it has a place
     "pplm": pplm.decoder,
     "quark_guided": guided.decoder,
 }

@@ -37,7 +37,7 @@ from torch.nn import functional
 from quark import config
 from quark.checkpoint import load_policy, read_about
 from quark.config import ConfigError, Precision, RewardTokens
-from quark.decoding import Decoder, Decoding, Guidance, Guided, Plain
+from quark.decoding import Beside, Decoder, Decoding, Guidance, Guided, Plain
 from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
 from quark.objective import token_logprobs
 from quark.reading import response_hidden
@@ -95,14 +95,10 @@ class _TwoReadings:
 
 @dataclass
 class _OneReading:
-    """Both classes are places of one map: the base model's hidden states serve both.
-
-    `is_own`: whether `decoding` is read here alone; else the guided policy goes on with it.
-    """
+    """Both classes are places of one map: the base model's hidden states serve both."""
 
     policy: Policy
-    decoding: Decoding
-    is_own: bool
+    decoding: Beside
 
     def logits(self) -> Tensor:
         tokens, hidden = cast(LinearTokens, self.policy.reward_tokens), self.decoding.hidden
@@ -113,12 +109,10 @@ class _OneReading:
         return torch.stack([base + shift, base - shift])
 
     def select(self, rows: Tensor) -> None:
-        if self.is_own:
-            self.decoding.select(rows)
+        self.decoding.select(rows)
 
     def feed(self, ids: Tensor) -> None:
-        if self.is_own:
-            self.decoding.feed(ids)
+        self.decoding.feed(ids)
 
 
 class _Evidence:
@@ -188,8 +182,8 @@ class GeDi:
         """Read the prompts under both classes; linear classes use what `guided` has read."""
         texts: _TwoReadings | _OneReading
         if self.is_linear:
-            decoding = guided or Plain(Policy(self.policy.lm)).read(prompts)
-            texts = _OneReading(self.policy, decoding, is_own=guided is None)
+            beside = Beside.read(Policy(self.policy.lm), prompts, guided)
+            texts = _OneReading(self.policy, beside)
         else:
             named = [self.policy.condition(prompt, k) for k in (0, 1) for prompt in prompts]
             texts = _TwoReadings(Plain(self.policy).read(named))

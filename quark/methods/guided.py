@@ -6,37 +6,83 @@ A Quark policy has learned log p(y | x, quantile) for every quantile, so by Baye
 is the log-odds of the best quantile against the worst, given the next token. The paper decodes
 under the best token alone. Here the place c extrapolates, as classifier-free guidance does (Ho &
 Salimans 2022, "Classifier-free diffusion guidance"), and DExperts with two models. c 0 is the base
-model.
+model. As in DExperts, only tokens within the nucleus of the base model are drawn: what the policy
+learned from few samples is noise as well, which would lift tokens that the base model never writes.
 
-With linear reward tokens the formula is the policy at place c of its map, exactly: a plain model,
-one pass for each token, its own nucleus. With embedded ones it takes three caches and three passes,
-and as in DExperts the tokens drawn lie within the nucleus of the base model.
+With linear reward tokens the formula is the policy at place c of its map, exactly. It costs one
+pass of the base model and a second product with its output embeddings. With other forms it takes
+three caches and three passes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from quark import config
 from quark.checkpoint import load_policy
 from quark.config import Precision
-from quark.decoding import Contrast, Decoder, Guided, Plain
-from quark.lm import ModelError, load_model
+from quark.decoding import Beside, Contrast, Decoder, Decoding, Guidance, Guided, Plain
+from quark.lm import ModelError, Policy, load_model
 from quark.reward_tokens import LinearTokens
+
+
+@dataclass
+class _Shifted:
+    """Linear reward tokens at a place, upon the base model's hidden states."""
+
+    tokens: LinearTokens
+    head: Tensor
+    place: float
+    base: Beside
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        shift = self.tokens.shift(self.base.hidden, self.place).to(self.head.dtype)
+        return logits + (shift @ self.head.T).float()
+
+    def select(self, rows: Tensor) -> None:
+        self.base.select(rows)
+
+    def feed(self, ids: Tensor) -> None:
+        self.base.feed(ids)
+
+
+class Extrapolation:
+    """A guide: base logits + c h W E', within the nucleus of the base model's law.
+
+    Args:
+        base: the frozen base model, without reward tokens.
+        tokens: linear reward tokens, which hold W.
+        place: c.
+    """
+
+    within_base = True
+
+    def __init__(self, base: Policy, tokens: LinearTokens, place: float) -> None:
+        self.base, self.tokens, self.place = base, tokens, place
+        self.models: Sequence[Policy] = []
+
+    def read(self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None) -> Guidance:
+        """Use what `guided` has read; without it, the base model reads the prompts."""
+        beside = Beside.read(self.base, prompts, guided)
+        return _Shifted(self.tokens, self.base.head, self.place, beside)
 
 
 def decoder(
     model: Path, parts: Sequence[Path], settings: config.Place, precision: Precision
 ) -> Decoder:
-    """The policy whose checkpoint `parts` holds, at a place of its reward tokens.
+    """The base model under the policy whose checkpoint `parts` holds, at a place of its tokens.
 
     Raises:
         ModelError: the policy has no reward tokens.
     """
     policy = load_policy(model, parts[0], precision)
-    if policy.reward_tokens is None:
+    tokens = policy.reward_tokens
+    if tokens is None:
         raise ModelError(f"{parts[0]}: holds no reward tokens to be guided by")
-    if isinstance(policy.reward_tokens, LinearTokens):
-        policy.steer(settings.place)
-        return Plain(policy)
-    best, worst = Plain(policy, 0), Plain(policy, policy.reward_tokens.count - 1)
+    if isinstance(tokens, LinearTokens):
+        base = Policy(policy.lm)
+        return Guided(base, Extrapolation(base, tokens, settings.place))
+    best, worst = Plain(policy, 0), Plain(policy, tokens.count - 1)
     return Guided(load_model(model, precision), Contrast(best, worst, settings.place / 2))

@@ -260,12 +260,13 @@ class _Task:
         how, samples = self.config.evaluation.decoding[decoding], self.config.evaluation.samples
         generated = settings.generate(self.config, self.task, method, 1, split, decoding)
         made = self._sampled(method, "generate", prompts, samples, how, model)
-        yield replace(made, flop=made.flop * self._passes(method))
+        again = 2 * model.head * made.tokens * self._products(method)
+        yield replace(made, flop=made.flop * self._passes(method) + again)
         yield self._scored(method, prompts * samples)
         second = self.own.second_scorer
         if second is not None:
-            again = self._scored(method, prompts * samples, second)
-            yield replace(again, place=f"{split}/{decoding}/second")
+            scored = self._scored(method, prompts * samples, second)
+            yield replace(scored, place=f"{split}/{decoding}/second")
         _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
         start = settings.model(self.config, self.task, method)
         if generated.judged and self.own.judge == start:
@@ -280,6 +281,12 @@ class _Task:
         if not self.linear:
             several |= {"gedi": 3, "quark_guided": 3}
         return several.get(method, 1)
+
+    def _products(self, method: Method) -> int:
+        """Products with the output embeddings that a linear map adds to a token's own."""
+        several = {"gedi": 2, "quark_guided": 1}
+        several |= {"ppo": 1} if self.config.baselines.ppo.place != 1 else {}
+        return several.get(method, 0) if self.linear else 0
 
     def _sampled(
         self, method: str, stage: str, prompts: int, samples: int, how: Sampling, model: Size

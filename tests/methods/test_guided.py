@@ -11,7 +11,7 @@ from oracle import EMBEDDING, LINEAR, SINK, steered_logits
 
 from quark.checkpoint import save
 from quark.config import Place, RewardTokens, Sampling
-from quark.decoding import Decoder, Plain
+from quark.decoding import Decoder, Guided, GuideProcessor, Plain
 from quark.lm import ModelError, Policy
 from quark.methods.guided import decoder
 from quark.sampling import sample
@@ -97,10 +97,29 @@ def test_linear_tokens_take_one_pass(make_policy: Make, tmp_path: Path) -> None:
     decoding = guided.read([[5, 6, 7], [9]])
     decoding.feed(torch.tensor([3, 8]))
     law = decoding.law()
-    assert law.nucleus_of is None
+    assert law.nucleus_of is not None
     for row, (prompt, token) in enumerate((([5, 6, 7], 3), ([9], 8))):
-        wanted = steered_logits(policy, prompt, [token], 3.0)[-1]
+        wanted, plain = (steered_logits(policy, prompt, [token], c)[-1] for c in (3.0, 0.0))
+        # float32 logits of a few units
         torch.testing.assert_close(law.logits[row].double(), wanted, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(law.nucleus_of[row].double(), plain, atol=1e-3, rtol=1e-4)
+
+
+def test_generate_guides_as_the_sampler_does(make_policy: Make, tmp_path: Path) -> None:
+    """Without the guided policy's own decoding, the guide reads the texts itself."""
+    trained(make_policy, tmp_path, LINEAR)
+    guided = load(tmp_path, 3.0)
+    assert isinstance(guided, Guided)
+    processor = GuideProcessor(guided.guide, [[5, 6, 7], [9, 4, 2]])
+    decoding = guided.read([[5, 6, 7], [9, 4, 2]])
+    ids = torch.tensor([[5, 6, 7], [9, 4, 2]])
+    for token in ([3, 8], [1, 1]):
+        law = decoding.law()
+        assert law.nucleus_of is not None
+        # the same float32 products, in another order
+        torch.testing.assert_close(processor(ids, law.nucleus_of), law.logits, atol=1e-4, rtol=1e-5)
+        decoding.feed(torch.tensor(token))
+        ids = torch.cat([ids, torch.tensor(token)[:, None]], dim=1)
 
 
 def test_a_policy_without_reward_tokens_is_refused(make_policy: Make, tmp_path: Path) -> None:
