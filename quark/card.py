@@ -82,7 +82,13 @@ def _place(place: float | None) -> str:
             f" **It is at place {place:g} of its reward tokens, on the side of the worst: it "
             "writes more of what the reward forbids.**"
         )
-    return f" It is at place {place:g} of its reward tokens: 1 is the best, 0 the base model."
+    said = f" It is at place {place:g} of its reward tokens: 1 is the best, 0 the base model."
+    if place > 1:
+        said += (
+            " A table's row at this place also keeps to the nucleus of the base model, so it has "
+            "less perplexity than this model alone."
+        )
+    return said
 
 
 def _measured(table: Path, task: TaskName, method: str) -> str:
