@@ -29,6 +29,7 @@ states, applies the output head in chunks and forms the gradient while it has th
     (p - e_y) + beta (p - q)    + alpha p (log p + H)          for base_to_policy
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -39,6 +40,8 @@ Direction = Literal["policy_to_base", "base_to_policy"]
 
 CHUNK = 128
 """Positions whose logits exist at one time."""
+BLOCK = 16
+"""Positions whose logits one CPU operation reads: as few as its cache holds."""
 
 
 class Coefficients(NamedTuple):
@@ -177,18 +180,31 @@ def _terms(log_p: Tensor, log_q: Tensor, targets: Tensor, weigh: Coefficients) -
     return TokenTerms(lm + weigh.kl * kl - weigh.entropy * entropy, lm, kl, entropy)
 
 
-def _logit_gradient(
-    log_p: Tensor, log_q: Tensor, targets: Tensor, weigh: Coefficients, terms: TokenTerms
-) -> Tensor:
-    """The derivative (n, V) of `terms.loss` by the policy's logits."""
-    p = log_p.exp()
+def _blocks(logits: Tensor) -> Iterator[slice]:
+    """Rows to compute together: a few on a CPU, all on a GPU."""
+    block = BLOCK if logits.device.type == "cpu" else len(logits)
+    return (slice(start, start + block) for start in range(0, len(logits), block))
+
+
+def _terms_and_gradient(
+    log_p: Tensor, log_q: Tensor, targets: Tensor, weigh: Coefficients
+) -> tuple[TokenTerms, Tensor]:
+    """`_terms`, and the derivative (n, V) of their loss by the policy's logits."""
+    own, p = targets[:, None], log_p.exp()
+    lm, entropy = -log_p.gather(-1, own), -torch.linalg.vecdot(p, log_p)[:, None]
     if weigh.kl_direction == "policy_to_base":
-        by_kl = p * (log_p - log_q - terms.kl[:, None])
+        d = log_p - log_q
+        kl = torch.linalg.vecdot(p, d)[:, None]
+        grad = d.mul_(weigh.kl).add_(1 - weigh.kl * kl).mul_(p)
     else:
-        by_kl = p - log_q.exp()
-    grad = p + weigh.kl * by_kl + weigh.entropy * p * (log_p + terms.entropy[:, None])
-    grad[torch.arange(len(targets), device=grad.device), targets] -= 1
-    return grad
+        q = log_q.exp()
+        kl = torch.linalg.vecdot(q, log_q - log_p)[:, None]
+        grad = (1 + weigh.kl) * p - weigh.kl * q
+    if weigh.entropy:
+        grad += weigh.entropy * p * (log_p + entropy)
+    grad.scatter_add_(-1, own, -torch.ones_like(lm))
+    loss = lm + weigh.kl * kl - weigh.entropy * entropy
+    return TokenTerms(*(term.squeeze(-1) for term in (loss, lm, kl, entropy))), grad
 
 
 class _Fused(torch.autograd.Function):
@@ -213,15 +229,15 @@ class _Fused(torch.autograd.Function):
         for start in range(0, len(targets), chunk):
             part = slice(start, start + chunk)
             logits, base_logits = hidden[part] @ low_head.T, base_hidden[part] @ base_head.T
-            if is_shift:
-                logits = logits.float() + base_logits.float()
-            log_p, log_q = _log_softmax(logits), _log_softmax(base_logits)
-            terms = _terms(log_p, log_q, targets[part], weigh)
-            grad = _logit_gradient(log_p, log_q, targets[part], weigh, terms).to(hidden.dtype)
-            hidden_grad[part] = grad @ low_head
+            by_logits = torch.empty_like(logits)
+            for few in _blocks(logits):
+                z, w = logits[few].float(), base_logits[few].float()
+                log_p, log_q = (z + w if is_shift else z).log_softmax(-1), w.log_softmax(-1)
+                terms, by_logits[few] = _terms_and_gradient(log_p, log_q, targets[part][few], weigh)
+                found.append(terms)
+            hidden_grad[part] = by_logits @ low_head
             if head_grad is not None:
-                head_grad += grad.T @ hidden[part]
-            found.append(terms)
+                head_grad += by_logits.T @ hidden[part]
         ctx.save_for_backward(hidden_grad, head_grad)
         together = [torch.cat(term) for term in zip(*found, strict=True)]
         ctx.mark_non_differentiable(*together)
