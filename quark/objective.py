@@ -43,6 +43,9 @@ CHUNK = 128
 BLOCK = 16
 """Positions whose logits one CPU operation reads: as few as its cache holds."""
 
+Forbidden = tuple[Tensor, Tensor] | None
+"""(T,) bool and (n,) ids, which have no probability at these positions; None: all have."""
+
 
 class Coefficients(NamedTuple):
     """The weights of the objective's terms."""
@@ -102,6 +105,7 @@ def token_logprobs(
     targets: Tensor,
     chunk: int = CHUNK,
     base_hidden: Tensor | None = None,
+    forbidden: Forbidden = None,
 ) -> Tensor:
     """Log p of each target, (T,) float32 nats, differentiable; for the baselines' losses.
 
@@ -115,11 +119,19 @@ def token_logprobs(
         chunk: positions whose logits exist at one time.
         base_hidden: (T, d) last hidden states that `hidden` is a shift of, under a frozen head;
             logits are then the sum of both, as in `fused_token_loss`. None: `hidden` stands alone.
+        forbidden: ids that are impossible at some positions.
     """
     parts = [slice(start, start + chunk) for start in range(0, len(targets), chunk)]
     if head.requires_grad and base_hidden is None:
         found = [
-            checkpoint(_chosen, hidden[part], head, targets[part], use_reentrant=False)
+            checkpoint(
+                _chosen,
+                hidden[part],
+                head,
+                targets[part],
+                _at(part, forbidden),
+                use_reentrant=False,
+            )
             for part in parts
         ]
     else:
@@ -129,14 +141,27 @@ def token_logprobs(
                 head,
                 targets[part],
                 None if base_hidden is None else base_hidden[part],
+                _at(part, forbidden),
             )
             for part in parts
         ]
     return torch.cat(found)
 
 
-def _chosen(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-    log_p = _log_softmax(hidden @ head.to(hidden.dtype).T)
+def _at(part: slice, forbidden: Forbidden) -> Forbidden:
+    return None if forbidden is None else (forbidden[0][part], forbidden[1])
+
+
+def _without(logits: Tensor, forbidden: Forbidden) -> Tensor:
+    """The logits (T, V), changed in place: -inf where an id is forbidden."""
+    if forbidden is not None:
+        where, ids = forbidden
+        logits[where.nonzero(), ids] = -torch.inf
+    return logits
+
+
+def _chosen(hidden: Tensor, head: Tensor, targets: Tensor, forbidden: Forbidden) -> Tensor:
+    log_p = _log_softmax(_without(hidden @ head.to(hidden.dtype).T, forbidden))
     return log_p.gather(-1, targets[:, None]).squeeze(-1)
 
 
@@ -145,13 +170,18 @@ class _Chosen(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, base_hidden: Tensor | None
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        base_hidden: Tensor | None,
+        forbidden: Forbidden,
     ) -> Tensor:
         low_head = head.to(hidden.dtype)
         logits = hidden @ low_head.T
         if base_hidden is not None:
             logits = logits.float() + (base_hidden @ low_head.T).float()
-        log_p = _log_softmax(logits)
+        log_p = _log_softmax(_without(logits, forbidden))
         found = log_p.gather(-1, targets[:, None])
         if ctx.needs_input_grad[0]:
             by_logits = log_p.exp_().neg_()
@@ -162,7 +192,7 @@ class _Chosen(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         (by_hidden,) = ctx.saved_tensors
-        return by_hidden * scale[:, None].to(by_hidden.dtype), None, None, None
+        return by_hidden * scale[:, None].to(by_hidden.dtype), None, None, None, None
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -182,6 +182,7 @@ class PPOSettings(Section):
     iteration: Annotated[int, Field(ge=0)]
     reward_tokens: RewardTokens
     max_failed_scores: Probability
+    min_new_tokens: Annotated[int, Field(ge=0)] = Field(description="of the samples")
     ppo: PPOTraining
     share: Probability = Field(description="of all iterations' samples, what this one has")
     precision: Precision
@@ -308,6 +309,7 @@ def ppo(config: Config, task: TaskName, method: Method, seed: int, iteration: in
         iteration=iteration,
         reward_tokens=config.quark.reward_tokens,
         max_failed_scores=config.quark.max_failed_scores,
+        min_new_tokens=config.quark.sampling.min_new_tokens,
         share=(later if iteration else first) / every,
         ppo=PPOTraining.model_validate(config.baselines.ppo.model_dump(exclude={"place"})),
         precision=config.precision,

@@ -157,6 +157,7 @@ def ppo(
         iteration=iteration,
         reward_tokens=LINEAR,
         max_failed_scores=0.2,
+        min_new_tokens=3,
         ppo=CONFIG.ppo.model_copy(update={"batch": 4, "kl_target": 1.0}),
         share=1 / 2,
         precision=precision,

@@ -458,6 +458,15 @@ def test_only_linear_tokens_explore_at_a_place():
         )
 
 
+@pytest.mark.parametrize("change", [{"temperature": 0.7}, {"top_k": 50}, {"top_p": 0.9}])
+def test_ppo_learns_from_the_whole_law(change):
+    truncated = {"quark": {"sampling": change}}
+    with pytest.raises(ConfigError, match=r"temperature 1, top_k 0 and top_p 1 for ppo"):
+        check(raw(truncated))
+    methods = {task: {"methods": ["base", "quark"]} for task in raw({})["tasks"]}
+    check(raw(truncated | {"tasks": methods, "tuning": {"toxicity": None}}))
+
+
 def test_linear_tokens_freeze_the_model():
     with pytest.raises(
         ConfigError, match=r"trained_layers = 6, but with reward_tokens\.form = linear"

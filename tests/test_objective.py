@@ -98,6 +98,25 @@ def test_token_logprobs(head_learns: bool, chunk: int) -> None:
     assert not token_logprobs(hidden.detach(), head.detach(), y, chunk).requires_grad
 
 
+@pytest.mark.parametrize("head_learns", [True, False])
+def test_token_logprobs_without_forbidden_ids(head_learns: bool) -> None:
+    hidden = normal(T, D).requires_grad_()
+    head = normal(V, D, seed=1).requires_grad_(head_learns)
+    y, where, ids = torch.arange(T) * 11, torch.arange(T) % 3 == 1, torch.tensor([0, 5, 100])
+    logits = hidden @ head.T
+    kept = torch.ones(T, V, dtype=torch.bool)
+    for t in (1, 4, 7):
+        kept[t, ids] = False
+    plain = logits.masked_fill(~kept, -torch.inf).log_softmax(-1)[torch.arange(T), y]
+    found = token_logprobs(hidden, head, y, 4, forbidden=(where, ids))
+    assert (plain - token_logprobs(hidden, head, y)).detach()[where].min() > 0
+    torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)  # float32 sums
+    learnt = [hidden, head] if head_learns else [hidden]
+    wanted = torch.autograd.grad(plain.sum(), learnt)
+    for one, other in zip(torch.autograd.grad(found.sum(), learnt), wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)  # sums of 101 terms
+
+
 # ------------------------------------------------------------------------------- shifts
 def test_a_shift_adds_to_the_base_model() -> None:
     """Loss, log-probabilities and gradients are those of the sum of both hidden states."""

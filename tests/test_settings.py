@@ -75,6 +75,7 @@ def nested(key: str, value):
         ("quark.first_samples", 9, {"ppo"}),  # its rates; the stages here are of iteration 1
         ("quark.samples", 9, {"sample"}),
         ("quark.sampling.temperature", 0.5, {"sample", "sample ppo"}),
+        ("quark.sampling.min_new_tokens", 2, {"sample", "sample ppo", "ppo"}),
         ("quark.max_failed_scores", 0.5, {"quantize", "ppo"}),
         ("quark.shuffle", True, {"quantize"}),
         ("quark.quantize", "pool", {"quantize"}),

@@ -240,6 +240,13 @@ class WrittenConfig(Section):
         if form == "none" and (needy := sorted(self.methods & {"gedi", "quark_guided"})):
             raise ValueError(f"quark.reward_tokens.form is none, but {needy[0]} needs the tokens")
         ppo, gedi = self.baselines.ppo, self.baselines.gedi.training
+        drawn = self.quark.sampling
+        if "ppo" in self.methods and (drawn.temperature, drawn.top_k, drawn.top_p) != (1, 0, 1):
+            raise ValueError(
+                "quark.sampling must have temperature 1, top_k 0 and top_p 1 for ppo, whose "
+                "probability ratios are of the whole law: change it, or leave ppo out of "
+                "tasks.TASK.methods"
+            )
         if "ppo" in self.methods and ppo.trained_layers == 0 and form not in ("linear", "sink"):
             raise ValueError(
                 "baselines.ppo.trained_layers = 0 leaves nothing to learn: only linear tokens or a "

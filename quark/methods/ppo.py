@@ -9,8 +9,10 @@ old = the policy that sampled and ref = the base model, token t of a response of
     policy loss  max(-A_t w_t, -A_t clip(w_t, 1 - c, 1 + c))
     value loss   1/2 max((V_t - R_t)^2, (V_t' - R_t)^2),  V' = V kept within c_v of its old value
 
-and loss = policy + v value, averaged over tokens. Advantages are whitened over the iteration's
-tokens. beta is fixed, or follows the measured KL (Ziegler et al. 2019, section 2.2):
+and loss = policy + v value, averaged over tokens. All laws are as in sampling: without end ids in
+the first `min_new_tokens` tokens; the configuration refuses other temperatures than 1, top-k and
+top-p. Advantages are whitened over the iteration's tokens. beta is fixed, or follows the measured
+KL (Ziegler et al. 2019, section 2.2):
 
     beta <- beta (1 + k clip(KL / target - 1, -0.2, 0.2))
 
@@ -37,7 +39,7 @@ from quark.gae import advantages
 from quark.lm import DTYPES, Policy
 from quark.memo import Memo
 from quark.memory import rows_for_training
-from quark.objective import token_logprobs
+from quark.objective import Forbidden, token_logprobs
 from quark.progress import track
 from quark.reading import check_lengths, response_hidden
 from quark.reward_tokens import LinearTokens
@@ -63,11 +65,16 @@ class Rollout(NamedTuple):
 
 
 class Actor(nn.Module):
-    """A policy, and a value head on its model's last hidden states."""
+    """A policy, and a value head on its model's last hidden states.
 
-    def __init__(self, policy: Policy) -> None:
+    Args:
+        policy: the policy.
+        min_new_tokens: of sampling, in whose first tokens end ids are impossible.
+    """
+
+    def __init__(self, policy: Policy, min_new_tokens: int = 0) -> None:
         super().__init__()
-        self.policy = policy
+        self.policy, self.min_new_tokens = policy, min_new_tokens
         self.value = nn.Linear(policy.head.shape[1], 1, device=policy.head.device)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
@@ -95,7 +102,11 @@ class Actor(nn.Module):
         return [self.policy.condition(prompt, 0) for prompt in rows.prompts]
 
     def logprob(self, hidden: Tensor, rows: Rows, how: Precision) -> Tensor:
-        """Log p (nats) of each response token, (tokens,), given `hidden` of the same rows."""
+        """Log p (nats) of each response token, (tokens,), given `hidden` of the same rows.
+
+        End ids are impossible where they were in sampling.
+        """
+        forbidden = self.forbidden(rows)
         tokens, head, targets = (
             self.policy.reward_tokens,
             self.policy.head,
@@ -103,8 +114,15 @@ class Actor(nn.Module):
         )
         if isinstance(tokens, LinearTokens):
             shift = tokens.shift(hidden, tokens.place[0]).to(DTYPES[how])
-            return token_logprobs(shift, head, targets, base_hidden=hidden)
-        return token_logprobs(hidden.to(DTYPES[how]), head, targets)
+            return token_logprobs(shift, head, targets, base_hidden=hidden, forbidden=forbidden)
+        return token_logprobs(hidden.to(DTYPES[how]), head, targets, forbidden=forbidden)
+
+    def forbidden(self, rows: Rows) -> Forbidden:
+        """The end ids, at the response tokens that were sampled without them, (tokens,)."""
+        device = self.policy.head.device
+        time = torch.cat([torch.arange(len(ids), device=device) for ids in rows.responses])
+        ends = torch.tensor(self.policy.end_ids, dtype=torch.long, device=device)
+        return time < self.min_new_tokens, ends
 
     def worth(self, hidden: Tensor) -> Tensor:
         """Values (tokens,) of last hidden states (tokens, d), which they do not shape."""
@@ -268,7 +286,9 @@ def _roll_out(
         )
         found = (
             actor.logprob(hidden, part, precision),
-            token_logprobs(base_hidden, base.head, part.targets(device)),
+            token_logprobs(
+                base_hidden, base.head, part.targets(device), forbidden=actor.forbidden(part)
+            ),
             actor.worth(hidden),
         )
         for full, flat in zip((logprob, ref, value), found, strict=True):

@@ -1,5 +1,7 @@
+import copy
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,17 @@ from oracle import LINEAR, SINK, plain_logits, under_token
 
 from quark import config
 from quark.config import RewardTokens, Training
+from quark.decoding import Plain
 from quark.lm import Policy
 from quark.memo import Memo
 from quark.methods import ppo as method
 from quark.methods.ppo import Actor, Rollout, learn, losses, next_kl_coef, token_rewards
 from quark.reading import response_hidden
+from quark.sampling import sample
 from quark.training import Rows
 
 Make = Callable[..., Policy]
+SAMPLING = config.load([Path(__file__).parents[2] / "config/config.yaml"]).quark.sampling
 
 
 @pytest.fixture
@@ -130,6 +135,43 @@ def test_the_rollout(make_policy: Make, settings: config.PPO, form: RewardTokens
     for i, (logprob, place) in enumerate(zip(found, last.tolist(), strict=True)):
         penalty = 0.5 * (logprob[-1] - _base(base, rows, i)[-1]).item()
         assert rollout.returns[place].item() == pytest.approx(reward[i] - penalty, abs=1e-4)
+
+
+@FORMS
+def test_the_first_ratios_are_one_under_the_law_that_sampled(
+    make_policy: Make, settings: config.PPO, form: RewardTokens | None
+) -> None:
+    """As the default samples: without end ids in the first three tokens."""
+    policy, base = (make_policy(1, form=form) if form else make_policy(0, seed=1)), make_policy(0)
+    if form is LINEAR:
+        moved(policy)
+    ends = list(range(50))  # about every second token
+    policy.lm.generation_config.eos_token_id = ends
+    writer = copy.deepcopy(policy)
+    writer.steer()
+    prompts = np.random.default_rng(0).integers(20, 90, (6, 3)).tolist()
+    told, names = [writer.condition(ids, 0) for ids in prompts], list(map(str, range(6)))
+    fixed: Any = {"seed_name": "1/test", "memory_mb": 4000}
+    written = sample(Plain(writer), told, names, 1, SAMPLING, **fixed)
+    responses = [each.ids[0] for each in sorted(written, key=lambda each: each.place)]
+    rows = Rows(names, prompts, responses, np.zeros(6, dtype=np.int32))
+    actor = Actor(policy, SAMPLING.min_new_tokens)
+    how: Any = (settings, 0.5, "fp32", 4)
+    rollout, summary = method._roll_out(actor, base, rows, np.zeros(6), *how, Memo())
+
+    def sampled(logits: torch.Tensor, response: list[int]) -> torch.Tensor:
+        logits[:3, ends] = -torch.inf
+        return logits[:-1].log_softmax(-1)[range(len(response)), response]
+
+    pairs = list(zip(prompts, responses, strict=True))
+    old = torch.cat([sampled(under_token(policy, 0, *pair), pair[1]) for pair in pairs])
+    ref = torch.cat([sampled(plain_logits(base, *pair), pair[1]) for pair in pairs])
+    # float32 sums in another order, of logits of size 10
+    torch.testing.assert_close(rollout.old_logprob, old, atol=1e-4, rtol=1e-4)
+    assert summary["kl"] == pytest.approx((old - ref).sum().item() / 6, abs=1e-3)
+    with torch.no_grad():
+        now = actor.logprob(actor.hidden(rows, "fp32", Memo()), rows, "fp32")
+    torch.testing.assert_close((now - old).exp(), torch.ones(len(old)), atol=1e-4, rtol=0)
 
 
 def _base(policy: Policy, rows: Rows, i: int) -> torch.Tensor:
