@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from oracle import steered_logits
@@ -14,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from quark.config import Config, ConfigError
 from quark.decoding import Plain
 from quark.exporting import BEST, export
-from quark.lm import encode, load_tokenizer
+from quark.lm import encode, load_tokenizer, pad
+from quark.logprobs import response_logprobs
 from quark.reading import response_hidden
 from quark.sampling import sample
 
@@ -61,6 +63,39 @@ def test_the_next_token_has_the_policys_law(trained, tmp_path, form, lora):
             found.append(torch.cat(logits))
     # float32 sums in another order
     torch.testing.assert_close(torch.cat(found)[:, : policy.vocabulary], want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_whole_text_has_the_policys_likelihood(trained, tmp_path):
+    """Under a sink, as a response to its own first token; alone, and padded on either side."""
+    config, policy = trained("sink")
+    lm, _ = exported(config, tmp_path)
+    texts = [[5, 6, 7, 8, 9], [9], [8, 1, 30]]
+
+    def of_the_policy(prompts):
+        responses = [[ids[1:]] for ids in texts]
+        how = {"names": list("abc"), "memory_mb": 4000}
+        return np.concatenate(response_logprobs(policy, prompts, responses, **how))
+
+    def of_the_export(logits, ids):
+        return logits[:-1].log_softmax(-1)[range(len(ids) - 1), ids[1:]].sum().item()
+
+    want = of_the_policy([policy.condition(ids[:1], 0) for ids in texts])
+    close = {"rel": 0, "abs": 1e-4}  # float32 sums in another order; the shift moves them by 1e-2
+    assert want != pytest.approx(of_the_policy([ids[:1] for ids in texts]), rel=0, abs=1e-3)
+    with torch.no_grad():
+        rows = [torch.tensor([ids]) for ids in texts]
+        alone = [
+            of_the_export(lm(row).logits[0], ids) for row, ids in zip(rows, texts, strict=True)
+        ]
+        assert alone == pytest.approx(want, **close)
+        labelled = lm(rows[0], labels=rows[0])
+        assert labelled[0] is labelled.loss  # where stock models have it
+        assert -4 * labelled.loss.item() == pytest.approx(want[0], **close)
+        for side in ("left", "right"):
+            ids, real = pad(texts, side)
+            read = zip(lm(ids, attention_mask=real.long()).logits, real, texts, strict=True)
+            padded = [of_the_export(logits[own], text) for logits, own, text in read]
+            assert padded == pytest.approx(want, **close)
 
 
 @pytest.mark.parametrize("form", ["embedding", "linear", "sink", "none"])

@@ -5,7 +5,8 @@
 The model is the one it was made from, but for a constant that is added to keys and values of the
 first position, in the upper layers. The last token of the prompt and all that is written see it;
 the rest of the prompt is read as the original model reads it. A prompt of one token is read
-plainly, and what follows its first new token is told.
+plainly, and what follows its first new token is told. So is a whole text, `model(ids).logits`:
+its first token is the prompt.
 """
 
 from typing import Any
@@ -39,41 +40,57 @@ class QuarkForCausalLM(BaseModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
         **arguments: Any,
     ) -> Any:
-        """As the original model's; a prompt is read at once, padded on the left if at all."""
+        """As the original model's; what is read at once is padded on the left if at all.
+
+        A call that asks for a cache, as `generate` does, reads a prompt. Any other call, or one
+        with labels, reads a whole text as if its first token were the prompt.
+        """
         if past_key_values is not None and past_key_values.get_seq_length() > 0:
             return super().forward(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
                 past_key_values=past_key_values,
+                labels=labels,
+                use_cache=use_cache,
                 **arguments,
             )
         if input_ids is None:
-            raise ValueError("a prompt is given as input_ids, not as embeddings")
+            raise ValueError("a text is given as input_ids, not as embeddings")
         cache = DynamicCache(config=self.config) if past_key_values is None else past_key_values
         real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         places = (real.long().cumsum(-1) - 1).clamp(min=0) if position_ids is None else position_ids
         keep = arguments.pop("logits_to_keep", 0)
-        arguments |= {"past_key_values": cache, "use_cache": True}
-        for needless in ("cache_position", "labels"):
-            arguments.pop(needless, None)
-
-        def read(part: slice, seen: Tensor) -> Any:
-            place = {"input_ids": input_ids[:, part], "position_ids": places[:, part]}
-            return super(QuarkForCausalLM, self).forward(attention_mask=seen, **place, **arguments)
-
-        first = real.long().argmax(-1)
-        alone = first == input_ids.shape[1] - 1
-        logits = []
-        if input_ids.shape[1] > 1:
-            logits.append(read(slice(None, -1), real[:, :-1]).logits)
-            self._shift(cache, first, ~alone)
-        last = read(slice(-1, None), real)
-        self._shift(cache, first, alone)
-        last.logits = torch.cat([*logits, last.logits], dim=1)[:, -keep:]  # 0 keeps all
-        return last
+        arguments.pop("cache_position", None)
+        first, length = real.long().argmax(-1), input_ids.shape[1]
+        told = first + 1  # the column from which a row sees its shift
+        if labels is None and (use_cache or past_key_values is not None):
+            told = told.clamp(min=length - 1)
+        logits, start = [], 0
+        for end in sorted({*told.tolist(), length}):
+            part = slice(start, end)
+            read = super().forward(
+                input_ids=input_ids[:, part],
+                attention_mask=real[:, :end],
+                position_ids=places[:, part],
+                past_key_values=cache,
+                use_cache=True,
+                **arguments,
+            )
+            self._shift(cache, first, told == end)
+            logits.append(read.logits)
+            start = end
+        kept = slice(-keep, None) if isinstance(keep, int) else keep  # 0 keeps all
+        read.logits = torch.cat(logits, dim=1)[:, kept]
+        if labels is None:
+            return read
+        width = self.config.vocab_size
+        loss = self.loss_function(read.logits, labels, vocab_size=width, **arguments)
+        return type(read)(loss=loss, **read)
 
     def _shift(self, cache: Any, first: Tensor, chosen: Tensor) -> None:
         """Shift the first position of the chosen rows."""
