@@ -16,6 +16,22 @@ from transformers.masking_utils import eager_mask
 GROUPED = "grouped"
 """The name of `grouped_attention` in a model's configuration."""
 
+HARMLESS = {
+    "cache_position",
+    "is_causal",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "position_ids",
+    "sliding_window",
+    "use_cache",
+}
+"""What models say to their attention that the mask holds already, or that changes no number."""
+
+
+class AttentionError(ValueError):
+    """A model whose attention is another than `grouped_attention`."""
+
 
 def grouped_attention(
     module: nn.Module,
@@ -26,21 +42,30 @@ def grouped_attention(
     *,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Softmax attention, the softmax in float32.
 
     Args:
-        module: the attention layer; unused, transformers gives it.
+        module: the attention layer, for errors.
         query: (rows, heads, time, width).
         key, value: (rows, groups, positions, width); groups divide heads.
         attention_mask: (rows, 1, time, positions), added to the scores.
         dropout: of the weights.
         scaling: of the scores; None: 1 / sqrt(width).
+        others: what is in HARMLESS, or None.
 
     Returns:
         (rows, time, heads, width), and no weights.
+
+    Raises:
+        AttentionError: the layer asks for more, such as a cap on scores or learnt sinks.
     """
+    if unknown := sorted(k for k, v in others.items() if v is not None and k not in HARMLESS):
+        raise AttentionError(
+            f"{type(module).__name__} needs {', '.join(unknown)}, which attention on the CPU does "
+            "not have here: run this model on a GPU, or choose another architecture"
+        )
     rows, heads, time, width = query.shape
     groups, positions = key.shape[1], key.shape[2]
     below = query.reshape(rows, groups, -1, width) * (width**-0.5 if scaling is None else scaling)

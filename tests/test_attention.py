@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from quark.attention import GROUPED, grouped_attention
+from quark.attention import GROUPED, AttentionError, grouped_attention
 from quark.lm import Policy, load_model
 
 
@@ -46,6 +46,18 @@ def test_a_scale_and_no_mask() -> None:
     found, _ = grouped_attention(nn.Identity(), query, key, value, None, scaling=0.5)
     wanted = plain(query * 0.5 * 8**0.5, key, value, torch.zeros(2, 1, 5, 5))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_what_would_be_left_out_is_refused() -> None:
+    """A cap on scores, as Gemma 2 has, or learnt sinks."""
+    query, key, value = torch.randn(3, 2, 4, 5, 8)
+    plain, _ = grouped_attention(nn.Identity(), query, key, value, None)
+    harmless = {"sliding_window": 3, "position_ids": torch.arange(5), "softcap": None}
+    found, _ = grouped_attention(nn.Identity(), query, key, value, None, **harmless)
+    assert torch.equal(found, plain)
+    with pytest.raises(AttentionError, match="Identity needs s_aux, softcap, which"):
+        sinks = {"softcap": 50.0, "s_aux": torch.zeros(4)}
+        grouped_attention(nn.Identity(), query, key, value, None, **sinks)
 
 
 def test_a_loaded_model_attends_so(policy: Policy, tmp_path: Path) -> None:
