@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from quark.figures.style import OKABE_ITO, canvas, only, places, rows_of, title
+from quark.figures.style import OKABE_ITO, canvas, only, places, rows_of, shade, title
 from quark.tables.columns import Row
 
 WIDTH = 0.8  # of a group of bars
@@ -45,7 +46,10 @@ def draw_sweep(sources: Sequence[Path], out: Path) -> None:
         labels = [method.split(".", 2)[-1] for method in methods]
         axes[-1, 0].set_xticks(range(len(methods)), labels, rotation=30, ha="right")
         if len(every) > 1:
-            keys = [Patch(color=COLOURS[i], label=title(p, every)) for i, p in enumerate(every)]
+            keys = [
+                Patch(color=_colour(i, len(every)), label=title(p, every))
+                for i, p in enumerate(every)
+            ]
             above = (0.0, 1.0)
             axes[0, 0].legend(handles=keys, loc="lower left", bbox_to_anchor=above, ncols=len(keys))
 
@@ -61,6 +65,11 @@ def _bars(
             value,
             WIDTH / n,
             yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
-            color=COLOURS[i],
+            color=_colour(i, n),
             error_kw={"elinewidth": 1},
         )
+
+
+def _colour(place: int, count: int) -> Any:
+    """Of the place-th of `count` bars in a group: one of the six, or shades where they run out."""
+    return COLOURS[place] if count <= len(COLOURS) else shade(place, count)

@@ -1,6 +1,8 @@
 """An ablation's figure: drawn from its table alone, the same bytes each time."""
 
 import csv
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ ROWS = [
 ]
 
 
-def table(folder: Path) -> Path:
+def table(folder: Path, splits: tuple[str, ...] = ("nontoxic", "challenging")) -> Path:
     rows = []
-    for split in ("nontoxic", "challenging"):
+    for split in splits:
         for row in ROWS:
             ends = {
                 f"{name}{end}": row[name] for name in list(row)[1:] for end in ("_low", "_high")
@@ -39,6 +41,14 @@ def test_methods_and_metrics_are_named(tmp_path: Path) -> None:
     assert imread(tmp_path / "one/kl.png").std() > 0.05  # something stands on the page
     for color in ("#0072b2", "#009e73"):  # of the splits: 2 or 3 bars in each panel, and the key
         assert drawn.count(f"fill: {color}") == 3 + 2 + 1
+
+
+def test_more_splits_than_colours(tmp_path: Path) -> None:
+    splits = tuple(f"split-{i}" for i in range(7))
+    draw_sweep([table(tmp_path, splits)], tmp_path / "kl.svg")
+    drawn = (tmp_path / "kl.svg").read_text()
+    colours = Counter(re.findall(r"fill: (#[0-9a-f]{6})", drawn))
+    assert sum(count == 3 + 2 + 1 for count in colours.values()) == 7
 
 
 def test_the_same_bytes_again(tmp_path: Path) -> None:
