@@ -44,6 +44,10 @@ GAUGE_ROWS = 128
 def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Rows]:
     """The rows to train on, and those of `gauge_prompts` prompts held out in every iteration.
 
+    Held out are the first of the pool's prompts by a hash, and a pool keeps the prompts of the pool
+    before. So a prompt that was trained on is never held out later. A prompt whose first samples
+    all failed to be scored comes late: it may then take the place of one that was held out.
+
     Raises:
         ConfigError: no row is left to train on.
     """

@@ -115,6 +115,18 @@ def test_held_out_prompts_are_the_same_in_every_iteration() -> None:
         split_pool(pool(1), gauge_prompts=10, seed=1)
 
 
+@pytest.mark.parametrize("late", range(10))
+def test_a_prompt_that_comes_late_makes_no_trained_one_held_out(late: int) -> None:
+    whole = pool(2)
+    there = [i for i, row in enumerate(whole["row_id"].to_pylist()) if row != f"0/p{late}/0"]
+    later = whole.take(there)
+    first = later.take([i for i, row in enumerate(later["row_id"].to_pylist()) if row[0] == "0"])
+    trained, _ = split_pool(first, gauge_prompts=3, seed=1)
+    _, held_out = split_pool(later, gauge_prompts=3, seed=1)
+    assert len(trained.ids) == 6 and len({name.split("/")[1] for name in held_out.ids}) == 3
+    assert not set(trained.ids) & set(held_out.ids)
+
+
 def test_no_row_twice_before_all_once(training: Training) -> None:
     quantile = np.arange(10, dtype=np.int32) % 5
     order = training_order(quantile, changed(training, sequences=25), stream("order"))
