@@ -51,6 +51,22 @@ def test_the_installed_command_prints_a_fault_without_traceback():
     assert found.stderr == "quark: TableError: gone.parquet: no such file\n"
 
 
+def test_costs_of_more_stages_than_a_shell_command_has_room_for(monkeypatch, tmp_path):
+    """Linux takes at most 131 072 bytes in one argument, and a rule's command is one."""
+    stages = [tmp_path / f"toxicity/quark/seed-{seed}/scores.json" for seed in range(2000)]
+    for file in stages:
+        file.parent.mkdir(parents=True)
+        file.write_text('{"rows": 2}')
+    listed, out = tmp_path / "stages.txt", tmp_path / "costs.csv"
+    listed.write_text("\n".join(map(str, stages)))
+    assert listed.stat().st_size > 131_072
+    assert quark(monkeypatch, "costs", "--stages", listed, "--out", out) == 0
+    assert out.read_text().splitlines()[-1].startswith("total,,,,4000,")
+    stages[-1].unlink()
+    said = quark(monkeypatch, "costs", "--stages", listed, "--out", out)
+    assert said == f"quark: TableError: {stages[-1]}: no such file"
+
+
 def test_a_misspelt_key_is_named_with_its_file(monkeypatch, tmp_path):
     over = tmp_path / "over.yaml"
     over.write_text("{quark: {iteration: 7}}")

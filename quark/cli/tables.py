@@ -102,13 +102,15 @@ def page(
 
 @app.command()
 def costs(
-    stages: Annotated[list[Path], typer.Option(help="JSON files that the stages left")],
+    stages: Annotated[
+        Path, typer.Option(help="text file that names the JSON files of the stages, one a line")
+    ],
     out: Out,
 ) -> None:
     """Write what each stage cost in rows, tokens and seconds."""
     from quark.tables import cost_table
 
-    cost_table(stages, out)
+    cost_table([Path(line) for line in stages.read_text().splitlines()], out)
 
 
 @app.command()
