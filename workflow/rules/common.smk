@@ -10,7 +10,7 @@ from typing import get_args
 from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
-from quark import planning, precision, settings
+from quark import planning, precision, settings, tracking
 from quark.scorers import SCORERS, ScorerError, check_key, check_scorer
 from quark.tasks import TASKS
 

@@ -255,7 +255,7 @@ def method_costs(task, method, seed):
     return [*explored, f"{CORPUS}/corpus.json".format(task=task, seed=seed), *parts]
 
 
-def evaluated(task, name, methods=None, splits=None):
+def evaluated(task, name, methods=None, splits=None, seeds=CONFIG.seeds):
     """File `name` of all evaluations: by split, decoding, method and seed."""
     chosen = methods or CONFIG.tasks[task].methods
     decoded = {
@@ -269,9 +269,34 @@ def evaluated(task, name, methods=None, splits=None):
         for split in splits or CONFIG.tasks[task].splits
         for decoding in dict.fromkeys(n for names in decoded.values() for n in names)
         for method in chosen
-        for seed in CONFIG.seeds
+        for seed in seeds
         if decoding in decoded[method]
     ]
+
+
+def measured(task, methods=None, splits=None):
+    """What a table reads beside the metrics of all evaluations."""
+    return [
+        file
+        for name in ("settings.json", "prompts.parquet")
+        for file in evaluated(task, name, methods, splits)
+    ]
+
+
+def logged(wildcards):
+    """What MLflow keeps of a run beside its table: metrics, iterations and what it learnt."""
+    task, method, seed = wildcards.task, wildcards.method, wildcards.seed
+    found = evaluated(task, "metrics.json", [method], seeds=[seed])
+    if method in ITERATED:
+        count = iterations(task, method)
+        found += [
+            of_iteration(task, method, seed, i, f"{stage}.json")
+            for i in range(count)
+            for stage in tracking.STAGES[method]
+        ]
+    if method in settings.QUARKS:
+        found.append(of_iteration(task, method, seed, count - 1, "checkpoint"))
+    return found
 
 
 def sweep(name):

@@ -4,6 +4,7 @@
 rule table:
     input:
         metrics=lambda w: evaluated(w.task, "metrics.json"),
+        beside=lambda w: measured(w.task),
         published="config/published/{task}.csv",
     output:
         csv="results/{task}/table.csv",
@@ -30,6 +31,7 @@ use rule table as ablation with:
         metrics=lambda w: evaluated(
             CONFIG.ablations[w.sweep].task, "metrics.json", sweep(w.sweep)
         ),
+        beside=lambda w: measured(CONFIG.ablations[w.sweep].task, sweep(w.sweep)),
         published=lambda w: f"config/published/{CONFIG.ablations[w.sweep].task}.csv",
     output:
         csv="results/ablations/{sweep}.csv",
@@ -49,6 +51,7 @@ use rule table as tries with:
             methods=tried(w.task),
             splits=[CONFIG.tuning[w.task].split],
         ),
+        beside=lambda w: measured(w.task, tried(w.task), [CONFIG.tuning[w.task].split]),
         published="config/published/{task}.csv",
     output:
         csv="results/tuning/{task}/table.csv",

@@ -4,6 +4,8 @@
 rule track:
     input:
         table=rules.table.output.csv,
+        text=rules.table.output.md,
+        run=logged,
         prompts=prompts,
     output:
         mark="results/tracking/{task}/{method}/seed-{seed}.json",
