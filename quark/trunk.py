@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quark.lm import Policy, layers_of
+from quark.lm import Policy, layers_of, pad
+from quark.reading import read_padded
+from quark.seeds import stream
+
+PROOF_TOKENS = 64
+"""Length of the random text on which what is shared must prove equal."""
 
 
 class Upper(Policy):
@@ -41,7 +46,7 @@ class _Tap:
 
     def __init__(self, layer: nn.Module) -> None:
         self.hidden: Tensor | None = None
-        layer.register_forward_pre_hook(self._see)
+        self.hook = layer.register_forward_pre_hook(self._see)
 
     def _see(self, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         self.hidden = arguments[0]
@@ -59,16 +64,31 @@ def share_trunk(base: Policy, other: Policy) -> Policy:
     count = min(next((i for i, alike in enumerate(same) if not alike), len(same)), len(same) - 1)
     if not count or other.reward_tokens is not None or not _alike_beside_layers(base.lm, other.lm):
         return other
-    ids = torch.arange(4, device=base.head.device)[None]
-    with torch.no_grad():
-        expected = other.hidden(ids, use_cache=False).last_hidden_state
-        upper = Upper(_above(other.lm, count), _Tap(layers[count]))
-        base.hidden(ids, use_cache=False)
-        found = upper.hidden(ids, use_cache=False).last_hidden_state
-    if torch.equal(found, expected):
+    expected = _states(other)
+    tap = _Tap(layers[count])
+    upper = Upper(_above(other.lm, count), tap)
+    if torch.equal(_states(base, upper), expected):
         return upper
+    tap.hook.remove()
     _renumber(others[count:], count)
     return other
+
+
+@torch.no_grad()
+def _states(*policies: Policy) -> Tensor:
+    """Last hidden states (tokens, d) of two texts, which all policies read in turn: the last one's.
+
+    One text is padded, and the last tokens are read with the cache, as in decoding.
+    """
+    first = policies[0]
+    length = min(PROOF_TOKENS, first.context - 1)
+    text = stream("trunk", "text").integers(first.vocabulary, size=(2, length + 1)).tolist()
+    ids, real = pad([text[0][:-1], text[1][: length // 2]], "left")
+    last = torch.tensor([row[-1:] for row in text], device=ids.device)
+    found = []
+    for reading, states in [read_padded(policy, ids, real) for policy in policies]:
+        found = [states[real], reading.feed(last, torch.ones_like(last, dtype=torch.bool))[:, 0]]
+    return torch.cat(found)
 
 
 def _alike(one: nn.Module, other: nn.Module) -> bool:

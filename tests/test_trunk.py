@@ -63,6 +63,27 @@ def test_shared_layers_are_not_run_again(make_policy: Make) -> None:
             shared.hidden(ids[:, :2])
 
 
+def test_what_differs_on_a_longer_text_is_not_shared(
+    make_policy: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here an Upper that is wrong from the fifth token on; nothing of the attempt is left."""
+    base, other = make_policy(0), expert(make_policy, 1)
+    embed = Upper.embed
+
+    def wrong(self: Upper, ids: torch.Tensor) -> torch.Tensor:
+        hidden = embed(self, ids).clone()
+        hidden[:, 4:] += 1
+        return hidden
+
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6]])
+    with torch.no_grad():
+        before = other.hidden(ids).last_hidden_state
+        monkeypatch.setattr(Upper, "embed", wrong)
+        assert share_trunk(base, other) is other
+        assert torch.equal(other.hidden(ids).last_hidden_state, before)
+    assert not any(module._forward_pre_hooks for module in base.lm.modules())
+
+
 def test_what_cannot_be_shared_is_left_alone(make_policy: Make) -> None:
     base = make_policy(0)
     stranger = make_policy(0, 1)
