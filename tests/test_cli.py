@@ -104,6 +104,36 @@ def test_a_fault_without_explanation_keeps_its_traceback(monkeypatch, tmp_path):
         cli.main()
 
 
+TRAIN = (
+    "train", "--settings", "{}", "--pool", "pool.parquet", "--model", "model", "--out", "out",
+    "--processes", "2", "--threads", "5", "--memory-mb", "9001",
+)  # fmt: skip
+
+
+def test_several_processes_are_started_with_the_same_words(monkeypatch):
+    started = []
+
+    def execv(program, command):
+        started.append(command)
+        raise SystemExit
+
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("os.execv", execv)
+    quark(monkeypatch, *TRAIN, "--debug")
+    (command,) = started
+    assert command[command.index("quark.cli") + 1 :] == [*TRAIN, "--debug"]
+
+
+def test_several_processes_share_threads_and_memory(monkeypatch):
+    found = []
+    monkeypatch.setenv("RANK", "0")  # as torchrun does
+    monkeypatch.setattr(cli.methods, "use_threads", found.append)
+    monkeypatch.setattr(cli.methods, "parse", lambda *_: None)
+    monkeypatch.setattr("quark.stages.train_stage", lambda *files: found.append(files[-2]))
+    assert quark(monkeypatch, *TRAIN) == 0
+    assert found == [2, 4500]
+
+
 @pytest.mark.parametrize("place", [0, 1, 3])
 def test_debug_keeps_the_traceback_wherever_it_stands(monkeypatch, place):
     words = ["show", "--config", "gone.yaml"]

@@ -36,10 +36,10 @@ def _common(
 def main() -> None:
     """Run a verb; a fault that has an explanation is printed without a traceback."""
     debug = DEBUG in sys.argv  # wherever it stands
-    sys.argv = [word for word in sys.argv if word != DEBUG]
+    words = [word for word in sys.argv[1:] if word != DEBUG]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        app()
+        app(words)
     except (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
         explained = isinstance(error, (MemoryError, OSError))
         if debug or (not explained and not type(error).__module__.startswith("quark.")):

@@ -121,7 +121,9 @@ def train(
     memo: Annotated[
         list[Path] | None, typer.Option(help="hidden states of the base model, as far as known")
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="one for each GPU")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="one for each GPU; they share threads and memory")
+    ] = 1,
     layers: Annotated[
         Literal["whole", "split"], typer.Option(help="split: each process holds a part of each")
     ] = "whole",
@@ -134,10 +136,10 @@ def train(
     if layers == "split" and processes == 1:
         raise ConfigError("layers=split needs several processes: --processes, one for each GPU")
     launch(processes)
-    use_threads(threads)
+    use_threads(max(1, threads // processes))
     wanted = parse(needs.TrainSettings, settings)
-    split = layers == "split"
-    train_stage(wanted, pool, model, checkpoint, memo or [], out, memory_mb, split)
+    own_mb, split = memory_mb // processes, layers == "split"
+    train_stage(wanted, pool, model, checkpoint, memo or [], out, own_mb, split)
 
 
 @app.command()
