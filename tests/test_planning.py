@@ -88,6 +88,24 @@ def test_baselines_are_counted(prompts: Config, tmp_path: Path) -> None:
     assert [c.sequences for c in of(found, method="ppo", stage="train-ppo")] == [16 * 4, 16 * 3]
 
 
+def test_passes_over_the_corpus_are_counted(prompts: Config, tmp_path: Path) -> None:
+    """Of what learns from texts; PPLM's classifier reads them once, and is two rows of numbers."""
+    parts = {}
+    for epochs in (1, 3):
+        raw = prompts.model_dump(exclude_unset=True)
+        raw["tasks"]["toxicity"]["methods"] = ["base", "dapt", "pplm"]
+        raw["baselines"]["dapt"]["epochs"] = epochs
+        found = plan(Config.model_validate(raw), ["toxicity"], tmp_path)
+        parts[epochs] = {c.method: c for c in of(found, stage="fit")}
+    one, three = parts[1]["expert"], parts[3]["expert"]
+    counts = ("sequences", "tokens", "flop")
+    assert [getattr(three, n) for n in counts] == [3 * getattr(one, n) for n in counts]
+    assert three.disk == one.disk
+    classifier = parts[1]["classifier"]
+    assert parts[3]["classifier"] == classifier
+    assert classifier.disk == 4 * 2 * (64 + 1)  # float32, with a bias
+
+
 def test_what_was_fetched_is_known_better(prompts: Config, tmp_path: Path) -> None:
     folder = tmp_path / "models/tiny-gpt2"
     folder.mkdir(parents=True)

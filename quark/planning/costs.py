@@ -184,22 +184,23 @@ class _Task:
             rows //= 2  # of one class
         model = self._size(self.own.model)
         how = baselines.gedi.training if part == "gedi" else baselines.dapt
-        flop = how.epochs * learning(model, corpus.tokens, corpus.tokens, how)
+        learnt, passes = trained(model, how), how.epochs
+        flop = learning(model, corpus.tokens, corpus.tokens, how)
         if part == "gedi":
             flop *= 2  # each text under both classes
             if self.linear:
-                read = forward(model, corpus.tokens, 0)
-                flop = how.epochs * (read + 2 * learning_map(model, corpus.tokens))
-        if part == "classifier":
+                flop = forward(model, corpus.tokens, 0) + 2 * learning_map(model, corpus.tokens)
+        if part == "classifier":  # of the hidden states, which are read once
+            learnt, passes = 2 * (model.width + 1), 1
             flop = forward(model, corpus.tokens, 0)
         return Cost(
             self.task,
             part,
             "fit",
-            sequences=rows,
-            tokens=rows * corpus.tokens,
-            flop=rows * flop,
-            disk=4 * trained(model, how),
+            sequences=passes * rows,
+            tokens=passes * rows * corpus.tokens,
+            flop=passes * rows * flop,
+            disk=4 * learnt,
         )
 
     def _finetune(self, name: str) -> Cost:
