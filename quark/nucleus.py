@@ -89,7 +89,10 @@ def _outside(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
 def _draw_sorted(logits: Tensor, law: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
     """The same by sorting `law`: for the rare rows, and at small p the only sensible way."""
     ordered, ids = law.sort(-1, descending=True)
-    likelier = ordered.cumsum(-1) - ordered
+    before = ordered.cumsum(-1) - ordered
+    first = torch.ones_like(ordered, dtype=torch.bool)  # of tokens that are equally likely
+    first[:, 1:] = ordered[:, 1:] < ordered[:, :-1]
+    likelier = before.masked_fill(~first, 0).cummax(-1).values
     kept = logits.gather(-1, ids).masked_fill(likelier >= top_p, -torch.inf)
     cumulative = kept.softmax(-1, dtype=torch.float32).cumsum(-1)
     return ids.gather(-1, _invert(cumulative, uniforms)[:, None]).squeeze(-1)

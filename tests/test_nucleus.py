@@ -74,6 +74,23 @@ def test_equally_likely_tokens_stay_together() -> None:
     assert kept == [True, True, True, True, False]
 
 
+def test_equally_likely_tokens_stay_together_in_the_sorted_path() -> None:
+    """Four tokens of a fifth each: the third reaches p = 0.5, and the fourth is as likely."""
+    logits = torch.tensor([0.2, 0.2, 0.2, 0.2, 0.1, 0.1]).log()
+    uniforms = grid().clone()
+    uniforms[:, :-1] = LARGEST  # the last token
+    expected = [0.25, 0.25, 0.25, 0.25, 0, 0]
+    found = frequencies(logits, uniforms, top_p=0.5)
+    np.testing.assert_allclose(found, expected, atol=2 / ROWS + 1e-6)  # as without rejections
+    # another law's nucleus: all tokens are as likely there
+    other = torch.tensor([3.0, 3, 3, 3, 3, 0]).expand(ROWS, -1)
+    many = logits.expand(ROWS, -1)
+    tokens = draw(many, uniforms, temperature=1, top_k=0, top_p=0.5, nucleus_of=other)
+    found = np.bincount(tokens.numpy(), minlength=6) / ROWS
+    wanted = np.array([2, 2, 2, 2, 1, 0]) / 9
+    np.testing.assert_allclose(found, wanted, atol=2 / ROWS + 1e-6)
+
+
 @pytest.mark.parametrize("vocabulary", [8, 50_000])
 @pytest.mark.parametrize("top_p", [0.1, 0.9, 1.0])
 @pytest.mark.parametrize("top_k", [0, 4])
