@@ -113,6 +113,12 @@ def test_the_estimate_counts_the_jobs_of_a_dry_run_at_paper_scale(empty, task):
     assert counted == planned.total() - sum(planned[rule] for rule in others) > 150
 
 
+def test_a_page_is_planned_at_paper_scale(empty):
+    """Its settings hold a pattern with braces, which are no wildcards."""
+    scale, target = "config/scale/paper.yaml", "results/report/toxicity.html"
+    assert empty.planned(scale=scale, targets=[target])["page"] == 1
+
+
 @pytest.mark.parametrize(
     "command", [["snakemake", "--lint"], ["snakefmt", "--check", "workflow", "Snakefile"]]
 )

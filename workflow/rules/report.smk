@@ -29,7 +29,7 @@ rule page:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        settings=as_json(CONFIG),
+        settings=lambda w: as_json(CONFIG),
         methods=lambda w: repeated("methods", compared(w.task)),
         generations=lambda w, input: repeated("generations", input.generations),
         scores=lambda w, input: repeated("scores", input.scores),
