@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from quark import config as configuration
 from quark.config import (
     ConfigError,
+    Perspective,
     WrittenConfig,
     check,
     for_task,
@@ -195,11 +196,24 @@ def test_every_section_refuses_unknown_keys():
             "splits must not hold `train`",
         ),
         ("{tasks: {politeness: {}}}", "tasks.politeness"),
+        ("{perspective: {url: 'http://a.example/x'}}", "perspective.url = 'http://a.example/x'"),
+        ("{perspective: {url: 'http://localhost@a.example/'}}", "must begin with https://"),
+        ("{perspective: {url: 'http://localhost.a.example/'}}", "must begin with https://"),
+        ("{perspective: {url: 'ftp://localhost/'}}", "must begin with https://"),
+        ("{perspective: {url: 'https:///x'}}", "must begin with https://"),
     ],
 )
 def test_an_impossible_value_is_named_with_its_file(tmp_path, text, expected):
     line = next(line for line in fault(tmp_path, text).splitlines() if expected in line)
     assert line.startswith(f"  {tmp_path}/over.yaml: ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.example/x", "http://localhost:80/", "http://127.0.0.1:80/x", "http://[::1]/x"],
+)
+def test_texts_are_sent_by_https_or_stay_on_this_machine(url):
+    assert Perspective(url=url, attribute="TOXICITY", label="then").url == url
 
 
 @pytest.mark.parametrize(

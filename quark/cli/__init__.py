@@ -38,6 +38,8 @@ def main() -> None:
     debug = DEBUG in sys.argv  # wherever it stands
     words = [word for word in sys.argv[1:] if word != DEBUG]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    for client in ("httpx", "httpx2"):  # they write a line for each request
+        logging.getLogger(client).setLevel(logging.WARNING)
     try:
         app(words)
     except (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:

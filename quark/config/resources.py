@@ -3,8 +3,9 @@
 import re
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from quark.config.baselines import Finetuning
 from quark.config.method import Sampling
@@ -136,9 +137,21 @@ class Classifier(Source):
 class Perspective(Section):
     """The Perspective API, which ends with 2026; as a scorer it is called `perspective`."""
 
-    url: str = Field(description="where texts are sent")
+    url: str = Field(description="where texts and the key are sent, by https")
     attribute: str = Field(description="whose score is asked for")
     label: str = Field(description="names the service's state; scores are kept under this name")
+
+    @field_validator("url")
+    @classmethod
+    def _encrypted(cls, url: str) -> str:
+        parts = urlsplit(url)
+        here = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if not parts.hostname or not (parts.scheme == "https" or here):
+            raise ValueError(
+                "it must begin with https://, since the key is sent there; "
+                "http:// is for this machine alone (localhost, 127.0.0.1, [::1])"
+            )
+        return url
 
 
 class PromptSource(Source):

@@ -71,17 +71,23 @@ def check_scorer(name: str, others: Collection[str] = ()) -> None:
 
 
 def check_key() -> str:
-    """The key of the Perspective API, from the environment.
+    """The key of the Perspective API, from the environment, without blanks around it.
 
     Raises:
-        ScorerError: there is none.
+        ScorerError: there is none, or no header can hold it; the text never shows it.
     """
-    key = os.environ.get(KEY)
+    key = os.environ.get(KEY, "").strip()
     if not key:
         raise ScorerError(
             f"the scorer perspective needs a key in the environment: export {KEY}=..., or name "
             "another scorer (the service gives out no new keys and ends with 2026)"
         )
+    for place, character in enumerate(key, 1):
+        if not "!" <= character <= "~":
+            raise ScorerError(
+                f"{KEY} in the environment is no key: character {place} of {len(key)} is not a "
+                "letter, digit or sign of ASCII; export the key alone, without quotes or comments"
+            )
     return key
 
 

@@ -38,6 +38,8 @@ TIMEOUT = 20.0
 """Seconds without a sign of life from the service."""
 LONGEST_WAIT = 60.0
 """Seconds between two tries, unless the service asks for more."""
+LONGEST = 200
+"""Characters that are kept of what the service says went wrong."""
 FEWEST = 8
 """If so many texts are asked together and none gets an answer, the service counts as gone."""
 
@@ -63,14 +65,15 @@ class PerspectiveAPI:
 
     Key and quota belong to an account and not to an experiment, so they come from the environment:
     PERSPECTIVE_API_KEY, and PERSPECTIVE_QUERIES_PER_SECOND (1, which every account has). The key is
-    sent as a header, stands in no address and is never written.
+    sent as a header, stands in no address and is never written: where the service, or an error,
+    repeats it, [key] stands in its place.
 
     Args:
         how: where the service is, and what it is asked for.
         cache: its clock keeps all processes of the account below the quota together.
 
     Raises:
-        ScorerError: there is no key, or the quota is no number.
+        ScorerError: there is no key, no header can hold it, or the quota is no number.
     """
 
     name = "perspective"
@@ -82,7 +85,8 @@ class PerspectiveAPI:
         self.per_second = _quota()
         self.together = max(2, min(64, math.ceil(2 * self.per_second)))  # an answer takes a second
         self.chunk = max(FEWEST, 4 * self.together)
-        self._client = httpx2.Client(headers={"X-Goog-Api-Key": check_key()}, timeout=TIMEOUT)
+        self._key = check_key()
+        self._client = httpx2.Client(headers={"X-Goog-Api-Key": self._key}, timeout=TIMEOUT)
         self._failures: dict[str, FailedError] = {}
         self._retry = Retrying(
             stop=stop_after_attempt(TRIES),
@@ -145,9 +149,26 @@ class PerspectiveAPI:
         try:
             answer = self._client.post(self.how.url, json=question)
         except httpx2.TransportError as error:
-            raise TransientError(f"{type(error).__name__}: {error}") from None
-        _check_status(answer)
+            raise TransientError(f"{type(error).__name__}: {self._keyless(str(error))}") from None
+        self._check_status(answer)
         return _value(answer, token, self.how.attribute)
+
+    def _check_status(self, answer: httpx2.Response) -> None:
+        """Raise what an answer's status and message mean."""
+        if answer.status_code == 200:
+            return
+        message = _message(answer)
+        said = f"{answer.status_code}: {self._keyless(message)[:LONGEST]}"
+        if answer.status_code == 429 or answer.status_code >= 500:
+            after = answer.headers.get("Retry-After", "")
+            raise TransientError(said, float(after) if after.isdigit() else 0.0)
+        if answer.status_code in (401, 403) or "API key" in message:
+            raise ScorerError(f"the service refuses the key in {KEY}: {said}")
+        raise FailedError(said)
+
+    def _keyless(self, text: str) -> str:
+        """A text that is about to be kept or shown, without the key."""
+        return text.replace(self._key, "[key]")
 
 
 def _quota() -> float:
@@ -170,25 +191,12 @@ def _wait(state: RetryCallState) -> float:
     return max(_backoff(state), failure.after if isinstance(failure, TransientError) else 0.0)
 
 
-def _check_status(answer: httpx2.Response) -> None:
-    """Raise what an answer's status and message mean."""
-    if answer.status_code == 200:
-        return
-    said = f"{answer.status_code}: {_message(answer)}"
-    if answer.status_code == 429 or answer.status_code >= 500:
-        after = answer.headers.get("Retry-After", "")
-        raise TransientError(said, float(after) if after.isdigit() else 0.0)
-    if answer.status_code in (401, 403) or "API key" in said:
-        raise ScorerError(f"the service refuses the key in {KEY}: {said}")
-    raise FailedError(said)
-
-
 def _message(answer: httpx2.Response) -> str:
     """What the service says went wrong."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
+        return answer.text
 
 
 def _value(answer: httpx2.Response, token: str, attribute: str) -> float:
@@ -198,9 +206,7 @@ def _value(answer: httpx2.Response, token: str, attribute: str) -> float:
         theirs = content["clientToken"]
         value = float(content["attributeScores"][attribute]["summaryScore"]["value"])
     except (ValueError, KeyError, TypeError) as error:
-        raise TransientError(
-            f"an answer without a score: {type(error).__name__}: {error}"
-        ) from None
+        raise TransientError(f"an answer without a score: {type(error).__name__}") from None
     if theirs != token:
         raise TransientError("the answer to another text")
     if not 0 <= value <= 1:

@@ -2,8 +2,11 @@
 
 import json
 import math
+import subprocess
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -253,6 +256,87 @@ def test_the_stage(service, tmp_path, samples, caplog):
         assert SECRET.encode() not in file.read_bytes(), file
     assert SECRET not in caplog.text
     assert "Perspective ends with 2026" in caplog.text
+
+
+def left_behind(folder, caplog, raised=None):
+    """All bytes that a run left: its files, its log, and the trace of what it raised."""
+    trace = "".join(traceback.format_exception(raised)) if raised else ""
+    files = b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+    return files + (caplog.text + trace).encode(errors="backslashreplace")
+
+
+@pytest.mark.parametrize(
+    "given", [f"{SECRET}\r\n", f" \t{SECRET} ", f"{SECRET}\N{NO-BREAK SPACE}"], ids=ascii
+)
+def test_blanks_around_a_key_are_cut(service, tmp_path, samples, monkeypatch, caplog, given):
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv(KEY, given)
+    scores, _, _ = stage(service, tmp_path, samples)
+    assert scores == [0.4, 0.3, None, 0.4]
+    assert {headers["X-Goog-Api-Key"] for _, headers, _ in service.requests} == {SECRET}
+    assert SECRET.encode() not in left_behind(tmp_path, caplog)
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        (f"{SECRET}\n{SECRET}", 26),
+        (f"{SECRET}\r\nX-Other: {SECRET}", 26),
+        (f"{SECRET}\N{LATIN SMALL LETTER E WITH ACUTE}", 26),
+        (f"\N{LEFT DOUBLE QUOTATION MARK}{SECRET}", 1),
+        (f"{SECRET}\udcff", 26),  # a byte that is not UTF-8
+        (f"{SECRET} # of the lab", 26),
+        (f"{SECRET}\x1b[2J", 26),
+    ],
+    ids=ascii,
+)
+def test_a_key_that_no_header_holds_is_refused_unseen(
+    service, tmp_path, samples, monkeypatch, caplog, given, place
+):
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv(KEY, given)
+    fault = rf"{KEY} in the environment is no key: character {place} of {len(given)} is not"
+    with pytest.raises(ScorerError, match=fault) as caught:
+        stage(service, tmp_path, samples)
+    assert not service.requests and not (tmp_path / "scores.parquet").exists()
+    assert SECRET.encode() not in left_behind(tmp_path, caplog, caught.value)
+
+
+def test_a_key_that_is_too_long_for_the_service(service, tmp_path, samples, monkeypatch, caplog):
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv(KEY, SECRET * 4000)
+    scores, errors, _ = stage(service, tmp_path, samples)
+    assert scores == [None] * 4 and all(errors)
+    assert SECRET.encode() not in left_behind(tmp_path, caplog)
+
+
+@pytest.mark.parametrize("status", [400, 401, 503])
+def test_a_service_that_repeats_the_key(service, tmp_path, samples, caplog, status):
+    caplog.set_level("DEBUG")
+    service.faults = {"": (99, (status, f"{'x' * 191} {SECRET} is odd", {}))}
+    raised = None
+    try:
+        _, errors, _ = stage(service, tmp_path, samples)
+        assert errors[0] == f"{status}: {'x' * 191} [key] is"  # 200 characters are kept
+    except ScorerError as error:
+        raised = error
+        assert "[key]" in str(error)
+    assert (raised is not None) == (status == 401)
+    assert SECRET.encode() not in left_behind(tmp_path, caplog, raised)
+
+
+def test_the_log_of_the_verb_has_neither_key_nor_a_line_for_each_request(
+    service, tmp_path, samples
+):
+    settings = ScoreSettings(scorer="perspective", perspective=how(service)).model_dump_json()
+    table = samples(["kind", "no", "odd"])
+    verb = [sys.executable, "-m", "quark.cli", "score", "--settings", settings, "--samples", table]
+    files = ["--out", tmp_path / "scores.parquet", "--cache", tmp_path / "scores.sqlite"]
+    done = subprocess.run([*verb, *files], capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and len(service.requests) == 3, said
+    assert "Perspective ends with 2026" in said
+    assert "HTTP Request" not in said and SECRET not in said
 
 
 def test_the_stage_needs_a_cache(service, tmp_path, samples):
