@@ -11,9 +11,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+WEIGHTS = "model.safetensors"
+"""The file of a model's weights, the one whose checksum its manifest has."""
 
 
 class DamagedError(ValueError):
@@ -89,19 +92,49 @@ def verify(file: Path, manifest: Path, target: Path | None = None) -> None:
 
     Args:
         file: what is about to be read.
-        manifest: JSON beside it, written after it; its key `sha256` holds checksums by name. Where
-            there is no manifest, or it has no such key, there is nothing to compare with.
+        manifest: JSON beside it, written after it; its key `sha256` holds checksums by name, or the
+            one of model.safetensors. Where there is no manifest, or it has no such key, there is
+            nothing to compare with.
         target: what Snakemake knows the file by; None: the file itself.
 
     Raises:
         DamagedError: they are others.
     """
-    known = read_json(manifest).get("sha256", {}) if manifest.is_file() else {}
-    if known and file.name in known and sha256(file) != known[file.name]:
+    known = _known(file, manifest)
+    if known and sha256(file) != known:
         raise DamagedError(
             f"{file}: damaged or changed since it was written ({manifest} has another checksum). "
             + _mend(target or file)
         )
+
+
+def verify_once(file: Path, manifest: Path, target: Path | None = None) -> None:
+    """As `verify`, but a large file is not read again until it changes.
+
+    A small file beside it, .NAME.verified, holds the checksum that was found, and size, time of
+    change and inode at that time. In a folder that cannot be written, each call reads the file.
+    """
+    known = _known(file, manifest)
+    if not known:
+        return
+    state = file.stat()
+    stamp = file.with_name(f".{file.name}.verified")
+    found = f"{known} {state.st_size} {state.st_mtime_ns} {state.st_ino}\n"
+    with suppress(OSError, ValueError):  # no stamp, or no text
+        if stamp.read_text() == found:
+            return
+    verify(file, manifest, target)
+    with suppress(OSError):
+        write_text(stamp, found)
+
+
+def _known(file: Path, manifest: Path) -> str | None:
+    """The checksum that a manifest has of a file, if it has one."""
+    sums = read_json(manifest).get("sha256", {}) if manifest.is_file() else {}
+    if isinstance(sums, str):
+        sums = {WEIGHTS: sums}
+    known: str | None = sums.get(file.name)
+    return known
 
 
 def _mend(target: Path | str) -> str:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from quark.attention import GROUPED
 from quark.config import Precision
 from quark.reward_tokens import EmbeddingTokens, LinearTokens, SinkTokens
+from quark.weights import check_model, refuse_code
 
 BEST_PLACE = 1.0
 """The place of the best linear reward token."""
@@ -170,21 +171,36 @@ def load_model(
 
     Raises:
         ModelError: the directory is missing, or its architecture is not supported.
+        CustomCodeError: it asks for code of its own to be run.
+        DamagedError: its weights are not as they were written.
     """
     if not (Path(directory) / "config.json").exists():
         raise ModelError(f"{directory}: no model here; `quark fetch-model` makes it")
+    check_model(Path(directory))
     attention = "sdpa" if torch.cuda.is_available() else GROUPED
-    lm = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=DTYPES[precision], attn_implementation=attention
-    )
+    try:
+        lm = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=DTYPES[precision],
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{directory}: cannot be loaded: {error}") from error
     policy = Policy(lm).to(where or device()).eval()
     policy.check_head(str(directory), biased)
     return policy
 
 
 def load_tokenizer(directory: Path | str) -> Any:
-    """The tokenizer of a model directory."""
-    return AutoTokenizer.from_pretrained(directory)
+    """The tokenizer of a model directory.
+
+    Raises:
+        CustomCodeError: it asks for code of its own to be run.
+    """
+    refuse_code(Path(directory))
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

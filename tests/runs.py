@@ -1,12 +1,14 @@
-"""A run whose policy has moved away from its base model, without any training."""
+"""A base model on disk, and a run whose policy has moved away from it without any training."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from quark import checkpoint as checkpoints
 from quark.config import Config, LoRA, RewardTokens, load, overlay
+from quark.files import sha256, write_json
 from quark.lm import Policy, load_model
 from quark.lora import add_adapters
 from quark.resources import fetch_model
@@ -19,6 +21,13 @@ FORMS = {
     "sink": RewardTokens(form="sink", first_layer=1),
     "none": RewardTokens(form="none"),
 }
+
+
+def write_model(lm: PreTrainedModel, folder: Path, **about: Any) -> Path:
+    """Write a model and its manifest, which holds the checksum of its weights and `about`."""
+    lm.save_pretrained(folder)
+    write_json(folder / "manifest.json", {"sha256": sha256(folder / "model.safetensors"), **about})
+    return folder
 
 
 def configured(architecture: str, form: str) -> Config:

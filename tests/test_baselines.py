@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import EMBEDDING, LINEAR, under_token
+from runs import write_model
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -28,9 +29,7 @@ WANTED, UNWANTED = [7, 8], [9, 10]
 
 @pytest.fixture
 def model(make_policy: Callable[..., Policy], tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    make_policy(0).lm.save_pretrained(folder)
-    (folder / "manifest.json").write_text(json.dumps({"sha256": "abc", "end_ids": [100]}))
+    folder = write_model(make_policy(0).lm, tmp_path / "model", end_ids=[100])
     words = {"clean": 11, "dirty": 12}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="clean"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)

@@ -1,25 +1,19 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from oracle import EMBEDDING, LINEAR, SINK
+from runs import write_model
 from safetensors.torch import load_file
 
 from quark import checkpoint as checkpoints
-from quark.files import DamagedError, sums
+from quark.files import DamagedError, sha256, sums
 from quark.lm import ModelError, Policy
 
 
-def write_model(policy: Policy, folder: Path, sha256: str) -> Path:
-    policy.lm.save_pretrained(folder)
-    (folder / "manifest.json").write_text(json.dumps({"sha256": sha256}))
-    return folder
-
-
 def test_round_trip(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
-    model = write_model(make_policy(0), tmp_path / "model", "abc")
+    model = write_model(make_policy(0).lm, tmp_path / "model")
     policy = make_policy(3, seed=1)
     names = {p: name for name, p in policy.named_parameters()}
     optimizer = torch.optim.Adam(names, lr=1e-3)
@@ -45,7 +39,7 @@ def test_round_trip(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
         "reward_tokens": {"form": "embedding", "first_layer": 0},
         "lora": None,
         "trained_layers": None,
-        "base_sha256": "abc",
+        "base_sha256": sha256(model / "model.safetensors"),
         "sha256": sums(out / "optimizer.safetensors", out / "policy.safetensors"),
     }
     assert {f.suffix for f in out.iterdir()} == {".safetensors", ".json"}
@@ -55,7 +49,7 @@ def test_untrained_parameters_are_the_base_model(
     make_policy: Callable[..., Policy], tmp_path: Path
 ) -> None:
     base = make_policy(0)
-    model = write_model(base, tmp_path / "model", "abc")
+    model = write_model(base.lm, tmp_path / "model")
     policy = make_policy(3)
     policy.lm.requires_grad_(False)
     with torch.no_grad():
@@ -70,7 +64,7 @@ def test_untrained_parameters_are_the_base_model(
 
 
 def test_linear_tokens(linear_policy: Policy, tmp_path: Path) -> None:
-    model = write_model(linear_policy, tmp_path / "model", "abc")
+    model = write_model(linear_policy.lm, tmp_path / "model")
     linear_policy.lm.requires_grad_(False)
     checkpoints.save(
         tmp_path / "made", linear_policy, {}, form=LINEAR, step=0, iteration=0, model=model
@@ -82,7 +76,7 @@ def test_linear_tokens(linear_policy: Policy, tmp_path: Path) -> None:
 
 
 def test_sink_tokens(sink_policy: Policy, tmp_path: Path) -> None:
-    model = write_model(sink_policy, tmp_path / "model", "abc")
+    model = write_model(sink_policy.lm, tmp_path / "model")
     checkpoints.save(
         tmp_path / "made", sink_policy, {}, form=SINK, step=0, iteration=0, model=model
     )
@@ -93,8 +87,8 @@ def test_sink_tokens(sink_policy: Policy, tmp_path: Path) -> None:
 
 
 def test_refused(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
-    model = write_model(make_policy(0), tmp_path / "model", "abc")
-    other = write_model(make_policy(0), tmp_path / "other", "def")
+    model = write_model(make_policy(0).lm, tmp_path / "model")
+    other = write_model(make_policy(0, seed=1).lm, tmp_path / "other")
     checkpoints.save(
         tmp_path / "made", make_policy(), {}, form=EMBEDDING, step=0, iteration=0, model=model
     )
@@ -107,7 +101,7 @@ def test_refused(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_refused(
     make_policy: Callable[..., Policy], tmp_path: Path
 ) -> None:
-    model, made = write_model(make_policy(0), tmp_path / "model", "abc"), tmp_path / "made"
+    model, made = write_model(make_policy(0).lm, tmp_path / "model"), tmp_path / "made"
     policy, fixed = make_policy(), {"form": EMBEDDING, "step": 1, "iteration": 0, "model": model}
     moments = {"reward_tokens.rows": {"exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}}
     checkpoints.save(made, policy, moments, value={"weight": torch.ones(3)}, **fixed)
@@ -131,7 +125,7 @@ def test_without_reward_tokens_and_with_a_value_head(
     make_policy: Callable[..., Policy], tmp_path: Path
 ) -> None:
     """DAPT and the experts have no reward tokens; PPO has a value head and notes."""
-    model = write_model(make_policy(0), tmp_path / "model", "abc")
+    model = write_model(make_policy(0).lm, tmp_path / "model")
     policy, value = make_policy(0, seed=1), {"weight": torch.randn(1, 3)}
     fixed = {"form": None, "step": 2, "iteration": 0, "model": model}
     checkpoints.save(tmp_path / "one", policy, {}, **fixed)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from oracle import plain_logits
+from runs import write_model
 from transformers import PreTrainedTokenizerFast
 
 from quark import schemas
 from quark.config import ConfigError, ModelSource, load
+from quark.files import sha256
 from quark.finetuning import finetune_stage
 from quark.lm import Policy, load_model
 from quark.resources.models import _byte_tokenizer
@@ -24,11 +26,8 @@ TEXTS = ["ABCDE", "ABC", "", "ABCDEFG"] * 8  # their bytes' ids lie within the t
 
 @pytest.fixture
 def model(make_policy: Callable[..., Policy], tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
     policy = make_policy(0)
-    policy.lm.save_pretrained(folder)
-    manifest = {"sha256": "abc", "end_ids": list(policy.end_ids)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    folder = write_model(policy.lm, tmp_path / "model", end_ids=list(policy.end_ids))
     tokenizer = _byte_tokenizer(64)
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
     tokenizer.save_pretrained(folder)
@@ -68,7 +67,7 @@ def test_it_learns_the_texts_and_is_a_model_like_any(
 
     assert loss(after) < 0.5 * loss(before)
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["name"] == "new" and manifest["sha256"] != "abc"
+    assert manifest["name"] == "new" and manifest["sha256"] == sha256(out / "model.safetensors")
     training = json.loads((tmp_path / "training.json").read_text())
     assert training["rows"] == 6 * 24 and training["tokens"] == 6 * 8 * (5 + 3 + 5)  # cut at 5
     assert len(training["steps"]) == 6 * 3

@@ -39,6 +39,7 @@ LAYERS = {
         "tracking",
         "training",
         "trunk",
+        "weights",
     ],
     3: ["metrics", "scorers"],
     4: [

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from oracle import EMBEDDING
+from runs import write_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from quark import checkpoint as checkpoints
 from quark.config import ConfigError, LoRA, Training
-from quark.files import write_json
 from quark.lm import Policy
 from quark.lora import adapters_off, add_adapters, has_adapters
 from quark.training import choose_parameters
@@ -89,9 +89,7 @@ def test_only_adapters_of_the_top_layers_learn(make_policy: Callable[..., Policy
 
 def test_a_checkpoint_holds_them(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
     plain, policy = make_policy(0), adapted(make_policy, layers=1, n=3)
-    model = tmp_path / "model"
-    plain.lm.save_pretrained(model)
-    write_json(model / "manifest.json", {"sha256": "abc"})
+    model = write_model(plain.lm, tmp_path / "model")
     fixed = {"form": EMBEDDING, "step": 1, "iteration": 0, "model": model}
     checkpoints.save(tmp_path / "made", policy, {}, lora=LORA, trained_layers=1, **fixed)
     loaded = checkpoints.load_policy(model, tmp_path / "made", "fp32")

@@ -76,7 +76,9 @@ def prepare(settings: SpeedSettings, model: Path, memory_mb: int) -> Work:
 def _plain(model: Path) -> dict[Precision, PreTrainedModel]:
     loaded: dict[Precision, PreTrainedModel] = {}
     for precision in get_args(Precision):
-        lm: Any = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[precision])
+        lm: Any = AutoModelForCausalLM.from_pretrained(
+            model, dtype=DTYPES[precision], trust_remote_code=False
+        )
         loaded[precision] = lm.to(device()).eval()
     return loaded
 

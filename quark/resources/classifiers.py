@@ -7,6 +7,7 @@ from quark.config import Source
 from quark.files import sha256, whole, write_json
 from quark.resources import tox_block
 from quark.resources.fetch import ResourceError, fetch
+from quark.weights import check_model
 
 
 def fetch_classifier(name: str, source: Source, out: Path) -> None:
@@ -16,7 +17,7 @@ def fetch_classifier(name: str, source: Source, out: Path) -> None:
 
     Args:
         name: in the configuration.
-        source: where the model comes from; pickled weights are refused.
+        source: where the model comes from; pickled weights and code of its own are refused.
         out: the directory.
 
     Raises:
@@ -32,10 +33,17 @@ def fetch_classifier(name: str, source: Source, out: Path) -> None:
             return
         (folder,) = found
         try:
+            check_model(folder)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
-                folder, output_loading_info=True, use_safetensors=True, local_files_only=True
+                folder,
+                output_loading_info=True,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ResourceError(f"{resource}: {folder.name} cannot be loaded: {error}") from error
         if missing := sorted(loading["missing_keys"]):

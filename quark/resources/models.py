@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from quark.config import ModelSource, RandomModel
 from quark.files import sha256, whole, write_json
 from quark.resources.fetch import ResourceError, fetch
+from quark.weights import check_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,16 +63,18 @@ def _pretrained(resource: str, path: Path) -> tuple["PreTrainedModel", "PreTrain
 
     packed = path.is_file()
     folder = path.parent if packed else path
-    where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    where: dict[str, Any] = {"local_files_only": True}
     weights: dict[str, Any] = {"dtype": "auto", "use_safetensors": True}
     if packed:
         where["gguf_file"] = path.name
         weights = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
     try:
+        if not packed:
+            check_model(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, output_loading_info=True, **weights, **where
+            folder, output_loading_info=True, trust_remote_code=False, **weights, **where
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **where)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **where)
     except (OSError, ValueError, KeyError) as error:
         raise ResourceError(f"{resource}: {path.name} cannot be loaded: {error}") from error
     model, loading = loaded

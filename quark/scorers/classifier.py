@@ -12,6 +12,7 @@ from quark.config import Label
 from quark.files import read_json
 from quark.memory import within_memory
 from quark.shards import batched
+from quark.weights import check_model
 
 BATCH = 64
 """Texts read together."""
@@ -39,13 +40,18 @@ class Classifier:
     Raises:
         ClassifierError: the model has no such label, fewer positions than `tokens`, or was trained
             to judge its labels the other way.
+        CustomCodeError: it asks for code of its own to be run.
+        DamagedError: its weights are not as they were written.
     """
 
     def __init__(self, name: str, how: Label, folder: Path) -> None:
         self.name, self.how = name, how
         self.version = str(read_json(folder / "manifest.json")["sha256"])[:12]
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        check_model(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
         labels: dict[int, str] = model.config.id2label
         if how.label not in labels.values():
             raise ClassifierError(
@@ -63,7 +69,7 @@ class Classifier:
                 f"classifiers.{name}.reads.tokens is {how.tokens}, the model reads {positions}"
             )
         self.label = next(i for i, label in labels.items() if label == how.label)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.model = model.to(device).eval()
 
     @torch.inference_mode()

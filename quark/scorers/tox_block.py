@@ -16,6 +16,7 @@ from quark.config import Label
 from quark.files import read_json
 from quark.scorers import ScorerError
 from quark.shards import batched
+from quark.weights import check_model
 
 FORMAT = "tox-block"
 """What the manifest of a fetched classifier calls this kind of model."""
@@ -55,6 +56,7 @@ class ToxBlock:
 
     Raises:
         ScorerError: there is no such label, or it cannot be read so.
+        DamagedError: its weights are not as they were written.
     """
 
     def __init__(self, name: str, how: Label, folder: Path) -> None:
@@ -71,6 +73,7 @@ class ToxBlock:
         self.name, self.whole, self.label = name, how.whole, how.label
         self.version = str(read_json(folder / "manifest.json")["source"]["package"]["version"])
         self.vocabulary: dict[str, int] = read_json(folder / "vocabulary.json")
+        check_model(folder)
         weights = load_file(folder / "model.safetensors")
         self.weights = {name: w.astype(np.float64) for name, w in weights.items()}
         # What a word adds to the gates is the same at every place, so it is computed once.

@@ -1,6 +1,5 @@
 """Guided Quark on tiny models: embedded reward tokens in three passes, linear ones in one."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from oracle import EMBEDDING, LINEAR, SINK, steered_logits
+from runs import write_model
 
 from quark.checkpoint import save
 from quark.config import Place, RewardTokens, Sampling
@@ -23,9 +23,7 @@ FORMS = pytest.mark.parametrize("form", [EMBEDDING, LINEAR, SINK], ids=lambda fo
 def trained(make_policy: Make, folder: Path, form: RewardTokens, tokens: int = 3) -> Policy:
     """A policy far from its base model, both on disk: `base` and `checkpoint`."""
     policy = make_policy(tokens, 0, form)
-    policy.lm.save_pretrained(folder / "base")
-    manifest = {"sha256": "abc", "end_ids": list(policy.end_ids)}
-    (folder / "base/manifest.json").write_text(json.dumps(manifest))
+    write_model(policy.lm, folder / "base", end_ids=list(policy.end_ids))
     torch.manual_seed(1)
     if form is LINEAR:
         policy.lm.requires_grad_(False)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import moved
 from oracle import EMBEDDING, LINEAR, SINK, under_token
+from runs import write_model
 
 from quark import checkpoint as checkpoints
 from quark.config import ConfigError, LoRA, RewardTokens, Training
@@ -247,8 +248,7 @@ def test_resumed_iterations_equal_one_run(
     training = changed(training, eps=1e-3)  # as above
     model, between = tmp_path / "model", tmp_path / "checkpoint"
     policy, plain, base = make_policy(), make_policy(), make_policy(0)
-    base.lm.save_pretrained(model)
-    (model / "manifest.json").write_text('{"sha256": "abc"}')
+    write_model(base.lm, model)
 
     moments, step, _ = run(policy, base, rows, training, iterations=2)
     checkpoints.save(between, policy, moments, form=EMBEDDING, step=step, iteration=0, model=model)

@@ -12,7 +12,7 @@ from keras_files import hdf5, pickled, weights
 
 from quark.config import Classifier as Settings
 from quark.config import load
-from quark.files import read_json
+from quark.files import DamagedError, read_json
 from quark.resources import ResourceError
 from quark.resources.classifiers import fetch_classifier
 from quark.scorers import ScorerError
@@ -145,6 +145,15 @@ def test_what_is_written(index: Path) -> None:
     manifest = read_json(index.parent / "fetched/manifest.json")
     assert manifest["licence"] == "MIT" and manifest["labels"][0] == "toxic"
     assert read_json(index.parent / "fetched/vocabulary.json") == VOCABULARY
+
+
+def test_damaged_weights_are_named(index: Path) -> None:
+    how, file = settings(index).reads, index.parent / "fetched/model.safetensors"
+    scorer(index)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DamagedError, match=f"{file}: damaged .* --forcerun {file.parent}"):
+        ToxBlock("tox-block", how, file.parent)
 
 
 def test_no_texts_and_lists_of_unequal_length(index: Path) -> None:
