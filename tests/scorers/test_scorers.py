@@ -1,5 +1,11 @@
 """Scorers: found by name, scores in [0, 1] and in order."""
 
+import pickle
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -69,3 +75,33 @@ def test_diversity_of_words():
     np.testing.assert_allclose(found, [1, 2 / 5 * 2 / 4 * 2 / 3, 0])
     with pytest.raises(ValueError, match="1 prompts, but 2 responses"):
         scorer.score(["a"], ["b", "c"])
+
+
+class Trap:
+    """A pickle of it makes a file when it is loaded."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["model.joblib", "vectorizer.joblib"])
+def test_a_pickle_that_nobody_knows_is_not_loaded(tmp_path, monkeypatch, name):
+    package, marker = tmp_path / "profanity_check", tmp_path / "it ran"
+    shutil.copytree(Path(find_spec("profanity_check").origin).parent, package)
+    file = package / "data" / name
+    file.write_bytes(pickle.dumps(Trap(marker)))
+    for module in ("profanity_check", "profanity_check.profanity_check"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    again = r"pip install --force-reinstall --no-deps alt-profanity-check==1\.9\.1"
+    with pytest.raises(ScorerError, match=f"{file}: missing, or not the file of .*{again}"):
+        load_scorer("profanity-check")
+    file.unlink()
+    with pytest.raises(ScorerError, match=f"{file}: missing"):
+        load_scorer("profanity-check")
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(Trap(marker)))
+    assert marker.exists()  # so the trap works
