@@ -1,6 +1,5 @@
 """Base model and Quark side by side, for a prompt that someone thinks of."""
 
-import re
 import secrets
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from quark.sampling import sample
 from quark.scorers import Scorer
 from quark.scoring import scorer_of
 from quark.status import last_checkpoint
+from quark.tables.text import printable
 from quark.tasks import TASKS
 
 CACHE = "scores.sqlite"
 TRAINED = Path(__file__).parent / "trained"
 """Checkpoints that come with the package, one for a task (see docs/results/)."""
-MOVES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters, separators of lines, and marks of direction; not the line break."""
 
 
 class Trial:
@@ -83,7 +81,7 @@ class Trial:
         """
         columns = [self._continue(each, prompt, samples) for each in self.decoders.values()]
         headers = [header for name in self.decoders for header in ("reward", name)]
-        shown = Table(*headers, title=Text(prompt), show_lines=True)
+        shown = Table(*headers, title=Text(printable(prompt)), show_lines=True)
         for written in zip(*columns, strict=True):
             shown.add_row(*(cell for reward, text in written for cell in (f"{reward:.2f}", text)))
         return shown
@@ -104,12 +102,7 @@ class Trial:
         texts = decode_after(self.tokenizer, [ids] * samples, found.ids)
         rewards = self.reward(self.scorer.score([prompt] * samples, texts)).tolist()
         best_first = sorted(zip(rewards, texts, strict=True), key=lambda pair: -pair[0])
-        return [(reward, Text(_printable(text.strip()))) for reward, text in best_first]
-
-
-def _printable(text: str) -> str:
-    """The text without what would move the cursor or turn the line; line breaks stay."""
-    return MOVES.sub("\ufffd", text)
+        return [(reward, Text(printable(text.strip()))) for reward, text in best_first]
 
 
 def _decoder(model: Path, checkpoint: Path, precision: Precision, place: float) -> Decoder:

@@ -1,6 +1,7 @@
 """From the files of a finished task to its page."""
 
 import base64
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pandas as pd
 
 from quark import files, schemas
 from quark.config import Config, TaskName, for_task
-from quark.tables.text import read_csv, read_table, rounded
+from quark.tables.text import printable, read_csv, read_table, rounded
 from quark.tasks import TASKS
 
 PROMPTS = 12
@@ -53,7 +54,8 @@ def make_page(
     """Write the page.
 
     In the toxicity task, text whose score is above its threshold, and text without a score, waits
-    behind a click.
+    behind a click. The page's policy lets it run no script and load nothing, whatever a text holds;
+    control characters and marks of direction are shown as U+FFFD.
 
     Args:
         config: the whole configuration; shown as it was resolved.
@@ -69,9 +71,14 @@ def make_page(
         TableError: a table is missing or broken, or the methods wrote on different prompts.
     """
     found = jinja2.Environment(
-        loader=jinja2.PackageLoader("quark.report"), autoescape=True, trim_blocks=True
+        loader=jinja2.PackageLoader("quark.report"),
+        autoescape=True,
+        trim_blocks=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
+    style = found.get_template("style.css").render()
     text = found.get_template("page.html").render(
+        style=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         task=task.replace("_", ", "),
         tables=rounded(read_table(table), TASKS[task]),
         figures=[

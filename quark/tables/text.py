@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ COUNTS = (
     *("n_seeds", "n_prompts", "n_prompts_unscored", "n_generations", "n_unscored", "n_empty"),
     *("n_ppl_dropped", *(f"{cost}_per_seed" for cost in COSTS)),
 )
+MOVES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, separators of lines, and marks of direction; not the line break."""
 Cells = tuple[str, list[list[str]]]  # title, lines of cells; the first line is the header
 
 
@@ -222,3 +225,8 @@ def _escape(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special["±"] = r"$\pm$"
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+
+
+def printable(text: str) -> str:
+    """A text with U+FFFD for what would move the cursor or turn the line; line breaks stay."""
+    return MOVES.sub("\ufffd", text)

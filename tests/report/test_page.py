@@ -1,6 +1,9 @@
 """The page of a task, as a file and in a browser."""
 
+import base64
 import csv
+import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,23 @@ def test_tables_costs_settings_and_versions_are_there(tmp_path: Path) -> None:
     assert page(tmp_path).read_text() == html
 
 
+def test_controls_and_marks_of_direction_are_seen(tmp_path: Path) -> None:
+    base = samples(tmp_path / "odd", "base", ["a\0b\u202ec\x1bd\u2066e"], [0.1])
+    quark = samples(tmp_path / "odd", "quark", ["two\nlines"], [0.1])
+    html = page(tmp_path, written=[base, quark]).read_text()
+    assert "a\ufffdb\ufffdc\ufffdd\ufffde" in html and "two\nlines" in html
+    assert not set("\0\x1b\u202e\u2066") & set(html)
+
+
+def test_its_policy_allows_its_own_style_alone(tmp_path: Path) -> None:
+    html = page(tmp_path).read_text()
+    (style,) = re.findall("<style>(.*?)</style>", html, re.DOTALL)
+    known = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{known}'; img-src data:;" in html
+    assert html.index("Content-Security-Policy") < html.index("<style>")
+    assert " style=" not in html and not re.search(r"<[^>]* on[a-z]+=", html)
+
+
 def test_it_needs_no_network(tmp_path: Path) -> None:
     html = page(tmp_path).read_text()
     assert 'src="http' not in html and 'href="http' not in html and "<script" not in html
@@ -105,6 +125,23 @@ def test_a_browser_shows_every_part(tmp_path: Path) -> None:
         """async () => ({
             figures: [...document.images].map(i => [i.complete, i.naturalWidth]),
             links: [...document.querySelectorAll("nav a")].filter(
-                a => document.querySelector(a.hash)).length})""",
+                a => document.querySelector(a.hash)).length,
+            style: getComputedStyle(document.querySelector("table")).borderCollapse})""",
     )
-    assert found == {"figures": [[True, 9]], "links": 5}
+    assert found == {"figures": [[True, 9]], "links": 5, "style": "collapse"}
+
+
+@needs_chromium
+def test_a_browser_runs_and_loads_nothing_that_a_text_brings(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    text = html.read_text()
+    (tmp_path / "other.svg").write_text(SVG)
+    brought = """<script>window.ran = 1</script><img src="no" onerror="window.ran = 2">
+        <img id="other" src="other.svg"><style>body { color: rgb(1, 2, 3) }</style>"""
+    seen = """async () => ({ran: window.ran ?? 0,
+        width: document.querySelector("#other").naturalWidth,
+        color: getComputedStyle(document.body).color})"""
+    html.write_text(text.replace("</body>", f"{brought}</body>"))
+    assert ask(html, seen) == {"ran": 0, "width": 0, "color": "rgb(34, 34, 34)"}
+    html.write_text(html.read_text().replace("Content-Security-Policy", "none"))
+    assert ask(html, seen) == {"ran": 2, "width": 9, "color": "rgb(1, 2, 3)"}
