@@ -4,6 +4,7 @@ Layer 0: imports no torch. Every stage writes through this module, so a job that
 either the finished file or nothing.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,9 @@ def whole(target: Path | str) -> Iterator[Path]:
 
     The block writes a file or a directory at the yielded path. If it raises, what it wrote is
     removed and an older `target` stays as it was.
+
+    Raises:
+        OSError: the disk is full; the error names `target`.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +44,21 @@ def whole(target: Path | str) -> Iterator[Path]:
         if target.is_dir():  # a directory cannot be replaced: move the old one away whole
             os.replace(target, scratch / "old")
         os.replace(made, target)
+    except Exception as error:
+        if _says_full(error):
+            said = "no space left on this disk or in its quota; make room, then run again"
+            raise OSError(errno.ENOSPC, said, str(target)) from error
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _says_full(error: Exception) -> bool:
+    """Whether the disk is full, which safetensors says in an error of its own."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in full
+    return any(f"(os error {code})" in str(error) for code in full)
 
 
 def _open_to_others(made: Path, scratch: Path) -> None:

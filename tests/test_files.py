@@ -1,8 +1,10 @@
+import errno
 import hashlib
 import time
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from quark.files import (
     DamagedError,
@@ -26,6 +28,40 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_text(target, "new")
     assert target.read_text() == "new"
     assert [f.name for f in target.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "Error writing bytes to file"),  # as of Arrow
+        OSError(errno.EDQUOT, "Disk quota exceeded", "scratch"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{getattr(error, 'errno', '')}",
+)
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path, error: Exception) -> None:
+    target = tmp_path / "file"
+    write_text(target, "old")
+    said = f"no space left .* make room.*'{target}'"
+    with pytest.raises(OSError, match=said) as caught, whole(target) as made:
+        made.write_text("half")
+        raise error
+    assert caught.value.errno == errno.ENOSPC and caught.value.__cause__ is error
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), ValueError("28"), KeyError("x")])
+def test_another_error_stays_as_it_is(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, whole(tmp_path / "file"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("no device that is always full")
+    with pytest.raises(OSError, match=f"no space left .*{tmp_path}/file"), whole(tmp_path / "file"):
+        Path("/dev/full").write_text("x")
 
 
 def test_target_appears_only_at_the_end(tmp_path: Path) -> None:
