@@ -38,7 +38,7 @@ report: .venv/quark  ## run the toxicity experiment and gather its pages in resu
 try: .venv/quark  ## continue your own prompts with the base model and a trained Quark, no run needed
 	@test -d resources/models/smollm2-135m || \
 	    $(BIN)/snakemake --cores $(CORES) --quiet all $(LAID_OVER) -- resources/models/smollm2-135m
-	$(BIN)/quark try --place 2.5 $(if $(CONFIG),--config $(CONFIG))
+	$(BIN)/quark try --place 5 $(if $(CONFIG),--config $(CONFIG))
 
 mlflow: .venv/quark  ## open the runs that were logged at http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --workers 1 \
