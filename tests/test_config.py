@@ -201,6 +201,21 @@ def test_every_section_refuses_unknown_keys():
         ("{perspective: {url: 'http://localhost.a.example/'}}", "must begin with https://"),
         ("{perspective: {url: 'ftp://localhost/'}}", "must begin with https://"),
         ("{perspective: {url: 'https:///x'}}", "must begin with https://"),
+        ("{quark: {iterations: true}}", "quark.iterations = True"),
+        ("{quark: {iterations: 2.0}}", "quark.iterations = 2.0"),
+        (
+            '{quark: {samples: "64"}}',
+            "quark.samples = '64': Input should be a valid integer; leave",
+        ),
+        ('{quark: {explore_place: "1e-4"}}', "quark.explore_place = '1e-4'"),
+        ("{quark: {max_failed_scores: false}}", "quark.max_failed_scores = False"),
+        ("{quark: {shuffle: 1}}", "quark.shuffle = 1"),
+        ('{seeds: ["1"]}', "seeds.0 = '1'"),
+        ("{quark: {training: {betas: [true, 0.9]}}}", "quark.training.betas.0 = True"),
+        (
+            "{models: {m: {hub: {repository: a/b, revision: main}, licence: none}}}",
+            "models.m.hub.revision = 'main': a branch or tag can move: write the commit's 40 hex",
+        ),
     ],
 )
 def test_an_impossible_value_is_named_with_its_file(tmp_path, text, expected):
@@ -256,19 +271,69 @@ def test_the_file_laid_over_last_is_blamed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "a configuration is a mapping"),
-        ("- 1", "a configuration is a mapping"),
-        ("{quark: ", "not valid YAML"),
+        ("", ": a configuration is a mapping"),
+        ("- 1", ": a configuration is a mapping"),
+        ("quark:\n  samples: [1", ", line 2: not valid YAML: expected ',' or ']'"),
+        ("seeds: [1]\nlabel: \a", ", line 2: not valid YAML: the character U+0007; remove it"),
+        ("seeds: [1]\nat: 2026-13-01", ", line 2: not valid YAML: '2026-13-01' is no timestamp"),
+        ("quark: &q\n  x: *q", ", line 2: not valid YAML: an alias stands within what it names"),
+        (5000 * "[", ": not valid YAML: it is nested too deeply"),
     ],
 )
 def test_a_file_that_holds_no_configuration_is_named(tmp_path, text, expected):
-    message = fault(tmp_path, text)
-    assert message.startswith(f"{tmp_path}/over.yaml: ") and expected in message
+    assert fault(tmp_path, text).startswith(f"{tmp_path}/over.yaml{expected}")
 
 
-def test_a_missing_file_is_named():
+@pytest.mark.parametrize(
+    ("text", "line", "expected"),
+    [
+        ("quark: {samples: 3}\nquark: {samples: 4}", 2, "quark stands here and in line 1"),
+        ("quark:\n  samples: 3\n  'samples': 3", 3, "samples stands here and in line 2"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path, text, line, expected):
+    message = f"{tmp_path}/over.yaml, line {line}: not valid YAML: {expected}; keep one"
+    assert fault(tmp_path, text) == message
+
+
+def test_merged_keys_do_not_stand_twice(tmp_path):
+    over = tmp_path / "over.yaml"
+    over.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: [*a, *b], x: 4}")
+    assert configuration.read(over)["c"] == {"x": 4, "y": 2}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.yaml: no such configuration file"):
         load([DEFAULT, "gone.yaml"])
+    with pytest.raises(ConfigError, match=f"{tmp_path}: Is a directory; name a YAML file"):
+        load([DEFAULT, tmp_path])
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("seeds: [1]\nprecision: fünf".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml, line 2: not UTF-8; convert the file"):
+        load([DEFAULT, latin])
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", ".1e-3", "1.e-4", "0.0001"])
+def test_a_number_without_quotes_is_one(tmp_path, number):
+    over = tmp_path / "over.yaml"
+    over.write_text(f"{{quark: {{training: {{learning_rate: {number}}}}}}}")
+    assert load([DEFAULT, over]).quark.training.learning_rate == 1e-4
+
+
+# --------------------------------------------------------------------------- Snakemake's --config
+def test_what_snakemake_reads_as_text_is_typed_as_in_a_file():
+    training = {"learning_rate": "1e-4", "max_grad_norm": "null", "restart": "true"}
+    perspective = {"label": "2026-11-01"}  # a date in a file, which would need quotes there
+    over = {"seeds": ["1", "2"], "quark": {"training": training}, "perspective": perspective}
+    config = load([DEFAULT], over)
+    found = config.quark.training
+    assert config.seeds == (1, 2) and config.perspective.label == "2026-11-01"
+    assert (found.learning_rate, found.max_grad_norm, found.restart) == (1e-4, None, True)
+
+
+def test_a_fault_behind_config_is_named():
+    with pytest.raises(ConfigError, match=r"  --config: quark\.samples = True: Input should be"):
+        load([DEFAULT], {"quark": {"samples": "true"}})
 
 
 # ------------------------------------------------------------------------------------- overlay

@@ -119,7 +119,7 @@ def test_what_was_fetched_is_known_better(prompts: Config, tmp_path: Path) -> No
 def test_unknown_sizes_say_how_to_know_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"prompts\.handmade: .* set prompts\.handmade\.roughly"):
         plan(TINY, ["toxicity"], tmp_path)
-    hub = {"repository": "somebody/new", "revision": "1"}
+    hub = {"repository": "somebody/new", "revision": 40 * "1"}
     raw = TINY.model_dump(exclude_unset=True)
     raw["models"]["tiny-gpt2"] = {"hub": hub, "licence": "none"}
     with pytest.raises(ConfigError, match=r"models\.tiny-gpt2: its size .*--cores all .*tiny-gpt2"):

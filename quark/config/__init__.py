@@ -9,6 +9,7 @@ schema in `workflow/schemas/config.schema.json` is generated from these models (
     method      Quark, and what its baselines share with it
     baselines   what the table compares Quark with
     whole       tasks, evaluation, and all of it together
+    parsing     one YAML file
     reading     from YAML files to the checked whole, with errors that say what to do
 """
 
@@ -34,8 +35,8 @@ from quark.config.method import (
     Sampling,
     Training,
 )
+from quark.config.parsing import ConfigError, read
 from quark.config.reading import (
-    ConfigError,
     check,
     for_task,
     load,
@@ -144,6 +145,7 @@ __all__ = [
     "for_task",
     "load",
     "overlay",
+    "read",
     "resolved",
     "variants",
 ]

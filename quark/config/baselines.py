@@ -48,8 +48,9 @@ class GeDiTraining(Finetuning):
     token_learning_rate: Positive = Field(description="rate of the classes' tokens")
     scale_learning_rate: Positive = Field(description="rate of log s")
     codes: tuple[str, str] = Field(
+        strict=False,
         description="words that the tokens of the wanted and of the other class start as, if the "
-        "form of the reward tokens is embedding"
+        "form of the reward tokens is embedding",
     )
     generative: Probability = Field(description="lambda: the language-modelling part of the loss")
 

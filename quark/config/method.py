@@ -58,7 +58,7 @@ class Optimisation(Section):
     batch: Count = Field(description="rows in one optimiser step")
     learning_rate: Positive
     warmup_steps: Annotated[int, Field(ge=0)]
-    betas: tuple[Decay, Decay]
+    betas: tuple[Decay, Decay] = Field(strict=False)
     eps: Positive
     max_grad_norm: Positive | None
     gradient_checkpointing: bool = Field(
@@ -84,7 +84,8 @@ class Training(Optimisation):
         description="keep the base model's hidden states of the pool on disk: less time"
     )
     quantile_shares: tuple[Probability, ...] | None = Field(
-        description="share of each quantile in training; null: as in the pool, 1/K each"
+        strict=False,
+        description="share of each quantile in training; null: as in the pool, 1/K each",
     )
     restart: bool = Field(
         default=False,

@@ -8,33 +8,40 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import ValidationError
 
+from quark.config.parsing import ConfigError, read, typed
 from quark.config.types import Precision, Section
 from quark.config.whole import Config, TaskName, WrittenConfig
 
 C = TypeVar("C", bound=WrittenConfig)
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be run; its text names file, key, value and remedy."""
+Layers = Sequence[tuple[str, Mapping[str, Any]]]
+"""What each file holds, by its name; later ones are laid over earlier ones."""
 
 
-def load(files: Sequence[Path | str]) -> WrittenConfig:
+def load(files: Sequence[Path | str], over: Mapping[str, Any] | None = None) -> WrittenConfig:
     """Read YAML files, lay each over those before it, and check the whole.
 
+    Args:
+        files: later ones are laid over earlier ones.
+        over: what Snakemake's `--config` holds, laid over all files.
+
     Raises:
-        ConfigError: a file is missing or no mapping, a key is unknown, a value impossible.
+        ConfigError: a file is missing or no mapping, a key is unknown or stands twice, a value
+            impossible.
     """
+    layers = [(str(file), read(Path(file))) for file in files]
+    layers.append(("--config", typed(over or {})))
     merged: dict[str, Any] = {}
-    for file in files:
-        merged = overlay(merged, _read(Path(file)))
-    return check(merged, files)
+    for _, raw in layers:
+        merged = overlay(merged, raw)
+    return check(merged, layers)
 
 
-def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> WrittenConfig:
-    """Validate a merged configuration; `files` are only searched to say where a bad key stands.
+def check(raw: Mapping[str, Any], layers: Layers = ()) -> WrittenConfig:
+    """Validate a merged configuration; `layers` are only searched to say where a bad key stands.
 
     Raises:
         ConfigError: one line for each fault.
@@ -42,7 +49,7 @@ def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> WrittenCo
     try:
         config = WrittenConfig.model_validate(raw)
     except ValidationError as error:
-        raise _cannot_be_run(error, files) from None
+        raise _cannot_be_run(error, layers) from None
     parts: list[tuple[tuple[str, ...], Callable[[], WrittenConfig]]] = [
         (("tasks", task, "override"), partial(for_task, config, task)) for task in config.tasks
     ]
@@ -54,7 +61,7 @@ def check(raw: Mapping[str, Any], files: Sequence[Path | str] = ()) -> WrittenCo
         try:
             make()
         except ValidationError as error:
-            raise _cannot_be_run(error, files, under) from None
+            raise _cannot_be_run(error, layers, under) from None
     return config
 
 
@@ -116,9 +123,8 @@ def _variants(
 
 
 def _cannot_be_run(
-    error: ValidationError, files: Sequence[Path | str], under: tuple[str, ...] = ()
-) -> "ConfigError":
-    layers = [(str(file), _read(Path(file))) for file in files]
+    error: ValidationError, layers: Layers, under: tuple[str, ...] = ()
+) -> ConfigError:
     faults = (_explain(fault, layers, under) for fault in error.errors(include_url=False))
     return ConfigError("\n".join(("the configuration cannot be run:", *faults)))
 
@@ -134,21 +140,7 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such configuration file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: a configuration is a mapping of keys to values")
-    return content
-
-
-def _explain(
-    fault: Any, layers: Sequence[tuple[str, dict[str, Any]]], under: tuple[str, ...]
-) -> str:
+def _explain(fault: Any, layers: Layers, under: tuple[str, ...]) -> str:
     """One line: file, key, value, what is wrong and, for an unknown key, the nearest valid one.
 
     The key is named as it stands `under` other keys, a task's override.
@@ -160,12 +152,19 @@ def _explain(
     if fault["type"] == "missing":
         return f"  {where}: {key} is missing; see config/README.md"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] in ("int_type", "float_type", "bool_type") and _is_quoted(fault["input"]):
+        message += "; leave out the quotes"
     if fault["type"] != "extra_forbidden":
         value = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
         return f"  {where}: {key or 'whole'}{value}: {message}"
     nearest = difflib.get_close_matches(str(path[-1]), _siblings(path), 1)
     hint = f"did you mean {'.'.join(map(str, [*full[:-1], nearest[0]]))}?" if nearest else ""
     return f"  {where}: {key} = {fault['input']!r}: no such key{hint and '; ' + hint}"
+
+
+def _is_quoted(value: Any) -> bool:
+    """Whether a text would be something else without its quotes."""
+    return isinstance(value, str) and not isinstance(typed(value), str)
 
 
 def _holds(raw: Any, path: Sequence[str | int]) -> bool:

@@ -25,8 +25,18 @@ class Hub(Section):
     """A repository on the Hugging Face hub at one revision."""
 
     repository: str
-    revision: str
+    revision: str = Field(description="a commit, 40 hex digits: a branch or tag can move")
     file: str | None = Field(None, description="one file of a data set; models take the whole")
+
+    @field_validator("revision")
+    @classmethod
+    def _a_commit(cls, revision: str) -> str:
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            raise ValueError(
+                "a branch or tag can move: write the commit's 40 hex digits, which the hub shows "
+                "under Files, History"
+            )
+        return revision
 
 
 class RandomModel(Section):
@@ -107,7 +117,10 @@ class ModelSource(Source):
 
     finetuned: Finetuned | None = None
     end_ids: tuple[int, ...] | None = Field(
-        None, min_length=1, description="token ids that end a text; default: the model's own"
+        None,
+        strict=False,
+        min_length=1,
+        description="token ids that end a text; default: the model's own",
     )
 
 
@@ -161,11 +174,15 @@ class PromptSource(Source):
     format: Literal["lines", "jsonl", "csv", "parquet"]
     text: str | None = Field(None, description="the field or column that holds the prompt")
     toxicity: str | None = Field(None, description="that of the published score")
-    exclude: tuple[str, ...] = Field((), description="texts that are no prompts, as a heading")
+    exclude: tuple[str, ...] = Field(
+        (), strict=False, description="texts that are no prompts, as a heading"
+    )
     remove: str | None = Field(None, description="regular expression; what fits is cut out")
     fewest_words: Count | None = Field(None, description="shorter texts are left out")
     halves: tuple[Count, Count] | None = Field(
-        None, description="take first halves of sentences, of so many words at least and at most"
+        None,
+        strict=False,
+        description="take first halves of sentences, of so many words at least and at most",
     )
 
     @model_validator(mode="after")
@@ -201,7 +218,8 @@ class SortedSplit(Section):
 
     prompts: Count
     above: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = Field(
-        description="so many of the samples score above the threshold, at least and at most"
+        strict=False,
+        description="so many of the samples score above the threshold, at least and at most",
     )
 
     @model_validator(mode="after")
@@ -237,7 +255,7 @@ class Sorting(Section):
 class Prompts(Section):
     """Prompts, or other texts, from several sources, without duplicates, in disjoint splits."""
 
-    sources: tuple[PromptSource, ...] = Field(min_length=1)
+    sources: tuple[PromptSource, ...] = Field(strict=False, min_length=1)
     scorer: Name = Field(description="scores the prompts whose source publishes no toxicity")
     toxic_from: Probability = Field(description="a prompt is toxic from this toxicity on")
     seed: int

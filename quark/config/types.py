@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -30,10 +30,14 @@ def _without_null(sections: Any) -> Any:
 
 
 WithoutNull = BeforeValidator(_without_null)
-Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
+Distinct = Annotated[tuple[T, ...], Strict(False), AfterValidator(_distinct)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, no unknown keys, no infinities."""
+    """A part of the configuration: frozen, strict types, no unknown keys, no infinities.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    A whole number stands for a float, and nothing else for another type: `true` is not 1, nor is
+    "64" 64. A tuple has `strict=False`, since YAML has lists; its items stay strict.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -91,9 +91,12 @@ def test_missing_local_path_is_named(tmp_path):
         fetch("models.x", source, tmp_path)
 
 
+COMMIT = 5 * "0123abcd"
+
+
 def hub(**more):
     return Source.model_validate(
-        {"hub": {"repository": "someone/thing", "revision": "abc", **more}, "licence": "none"}
+        {"hub": {"repository": "someone/thing", "revision": COMMIT, **more}, "licence": "none"}
     )
 
 
@@ -106,7 +109,7 @@ def test_hub_model_is_pinned_and_brings_no_pickles(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert fetch("models.x", hub(), tmp_path) == [tmp_path]
-    assert (asked["repository"], asked["revision"]) == ("someone/thing", "abc")
+    assert (asked["repository"], asked["revision"]) == ("someone/thing", COMMIT)
     files = ["model.safetensors", "config.json", "pytorch_model.bin", "x.pt", "x.pkl", "run.py"]
     allowed = huggingface_hub.utils.filter_repo_objects(
         [*files, "onnx/model.safetensors"],
@@ -122,7 +125,7 @@ def test_hub_file_comes_from_a_data_set(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     (found,) = fetch("prompts.x", hub(file="p.jsonl"), tmp_path)
-    assert str(found) == "/dataset/someone/thing/abc/p.jsonl"
+    assert str(found) == f"/dataset/someone/thing/{COMMIT}/p.jsonl"
 
 
 def test_unreachable_hub_is_a_resource_error(tmp_path, monkeypatch):

@@ -79,6 +79,17 @@ def test_a_fault_in_the_configuration_stops_before_any_job(empty, content, expec
     assert "rule " not in printed and not (empty.folder / "results").exists()
 
 
+def test_a_key_that_stands_twice_stops_before_any_job(empty):
+    (empty.folder / "over.yaml").write_text("quark: {samples: 3}\nquark: {samples: 4}")
+    printed = empty.run("--dry-run", config=("over.yaml",), fails=True)
+    assert f"{empty.folder}/over.yaml, line 2: not valid YAML: quark stands here and" in printed
+
+
+def test_values_on_the_command_line_are_typed_as_in_a_file(empty):
+    options = ("--config", "seeds=[1,2]", "quark={training: {learning_rate: 1e-4}}")
+    assert empty.planned(*options)["train"] == 4  # iterations times seeds
+
+
 def test_an_unknown_scorer_stops_before_any_job(empty):
     over = empty.configure("over.yaml", {"tasks": {"toxicity": {"scorer": "profanity"}}})
     printed = empty.run(config=(over,), fails=True)

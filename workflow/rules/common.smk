@@ -39,8 +39,11 @@ shell.prefix(
 try:
     # Snakemake lists the default last, although the others are laid over it.
     *laid_over, default = workflow.configfiles
-    auto = config.pop("auto_precision", None)  # of a cluster's profile
-    WRITTEN = configuration.check(config, [default, *laid_over])
+    replaced = workflow.config_settings.replace_workflow_config
+    over = dict(workflow.config_settings.config)
+    auto = over.pop("auto_precision", None)  # of a cluster's profile
+    # Read anew, since Snakemake takes the last of two equal keys.
+    WRITTEN = configuration.load([*([] if replaced else [default]), *laid_over], over)
     PRECISION = precision.choose(
         WRITTEN.precision,
         RESULTS,
