@@ -76,6 +76,35 @@ def test_a_misspelt_key_is_named_with_its_file(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "{tasks: {toxicity: {scorer: profanity-chek}}}",
+            "ScorerError: tasks.toxicity.scorer: no scorer 'profanity-chek'; did you mean "
+            "'profanity-check'?",
+        ),
+        (
+            "{tasks: {toxicity: {second_scorer: toxblock}}}",
+            "ScorerError: tasks.toxicity.second_scorer: no scorer 'toxblock'; did you mean "
+            "'tox-block'?",
+        ),
+        (
+            "{prompts: {rtp: {scorer: tox-block}}}",  # prompts are scored before any model is there
+            "ScorerError: prompts.rtp.scorer: no scorer 'tox-block'; did you mean",
+        ),
+        (
+            "{prompts: {sentences: {sorted: {scorer: vadr}}}}",
+            "ScorerError: prompts.sentences.sorted.scorer: no scorer 'vadr'; did you mean 'vader'?",
+        ),
+    ],
+)
+def test_an_unknown_scorer_is_named_with_its_key(monkeypatch, tmp_path, text, expected):
+    over = tmp_path / "over.yaml"
+    over.write_text(text)
+    assert quark(monkeypatch, "show", "--config", over).startswith(f"quark: {expected}")
+
+
+@pytest.mark.parametrize(
     ("settings", "fault"),
     [
         ('{"scorr": "profanity-check"}', "scorr"),

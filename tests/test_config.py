@@ -238,6 +238,8 @@ def test_texts_are_sent_by_https_or_stay_on_this_machine(url):
         ("{tasks: {toxicity: {judge: gtp2}}}", "tasks.toxicity.judge is 'gtp2'"),
         ("{tasks: {toxicity: {prompts: owt}}}", "tasks.toxicity.prompts is 'owt'"),
         ("{tasks: {toxicity: {splits: [nontoxc]}}}", "nontoxc not among the splits of prompts.rtp"),
+        ("{benchmark: {model: smollm-135m}}", "; did you mean smollm2-135m?"),
+        ("{tasks: {toxicity: {prompts: sentence}}}", "; did you mean sentences?"),
     ],
 )
 def test_an_undeclared_name_is_named(tmp_path, text, expected):
@@ -478,9 +480,34 @@ def test_an_impossible_try_is_named(tries, fault):
     assert fault in str(caught.value)
 
 
-def test_a_limit_of_prompts_names_a_split():
-    with pytest.raises(ConfigError, match=r"evaluation\.prompts\.nontxic: no prompts have such"):
-        check(raw({"evaluation": {"prompts": {"nontxic": 3}}}))
+@pytest.mark.parametrize(
+    ("limit", "fault"),
+    [
+        ({"nontxic": 3}, "evaluation.prompts.nontxic: no prompts have such a split; there are"),
+        ({"nontxic": 3}, "; did you mean nontoxic?"),
+        (
+            {"nontoxic": 0},
+            "  configuration: evaluation.prompts.nontoxic = 0: Input should be greater",
+        ),
+        ({"nontoxic": "3"}, "evaluation.prompts.nontoxic = '3': Input should be a valid integer"),
+        ({"No Name": 3}, "evaluation.prompts.No Name = 'No Name': String should match"),
+        ([3], "  configuration: evaluation.prompts = [3]: Input should be a valid integer"),
+        (0, "  configuration: evaluation.prompts = 0: Input should be greater than"),
+    ],
+)
+def test_a_bad_limit_of_prompts_is_named_once(limit, fault):
+    with pytest.raises(ConfigError) as caught:
+        check(raw({"evaluation": {"prompts": limit}}))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert fault in line
+
+
+def test_two_variants_of_one_name_are_refused():
+    ablation = {"samples": {"task": "toxicity", "variants": {"3": {"quark": {"samples": 3}}}}}
+    with pytest.raises(ConfigError) as caught:
+        check(raw(tuning(quark={"samples": [2, 3]}) | {"ablations": ablation}))
+    where = "tuning.toxicity.tries: quark.samples.3 is the name of another variant too"
+    assert str(caught.value).startswith(where)
 
 
 def test_tries_need_a_split_and_a_task():

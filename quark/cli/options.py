@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from quark.config import Config, ConfigError, load
 from quark.precision import resolve
+from quark.scorers import check_scorers
 
 DEFAULT = Path("config/config.yaml")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -68,8 +69,14 @@ def configured(files: list[Path] | None, results: Path) -> Config:
     """The checked configuration: files laid over the default, as Snakemake lays them.
 
     `precision: auto` is what the directory of results knows, or what this machine would choose.
+
+    Raises:
+        ConfigError: it cannot be run.
+        ScorerError: it names a scorer that does not exist.
     """
-    return resolve(load([DEFAULT, *laid_over(files)]), results)
+    config = load([DEFAULT, *laid_over(files)])
+    check_scorers(config)
+    return resolve(config, results)
 
 
 def use_threads(threads: int) -> None:

@@ -1,7 +1,6 @@
 """From YAML files to the checked configuration, with errors that say what to do."""
 
 import copy
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import ValidationError
 
 from quark.config.parsing import ConfigError, read, typed
-from quark.config.types import Precision, Section
+from quark.config.types import Precision, Section, nearest
 from quark.config.whole import Config, TaskName, WrittenConfig
 
 C = TypeVar("C", bound=WrittenConfig)
@@ -87,16 +86,11 @@ def variants(config: C) -> dict[tuple[TaskName, str], C]:
 
     A name is METHOD.KEY.VALUE or, of an ablation, quark.ABLATION.VARIANT. Tries of methods that the
     task does not run are left out.
-
-    Raises:
-        ConfigError: two variants of a task have the same name.
     """
-    found: dict[tuple[TaskName, str], C] = {}
-    for under, task, name, changes in _variants(config):
-        if (task, name) in found:
-            raise ConfigError(f"{'.'.join(under)}: {name} is the name of another variant too")
-        found[task, name] = for_variant(config, task, name, changes)
-    return found
+    return {
+        (task, name): for_variant(config, task, name, changes)
+        for _, task, name, changes in _variants(config)
+    }
 
 
 def for_variant(config: C, task: TaskName, name: str, changes: Mapping[str, Any]) -> C:
@@ -109,7 +103,24 @@ def for_variant(config: C, task: TaskName, name: str, changes: Mapping[str, Any]
 def _variants(
     config: WrittenConfig,
 ) -> Iterator[tuple[tuple[str, ...], TaskName, str, Mapping[str, Any]]]:
-    """Where each variant's changes stand, its task, its name, and the changes."""
+    """Where each variant's changes stand, its task, its name, and the changes.
+
+    Raises:
+        ConfigError: two variants of a task have the same name.
+    """
+    known: set[tuple[TaskName, str]] = set()
+    for under, task, name, changes in _all_variants(config):
+        if (task, name) in known:
+            raise ConfigError(
+                f"{'.'.join(under)}: {name} is the name of another variant too; rename one"
+            )
+        known.add((task, name))
+        yield under, task, name, changes
+
+
+def _all_variants(
+    config: WrittenConfig,
+) -> Iterator[tuple[tuple[str, ...], TaskName, str, Mapping[str, Any]]]:
     for sweep, ablation in config.ablations.items():
         for variant, changes in ablation.variants.items():
             under = ("ablations", sweep, "variants", variant)
@@ -145,7 +156,7 @@ def _explain(fault: Any, layers: Layers, under: tuple[str, ...]) -> str:
 
     The key is named as it stands `under` other keys, a task's override.
     """
-    path = [part for part in fault["loc"] if part != "[key]"]
+    path = [part for part in fault["loc"] if not str(part).startswith("[")]  # [key] is pydantic's
     full = [*under, *path]
     key = ".".join(map(str, full))
     where = next((file for file, raw in reversed(layers) if _holds(raw, full)), "configuration")
@@ -157,9 +168,9 @@ def _explain(fault: Any, layers: Layers, under: tuple[str, ...]) -> str:
     if fault["type"] != "extra_forbidden":
         value = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
         return f"  {where}: {key or 'whole'}{value}: {message}"
-    nearest = difflib.get_close_matches(str(path[-1]), _siblings(path), 1)
-    hint = f"did you mean {'.'.join(map(str, [*full[:-1], nearest[0]]))}?" if nearest else ""
-    return f"  {where}: {key} = {fault['input']!r}: no such key{hint and '; ' + hint}"
+    above = "".join(f"{part}." for part in full[:-1])
+    hint = nearest(str(path[-1]), _siblings(path), above)
+    return f"  {where}: {key} = {fault['input']!r}: no such key{hint}"
 
 
 def _is_quoted(value: Any) -> bool:

@@ -1,5 +1,7 @@
 """What every part of the configuration is made of."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
@@ -14,6 +16,12 @@ AskedPrecision = Literal["auto", "bf16", "fp32"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
 T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str], above: str = "") -> str:
+    """A hint for an error: the known name most like `name`, if any is, and what stands above it."""
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {above}{found[0]}?" if found else ""
 
 
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:

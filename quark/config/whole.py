@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from quark.config.baselines import Baselines
 from quark.config.method import Place, Quark, Sampling
@@ -19,6 +19,7 @@ from quark.config.types import (
     Probability,
     Section,
     WithoutNull,
+    nearest,
 )
 
 TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repetition"]
@@ -52,11 +53,21 @@ class Mauve(Section):
     seed: int = Field(description="of the clusters")
 
 
+def _kind_of_limit(value: Any) -> str:
+    return "[each]" if isinstance(value, dict) else "[all]"
+
+
+Limit = Annotated[
+    Annotated[dict[Name, Count], WithoutNull, Tag("[each]")] | Annotated[Count, Tag("[all]")],
+    Discriminator(_kind_of_limit),
+]
+
+
 class Evaluation(Section):
     """Generations of the final model and their metrics (protocol section 5)."""
 
     version: int = Field(description="raised when the code changes meaning; forces a rerun")
-    prompts: Annotated[dict[Name, Count], WithoutNull] | Count | None = Field(
+    prompts: Limit | None = Field(
         description="the first n prompts of a split, one n for all or for each split by its name; "
         "null, or a split without a name here: all"
     )
@@ -319,7 +330,10 @@ class WrittenConfig(Section):
         used += [(f"tuning.{name}", name, list(self.tasks)) for name in self.tuning]
         for key, value, declared in used:
             if value not in declared:
-                raise ValueError(f"{key} is {value!r}, declared are: {', '.join(declared)}")
+                raise ValueError(
+                    f"{key} is {value!r}, declared are: {', '.join(declared)}"
+                    + nearest(value, declared)
+                )
         for resource in self.models:
             line = [resource]
             while (source := self.models[line[-1]].finetuned) and source.model not in line:
@@ -342,6 +356,7 @@ class WrittenConfig(Section):
             raise ValueError(
                 f"evaluation.prompts.{unknown[0]}: no prompts have such a split; there are "
                 + ", ".join(sorted(splits))
+                + nearest(unknown[0], splits)
             )
         if "repetition" in self.tuning:
             raise ValueError(

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quark.config import WrittenConfig
+
 
 class Scorer(Protocol):
     """Tells how toxic, or positive, or varied each response is.
@@ -44,6 +46,8 @@ SCORERS: dict[str, str] = {
 }
 
 
+SERVICE = "perspective"
+"""The Perspective API, a scorer."""
 KEY = "PERSPECTIVE_API_KEY"
 """The variable of the environment that holds the key of the Perspective API."""
 
@@ -68,6 +72,35 @@ def check_scorer(name: str, others: Collection[str] = ()) -> None:
     if name not in known:
         nearest = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
         raise ScorerError(f"no scorer {name!r}; did you mean {nearest!r}?")
+
+
+def asked_scorers(config: WrittenConfig) -> dict[str, str]:
+    """The scorer under each key that may name a classifier or the service, too."""
+    found: dict[str, str] = {}
+    for name, task in config.tasks.items():
+        found[f"tasks.{name}.scorer"] = task.scorer
+        if task.second_scorer is not None:
+            found[f"tasks.{name}.second_scorer"] = task.second_scorer
+    for part, prompts in config.prompts.items():
+        if prompts.sorted is not None:
+            found[f"prompts.{part}.sorted.scorer"] = prompts.sorted.scorer
+    return found
+
+
+def check_scorers(config: WrittenConfig) -> None:
+    """Make sure that there is every scorer that a configuration names, without loading one.
+
+    Raises:
+        ScorerError: there is none, or two; the text names the key.
+    """
+    others = [*config.classifiers, SERVICE]
+    named = [(key, scorer, others) for key, scorer in asked_scorers(config).items()]
+    named += [(f"prompts.{name}.scorer", p.scorer, []) for name, p in config.prompts.items()]
+    for key, scorer, more in named:
+        try:
+            check_scorer(scorer, more)
+        except ScorerError as error:
+            raise ScorerError(f"{key}: {error}") from None
 
 
 def check_key() -> str:

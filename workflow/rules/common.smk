@@ -11,12 +11,18 @@ from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
 from quark import planning, precision, settings, tracking
-from quark.scorers import SCORERS, ScorerError, check_key, check_scorer
+from quark.scorers import (
+    SCORERS,
+    SERVICE,
+    ScorerError,
+    asked_scorers,
+    check_key,
+    check_scorers,
+)
 from quark.tasks import TASKS
 
 RESULTS = Path("results")
 CONDA = "../envs/quark.yaml"
-SERVICE = "perspective"
 CACHE = (
     "resources/scores.sqlite"  # of all that a service scored, for all tasks and runs
 )
@@ -51,20 +57,11 @@ try:
         may_look=workflow.is_main_process,
     )
     CONFIG = configuration.resolved(WRITTEN, PRECISION.precision)
-    asked = [task.scorer for task in CONFIG.tasks.values()]
-    asked += [
-        task.second_scorer for task in CONFIG.tasks.values() if task.second_scorer
-    ]
-    asked += [p.sorted.scorer for p in CONFIG.prompts.values() if p.sorted]
-    others = [*CONFIG.classifiers, SERVICE]
-    for scorer in asked:
-        check_scorer(scorer, others)
-    if SERVICE in asked:
+    check_scorers(CONFIG)
+    if SERVICE in asked_scorers(CONFIG).values():
         check_key()
         if workflow.is_main_process:
             logger.warning("Perspective ends with 2026: keep resources/scores.sqlite.")
-    for part in CONFIG.prompts.values():
-        check_scorer(part.scorer)
     CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
     VARIANTS = configuration.variants(CONFIG)
     wants_mauve = any(
@@ -114,7 +111,7 @@ wildcard_constraints:
     seed=SEED,
     shard=r"\d+-of-\d+",
     iteration=r"\d+",
-    scorer="|".join(map(re.escape, [*SCORERS, *others])),
+    scorer="|".join(map(re.escape, [*SCORERS, *CONFIG.classifiers, SERVICE])),
     split="|".join(
         {split for task in CONFIG.tasks.values() for split in task.splits}
         | {tuning.split for tuning in CONFIG.tuning.values()}
