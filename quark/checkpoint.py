@@ -14,18 +14,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quark.config import ConfigError, LoRA, Precision, RewardTokens
 from quark.distributed import gathered, part_of, rank
-from quark.files import again, read_json, sums, verify, whole
+from quark.files import DamagedError, again, read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
 from quark.lora import add_adapters
 from quark.reward_tokens import new_reward_tokens
 
 Moments = dict[str, dict[str, Tensor]]
 """For each parameter its `exp_avg` and `exp_avg_sq`."""
+
+
+class _About(BaseModel):
+    """What every checkpoint.json holds; a method's own settings stand beside it."""
+
+    model_config = ConfigDict(strict=True)
+
+    iteration: int
+    step: int
+    quantiles: int = Field(ge=0)
+    reward_tokens: RewardTokens | None
+    lora: LoRA | None = None
+    trained_layers: int | None = None
+    base_sha256: str
 
 
 def save(
@@ -116,7 +132,10 @@ def load_policy(
     if about.get("lora") is not None:
         add_adapters(policy.lm, LoRA.model_validate(about["lora"]), about["trained_layers"], seed=0)
     trained = _tensors(checkpoint, "policy")
-    missing, unknown = policy.load_state_dict(trained, strict=False)
+    try:
+        missing, unknown = policy.load_state_dict(trained, strict=False)
+    except RuntimeError as error:  # another shape
+        raise ModelError(f"{checkpoint}: does not fit {model}: {error}") from None
     if unknown:
         raise ModelError(f"{checkpoint}: {model} has no parameter {unknown[0]}")
     if lost := [n for n in missing if n.startswith("reward_tokens.") or "lora_" in n]:
@@ -128,7 +147,10 @@ def _tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     """The tensors of one file of a checkpoint, as they were written."""
     file = checkpoint / f"{name}.safetensors"
     verify(file, checkpoint / "checkpoint.json", target=checkpoint)
-    return load_file(file)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise DamagedError(f"{file}: {error}. Make it again: {again(checkpoint)}") from None
 
 
 def load_value(checkpoint: Path) -> dict[str, Tensor]:
@@ -140,7 +162,7 @@ def load_moments(checkpoint: Path) -> Moments:
     """The optimiser's moments by parameter name."""
     moments: Moments = {}
     for key, value in _tensors(checkpoint, "optimizer").items():
-        name, kind = key.rsplit("/", 1)
+        name, _, kind = key.rpartition("/")
         moments.setdefault(name, {})[kind] = value
     return moments
 
@@ -150,11 +172,16 @@ def read_about(checkpoint: Path) -> dict[str, Any]:
 
     Raises:
         ModelError: there is no checkpoint.
+        DamagedError: checkpoint.json is not as training wrote it.
     """
     file = checkpoint / "checkpoint.json"
     if not file.exists():
         raise ModelError(f"{checkpoint}: no checkpoint here; `quark train` makes it")
     about: dict[str, Any] = read_json(file)
+    try:
+        _About.model_validate(about)
+    except ValidationError as error:
+        raise DamagedError(f"{file}: {error}. Make it again: {again(checkpoint)}") from None
     return about
 
 

@@ -89,7 +89,7 @@ def read_json(source: Path | str) -> Any:
     """
     try:
         return json.loads(Path(source).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{source}: not JSON ({error}). {_mend(source)}") from None
 
 
@@ -117,7 +117,7 @@ def verify(file: Path, manifest: Path, target: Path | None = None) -> None:
     Raises:
         DamagedError: they are others.
     """
-    known = _known(file, manifest)
+    known = _known(file, manifest, target or file)
     if known and sha256(file) != known:
         raise DamagedError(
             f"{file}: damaged or changed since it was written ({manifest} has another checksum). "
@@ -131,7 +131,7 @@ def verify_once(file: Path, manifest: Path, target: Path | None = None) -> None:
     A small file beside it, .NAME.verified, holds the checksum that was found, and size, time of
     change and inode at that time. In a folder that cannot be written, each call reads the file.
     """
-    known = _known(file, manifest)
+    known = _known(file, manifest, target or file)
     if not known:
         return
     state = file.stat()
@@ -145,12 +145,15 @@ def verify_once(file: Path, manifest: Path, target: Path | None = None) -> None:
         write_text(stamp, found)
 
 
-def _known(file: Path, manifest: Path) -> str | None:
+def _known(file: Path, manifest: Path, target: Path) -> str | None:
     """The checksum that a manifest has of a file, if it has one."""
-    sums = read_json(manifest).get("sha256", {}) if manifest.is_file() else {}
+    content = read_json(manifest) if manifest.is_file() else {}
+    if not isinstance(content, dict):
+        raise DamagedError(f"{manifest}: not an object of JSON. {_mend(target)}")
+    sums = content.get("sha256")
     if isinstance(sums, str):
         sums = {WEIGHTS: sums}
-    known: str | None = sums.get(file.name)
+    known: str | None = sums.get(file.name) if isinstance(sums, dict) else None
     return known
 
 

@@ -86,6 +86,10 @@ ROW_GROUP = 2**15
 """Rows that are compressed together."""
 
 
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for a damaged file."""
+
+
 class TableError(ValueError):
     """A table that does not hold what its stage needs; the text names file and column."""
 
@@ -177,8 +181,10 @@ def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = 
         if missing:
             raise TableError(f"{source}: no column {', '.join(sorted(missing))}")
         table = pq.read_table(source, columns=names)
-    except pa.ArrowInvalid as error:
-        raise TableError(f"{source}: not a Parquet file: {error}") from None
+        table.validate(full=True)
+    except UNREADABLE as error:
+        fault = f"{source}: not a whole Parquet file: {error}"
+        raise TableError(f"{fault}; delete it to have it made again") from None
     if not table.num_rows:
         raise TableError(f"{source}: has no rows; delete it to have it made again")
     for name in names:
@@ -192,9 +198,17 @@ def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = 
 
 
 def about(source: Path | str) -> dict[str, Any]:
-    """The settings that a table was made with."""
-    metadata = pq.read_schema(source).metadata or {}
-    content: dict[str, Any] = json.loads(metadata.get(b"quark", b"{}"))
+    """The settings that a table was made with.
+
+    Raises:
+        TableError: it is damaged.
+    """
+    try:
+        metadata = pq.read_schema(source).metadata or {}
+        content: dict[str, Any] = json.loads(metadata.get(b"quark", b"{}"))
+    except (*UNREADABLE, ValueError) as error:
+        fault = f"{source}: its settings cannot be read: {error}"
+        raise TableError(f"{fault}; delete it to have it made again") from None
     return content
 
 

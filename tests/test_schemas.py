@@ -97,5 +97,5 @@ def test_read_refuses_what_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="none: no such file"):
         read(tmp_path / "none", SCORES)
     (tmp_path / "text").write_text("row_id,score")
-    with pytest.raises(TableError, match="text: not a Parquet file"):
+    with pytest.raises(TableError, match="text: not a whole Parquet file"):
         read(tmp_path / "text", SCORES)

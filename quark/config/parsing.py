@@ -61,7 +61,7 @@ def typed(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice, and 1e-4 is a number as in YAML 1.2, not a text."""
+    """YAML whose keys are text and stand once, and in which 1e-4 is a number, as in YAML 1.2."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         begun = self.peek_event().start_mark  # type: ignore[no-untyped-call]
@@ -72,13 +72,15 @@ class _Loader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
+        lines: dict[str, int] = {}
         for key, _ in node.value:
-            name = (key.tag, str(key.value))
-            if name in lines:
-                fault = f"{key.value} stands here and in line {lines[name]}; keep one"
+            if key.tag.rpartition(":")[2] not in ("str", "merge"):
+                fault = f"the key {key.value} is no text; put it in quotes"
                 raise ComposerError(None, None, fault, key.start_mark)
-            lines[name] = key.start_mark.line + 1
+            if key.value in lines:
+                fault = f"{key.value} stands here and in line {lines[key.value]}; keep one"
+                raise ComposerError(None, None, fault, key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
         return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:

@@ -1,6 +1,7 @@
 """Tasks, evaluation, and the configuration as a whole."""
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -146,7 +147,7 @@ class Tuning(Section):
             if not isinstance(values, list) or not values:
                 raise ValueError(f"{key} = {values!r}: write a list of the values to try")
             for value in values:
-                if isinstance(value, bool) or not isinstance(value, int | float | str):
+                if not (isinstance(value, str) or _is_number(value)):
                     raise ValueError(f"{key}: {value!r} is neither a number nor a word")
         if len(self.variants) < sum(len(values) for _, values in self._keys()):
             raise ValueError("two tries have the same method, last part of the key and value")
@@ -170,6 +171,12 @@ class Tuning(Section):
 
     def _keys(self) -> list[tuple[tuple[str, ...], Any]]:
         return list(_leaves(self.tries, ()))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, and one that a float can hold."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return known and abs(value) <= sys.float_info.max
 
 
 def _method(path: tuple[str, ...]) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 import quark
@@ -303,7 +302,7 @@ def _rows(resource: str, source: PromptSource, file: Path) -> Iterator[tuple[int
     wanted = [name for name in (source.text, source.toxicity) if name]
     try:
         table = pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as fault:
+    except schemas.UNREADABLE as fault:
         raise ResourceError(f"{resource}: {file.name}: no Parquet file: {fault}") from None
     held = table.schema_arrow.names
     if missing := [name for name in wanted if name.split(".")[0] not in held]:
@@ -311,10 +310,15 @@ def _rows(resource: str, source: PromptSource, file: Path) -> Iterator[tuple[int
             f"{resource}: {file.name}: no column {missing[0]!r}, it has {', '.join(held)}"
         )
     number = 0
-    for batch in table.iter_batches(columns=wanted):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    try:
+        for batch in table.iter_batches(columns=wanted):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except schemas.UNREADABLE as fault:
+        raise ResourceError(
+            f"{resource}: {file.name}, after row {number}: {fault}; fetch or write the file again"
+        ) from None
 
 
 def _parse(source: PromptSource, entry: str | dict[str, Any]) -> Prompt:
@@ -325,7 +329,7 @@ def _parse(source: PromptSource, entry: str | dict[str, Any]) -> Prompt:
     if isinstance(entry, str):
         try:
             row = json.loads(entry)
-        except json.JSONDecodeError as fault:
+        except (json.JSONDecodeError, RecursionError) as fault:
             raise ValueError(f"not valid JSON ({fault})") from None
     text = _field(row, source.text or "")
     if not isinstance(text, str):
