@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import quark as quark_package
 from quark import cli
 from quark.config import ConfigError, load
 
@@ -38,6 +39,11 @@ def test_every_verb_explains_itself(verb):
     found = CliRunner().invoke(cli.app, [verb, "--help"], env=wide)
     assert found.exit_code == 0
     assert VERBS[verb].__doc__.strip() in found.output
+
+
+def test_the_version_is_the_package_s():
+    found = CliRunner().invoke(cli.app, ["--version"])
+    assert (found.exit_code, found.output) == (0, f"quark {quark_package.__version__}\n")
 
 
 def test_the_installed_command_prints_a_fault_without_traceback():

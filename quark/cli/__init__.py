@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from quark import __version__
 from quark.cli import evaluation, methods, people, resources, tables  # their verbs
 from quark.cli.options import app
 
@@ -26,9 +27,18 @@ __all__ = ["app", "evaluation", "main", "methods", "people", "resources", "table
 DEBUG = "--debug"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"quark {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     debug: Annotated[bool, typer.Option(DEBUG, help="show the trace of an error")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, help="print it and stop")
+    ] = False,
 ) -> None:
     """Quark: reinforced unlearning of what a language model does."""
 
