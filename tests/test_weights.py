@@ -186,11 +186,15 @@ from pathlib import Path
 from transformers import {base}, {config}, PreTrainedTokenizerFast
 
 Path({marker!r}).touch()
-Config, Tokenizer = {config}, PreTrainedTokenizerFast
+Tokenizer = PreTrainedTokenizerFast
+
+
+class Config({config}):
+    pass
 
 
 class Model({base}):
-    pass
+    config_class = Config
 """
 BASES = {
     "policy": ("GPT2LMHeadModel", "GPT2Config", "AutoModelForCausalLM"),
