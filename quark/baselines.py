@@ -147,7 +147,7 @@ def ppo_stage(
     form = settings.reward_tokens if settings.reward_tokens.form in ("linear", "sink") else None
     if checkpoint is None and form is not None:  # they start at the base model, which sampled
         policy.reward_tokens = new_reward_tokens(policy.lm, 1, form, settings.seed)
-    actor = ppo.Actor(policy, settings.min_new_tokens)
+    actor = ppo.Actor(policy, settings.min_new_tokens, value=float(reward.mean()))
     if checkpoint is not None:
         about = read_about(checkpoint)
         expected = {

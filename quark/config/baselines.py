@@ -104,7 +104,7 @@ class PPOTraining(Optimisation):
     gamma: Probability = Field(description="discount of a token")
     lam: Probability = Field(description="lambda of the generalised advantages")
     clip: Positive = Field(description="largest change of a token's probability ratio")
-    value_clip: Positive
+    value_clip: Positive | None = Field(description="largest change of a value; null: any")
     value_coef: NonNegative
     kl_coef: NonNegative = Field(description="beta, of the KL in each token's reward")
     kl_target: Positive | None = Field(

@@ -7,18 +7,21 @@ old = the policy that sampled and ref = the base model, token t of a response of
     advantage    A_t, return R_t                       by generalised advantages (`quark.gae`)
     ratio        w_t = exp(log p_t - log old_t)
     policy loss  max(-A_t w_t, -A_t clip(w_t, 1 - c, 1 + c))
-    value loss   1/2 max((V_t - R_t)^2, (V_t' - R_t)^2),  V' = V kept within c_v of its old value
+    value loss   1/2 max((V_t - R_t)^2, (V_t' - R_t)^2),  V' = V kept within c_v of its old value,
+                 or 1/2 (V_t - R_t)^2 without c_v
 
 and loss = policy + v value, averaged over tokens. All laws are as in sampling: without end ids in
 the first `min_new_tokens` tokens; the configuration refuses other temperatures than 1, top-k and
-top-p. Advantages are whitened over the iteration's tokens. beta is fixed, or follows the measured
-KL (Ziegler et al. 2019, section 2.2):
+top-p. Advantages are whitened over the iteration's tokens. V starts at the mean reward of the first
+samples: from zero it would need iterations to reach it, and meanwhile advantages would tell the
+token's position rather than the response's reward. beta is fixed, or follows the measured KL
+(Ziegler et al. 2019, section 2.2):
 
     beta <- beta (1 + k clip(KL / target - 1, -0.2, 0.2))
 
 No PPO code of the Quark authors is public and the paper's settings are recalled (protocol 6). By
-default c, c_v, v, beta, gamma and lambda are those of TRL's last PPO trainer; sizes and rates are
-our own.
+default c, v, beta, gamma and lambda are those of TRL's last PPO trainer, which has c_v 0.2; sizes
+and rates are our own.
 
 What learns is what learns in Quark: with linear reward tokens one map of the frozen model's last
 hidden states, or a sink, of which there is one; and the layers that `trained_layers` names.
@@ -70,14 +73,15 @@ class Actor(nn.Module):
     Args:
         policy: the policy.
         min_new_tokens: of sampling, in whose first tokens end ids are impossible.
+        value: what the head gives for every token before it has learned.
     """
 
-    def __init__(self, policy: Policy, min_new_tokens: int = 0) -> None:
+    def __init__(self, policy: Policy, min_new_tokens: int = 0, value: float = 0.0) -> None:
         super().__init__()
         self.policy, self.min_new_tokens = policy, min_new_tokens
         self.value = nn.Linear(policy.head.shape[1], 1, device=policy.head.device)
         nn.init.zeros_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
+        nn.init.constant_(self.value.bias, value)
 
     @property
     def is_linear(self) -> bool:
@@ -153,11 +157,11 @@ def losses(
     ratio = (logprob - rollout.old_logprob).exp()
     clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
     policy = torch.maximum(-rollout.advantage * ratio, -rollout.advantage * clipped)
-    near = rollout.old_value + (value - rollout.old_value).clamp(
-        -settings.value_clip, settings.value_clip
-    )
-    worst = torch.maximum((value - rollout.returns).square(), (near - rollout.returns).square())
-    value_loss = 0.5 * worst
+    error = (value - rollout.returns).square()
+    if settings.value_clip is not None:
+        step = (value - rollout.old_value).clamp(-settings.value_clip, settings.value_clip)
+        error = torch.maximum(error, (rollout.old_value + step - rollout.returns).square())
+    value_loss = 0.5 * error
     return {
         "loss": (policy + settings.value_coef * value_loss).sum(),
         "policy_loss": policy.detach().sum(),

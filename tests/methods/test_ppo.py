@@ -137,6 +137,30 @@ def test_the_rollout(make_policy: Make, settings: config.PPO, form: RewardTokens
         assert rollout.returns[place].item() == pytest.approx(reward[i] - penalty, abs=1e-4)
 
 
+def test_the_first_advantages_follow_the_rewards(make_policy: Make, settings: config.PPO) -> None:
+    """With values that start at the mean reward; from zero they tell the token's position too."""
+    policy = make_policy(1, form=LINEAR)
+    rows = sampled(policy, 64)
+    reward = np.random.default_rng(0).uniform(0.6, 1.0, 64)
+    told = np.repeat(reward, rows.lengths.numpy())
+    corr = []
+    for value in (0.0, float(reward.mean())):
+        how: Any = (settings, 0.5, "fp32", 16, Memo())
+        rollout, _ = method._roll_out(Actor(policy, value=value), policy, rows, reward, *how)
+        corr.append(np.corrcoef(rollout.advantage.numpy(), told)[0, 1])
+    # lambda 0.95 shrinks the advantage of the first of four tokens by 0.86, so not quite 1
+    assert corr[1] > 0.98 and corr[0] < corr[1]
+
+
+def test_values_may_move_freely(settings: config.PPO) -> None:
+    rollout = Rollout(*(torch.tensor([each]) for each in (-1.0, 0.0, 0.5, 1.0)))
+    given = torch.tensor([-1.0]), torch.tensor([0.9])
+    free = losses(*given, rollout, changed(settings, value_clip=None))
+    assert free["value_loss"].item() == pytest.approx(0.5 * 0.1**2)
+    bound = losses(*given, rollout, settings)  # kept within 0.3 of 0
+    assert bound["value_loss"].item() == pytest.approx(0.5 * 0.7**2)
+
+
 @FORMS
 def test_the_first_ratios_are_one_under_the_law_that_sampled(
     make_policy: Make, settings: config.PPO, form: RewardTokens | None
