@@ -4,6 +4,7 @@ A stage's time is its operations over the speed of the products that it is made 
 of that speed which it reaches (`SHARES`), and the start of its jobs.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def this_machine(precision: Precision, threads: int) -> Machine:
         ConfigError: it cannot be measured.
     """
     command = [sys.executable, "-m", "quark.planning.speed", precision, str(threads)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    impatient = {"GOMP_SPINCOUNT": "1000"} | os.environ  # as the workflow's jobs wait
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=impatient)
     if found.returncode:
         raise ConfigError(f"this machine cannot be measured; give --tflops. {found.stderr}")
     return Machine(float(found.stdout), SHARES[precision], TEXTS)
