@@ -20,6 +20,7 @@ import yaml
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from oracle import EMBEDDING
+from runs import write_model
 
 from quark import checkpoint, files, schemas
 from quark.config import ConfigError, Prompts, load
@@ -281,9 +282,7 @@ def test_damaged_json(changes: Edits) -> None:
 
 
 def test_damaged_checkpoints(policy: Policy, tmp_path: Path) -> None:
-    model, out = tmp_path / "model", tmp_path / "fuzzed"
-    policy.lm.save_pretrained(model)
-    (model / "manifest.json").write_text('{"sha256": "abc"}')
+    model, out = write_model(policy.lm, tmp_path / "model"), tmp_path / "fuzzed"
     policy.lm.requires_grad_(False)
     moments = {"reward_tokens": {"exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}}
     checkpoint.save(out, policy, moments, form=EMBEDDING, step=1, iteration=0, model=model)
