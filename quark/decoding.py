@@ -214,22 +214,21 @@ class Guided:
         return _Guided(plain, self.guide.read(prompts, plain), self.guide.within_base)
 
 
-@dataclass
-class Beside:
-    """The base model's last hidden states of the texts being written, for guides that are maps.
+class BaseStates:
+    """The base model's last hidden states of the texts being written, for a guide that is a map.
 
-    `is_own`: whether `decoding` is read here alone; else the guided policy goes on with it.
+    Args:
+        base: the base model.
+        prompts: token ids of each prompt.
+        guided: what the guided policy has read of them, and goes on reading; without it, `base`
+            reads the texts here.
     """
 
-    decoding: Decoding
-    is_own: bool
-
-    @classmethod
-    def read(
-        cls, base: Policy, prompts: Sequence[Sequence[int]], guided: Decoding | None
-    ) -> "Beside":
-        """Use what `guided` has read; without it, `base` reads the prompts."""
-        return cls(guided or Plain(base).read(prompts), is_own=guided is None)
+    def __init__(
+        self, base: Policy, prompts: Sequence[Sequence[int]], guided: Decoding | None
+    ) -> None:
+        self.decoding = guided or Plain(base).read(prompts)
+        self._is_own = guided is None
 
     @property
     def hidden(self) -> Tensor:
@@ -238,12 +237,12 @@ class Beside:
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows."""
-        if self.is_own:
+        if self._is_own:
             self.decoding.select(rows)
 
     def feed(self, ids: Tensor) -> None:
         """Go on with a token (rows,) each."""
-        if self.is_own:
+        if self._is_own:
             self.decoding.feed(ids)
 
 

@@ -37,7 +37,7 @@ from torch.nn import functional
 from quark import config
 from quark.checkpoint import load_policy, read_about
 from quark.config import ConfigError, Precision, RewardTokens
-from quark.decoding import Beside, Decoder, Decoding, Guidance, Guided, Plain
+from quark.decoding import BaseStates, Decoder, Decoding, Guidance, Guided, Plain
 from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
 from quark.objective import token_logprobs
 from quark.reading import response_hidden
@@ -93,26 +93,22 @@ class _TwoReadings:
         self.decoding.feed(ids.repeat(2))
 
 
-@dataclass
-class _OneReading:
+class _OneReading(BaseStates):
     """Both classes are places of one map: the base model's hidden states serve both."""
 
-    policy: Policy
-    decoding: Beside
+    def __init__(
+        self, policy: Policy, prompts: Sequence[Sequence[int]], guided: Decoding | None
+    ) -> None:
+        super().__init__(Policy(policy.lm), prompts, guided)
+        self.policy = policy
 
     def logits(self) -> Tensor:
-        tokens, hidden = cast(LinearTokens, self.policy.reward_tokens), self.decoding.hidden
+        tokens, hidden = cast(LinearTokens, self.policy.reward_tokens), self.hidden
         base, shift = (
             (states.to(hidden.dtype) @ self.policy.head.T).float()
             for states in (hidden, tokens.shift(hidden, 1.0))
         )
         return torch.stack([base + shift, base - shift])
-
-    def select(self, rows: Tensor) -> None:
-        self.decoding.select(rows)
-
-    def feed(self, ids: Tensor) -> None:
-        self.decoding.feed(ids)
 
 
 class _Evidence:
@@ -182,8 +178,7 @@ class GeDi:
         """Read the prompts under both classes; linear classes use what `guided` has read."""
         texts: _TwoReadings | _OneReading
         if self.is_linear:
-            beside = Beside.read(Policy(self.policy.lm), prompts, guided)
-            texts = _OneReading(self.policy, beside)
+            texts = _OneReading(self.policy, prompts, guided)
         else:
             named = [self.policy.condition(prompt, k) for k in (0, 1) for prompt in prompts]
             texts = _TwoReadings(Plain(self.policy).read(named))

@@ -15,7 +15,6 @@ three caches and three passes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -23,29 +22,27 @@ from torch import Tensor
 from quark import config
 from quark.checkpoint import load_policy
 from quark.config import Precision
-from quark.decoding import Beside, Contrast, Decoder, Decoding, Guidance, Guided, Plain
+from quark.decoding import BaseStates, Contrast, Decoder, Decoding, Guidance, Guided, Plain
 from quark.lm import ModelError, Policy, load_model
 from quark.reward_tokens import LinearTokens
 
 
-@dataclass
-class _Shifted:
+class _Shifted(BaseStates):
     """Linear reward tokens at a place, upon the base model's hidden states."""
 
-    tokens: LinearTokens
-    head: Tensor
-    place: float
-    base: Beside
+    def __init__(
+        self,
+        guide: "Extrapolation",
+        prompts: Sequence[Sequence[int]],
+        guided: Decoding | None,
+    ) -> None:
+        super().__init__(guide.base, prompts, guided)
+        self.guide = guide
 
     def adjust(self, logits: Tensor) -> Tensor:
-        shift = self.tokens.shift(self.base.hidden, self.place).to(self.head.dtype)
-        return logits + (shift @ self.head.T).float()
-
-    def select(self, rows: Tensor) -> None:
-        self.base.select(rows)
-
-    def feed(self, ids: Tensor) -> None:
-        self.base.feed(ids)
+        head = self.guide.base.head
+        shift = self.guide.tokens.shift(self.hidden, self.guide.place).to(head.dtype)
+        return logits + (shift @ head.T).float()
 
 
 class Extrapolation:
@@ -65,8 +62,7 @@ class Extrapolation:
 
     def read(self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None) -> Guidance:
         """Use what `guided` has read; without it, the base model reads the prompts."""
-        beside = Beside.read(self.base, prompts, guided)
-        return _Shifted(self.tokens, self.base.head, self.place, beside)
+        return _Shifted(self, prompts, guided)
 
 
 def decoder(
