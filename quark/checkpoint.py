@@ -21,7 +21,7 @@ from torch import Tensor
 
 from quark.config import ConfigError, LoRA, Precision, RewardTokens
 from quark.distributed import gathered, part_of, rank
-from quark.files import DamagedError, again, read_json, sums, verify, whole
+from quark.files import DamagedError, again, mend, read_json, sums, verify, whole
 from quark.lm import ModelError, Policy, load_model
 from quark.lora import add_adapters
 from quark.reward_tokens import new_reward_tokens
@@ -150,7 +150,7 @@ def _tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise DamagedError(f"{file}: {error}. Make it again: {again(checkpoint)}") from None
+        raise DamagedError(f"{file}: {error}. {mend(checkpoint)}") from None
 
 
 def load_value(checkpoint: Path) -> dict[str, Tensor]:
@@ -181,7 +181,7 @@ def read_about(checkpoint: Path) -> dict[str, Any]:
     try:
         _About.model_validate(about)
     except ValidationError as error:
-        raise DamagedError(f"{file}: {error}. Make it again: {again(checkpoint)}") from None
+        raise DamagedError(f"{file}: {error}. {mend(checkpoint)}") from None
     return about
 
 

@@ -90,7 +90,7 @@ def read_json(source: Path | str) -> Any:
     try:
         return json.loads(Path(source).read_text())
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{source}: not JSON ({error}). {_mend(source)}") from None
+        raise DamagedError(f"{source}: not JSON ({error}). {mend(source)}") from None
 
 
 def sha256(file: Path) -> str:
@@ -121,7 +121,7 @@ def verify(file: Path, manifest: Path, target: Path | None = None) -> None:
     if known and sha256(file) != known:
         raise DamagedError(
             f"{file}: damaged or changed since it was written ({manifest} has another checksum). "
-            + _mend(target or file)
+            + mend(target or file)
         )
 
 
@@ -149,7 +149,7 @@ def _known(file: Path, manifest: Path, target: Path) -> str | None:
     """The checksum that a manifest has of a file, if it has one."""
     content = read_json(manifest) if manifest.is_file() else {}
     if not isinstance(content, dict):
-        raise DamagedError(f"{manifest}: not an object of JSON. {_mend(target)}")
+        raise DamagedError(f"{manifest}: not an object of JSON. {mend(target)}")
     sums = content.get("sha256")
     if isinstance(sums, str):
         sums = {WEIGHTS: sums}
@@ -157,7 +157,8 @@ def _known(file: Path, manifest: Path, target: Path) -> str | None:
     return known
 
 
-def _mend(target: Path | str) -> str:
+def mend(target: Path | str) -> str:
+    """What an error says of a target that must be made again."""
     return f"Make it again, with the run's --configfile if it has one: {again(target)}"
 
 

@@ -22,7 +22,6 @@ from quark.checkpoint import check_resumed, load_moments, load_policy, read_abou
 from quark.config import ConfigError
 from quark.decoding import Decoder, Plain
 from quark.lm import (
-    BEST_PLACE,
     Policy,
     decode,
     decode_after,
@@ -222,8 +221,11 @@ def _decoder(
         make = DECODERS[settings.method]
         return make(model, checkpoints, settings.steering, settings.precision)
     policy = load_policy(model, checkpoints[0] if checkpoints else None, settings.precision)
-    policy.steer(settings.place if isinstance(settings, SampleSettings) else BEST_PLACE)
-    if isinstance(settings, SampleSettings) and settings.sampling.penalty_alpha:
+    if isinstance(settings, PredictSettings):
+        policy.steer()
+        return Plain(policy)
+    policy.steer(settings.place)
+    if settings.sampling.penalty_alpha:
         return ContrastiveSearch(policy, settings.sampling.top_k, settings.sampling.penalty_alpha)
     return Plain(policy)
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from quark import settings
-from quark.config import Config, ConfigError, Method, Sampling, TaskName, for_task
+from quark.config import (
+    Config,
+    ConfigError,
+    GeDi,
+    Method,
+    Place,
+    Sampling,
+    TaskName,
+    for_task,
+)
 from quark.files import read_json
 from quark.planning.flop import KNOWN, Size, forward, learning, learning_map, sampling, trained
 
@@ -261,8 +270,12 @@ class _Task:
         how, samples = self.config.evaluation.decoding[decoding], self.config.evaluation.samples
         generated = settings.generate(self.config, self.task, method, 1, split, decoding)
         made = self._sampled(method, "generate", prompts, samples, how, model)
-        again = 2 * model.head * made.tokens * self._products(method)
-        yield replace(made, flop=made.flop * self._passes(method) + again)
+        flop = made.flop * self._passes(method)
+        if self.linear and isinstance(generated.steering, GeDi | Place):
+            # products of a map with the output embeddings, beside a token's own
+            more = 2 if isinstance(generated.steering, GeDi) else 1
+            flop += more * 2 * model.head * made.tokens
+        yield replace(made, flop=flop)
         yield self._scored(method, prompts * samples)
         second = self.own.second_scorer
         if second is not None:
@@ -282,12 +295,6 @@ class _Task:
         if not self.linear:
             several |= {"gedi": 3, "quark_guided": 3}
         return several.get(method, 1)
-
-    def _products(self, method: Method) -> int:
-        """Products with the output embeddings that a linear map adds to a token's own."""
-        several = {"gedi": 2, "quark_guided": 1}
-        several |= {"ppo": 1} if self.config.baselines.ppo.place != 1 else {}
-        return several.get(method, 0) if self.linear else 0
 
     def _sampled(
         self, method: str, stage: str, prompts: int, samples: int, how: Sampling, model: Size
