@@ -12,6 +12,7 @@ the speed, not the result.
     people       verbs for people
 """
 
+import gc
 import logging
 import sys
 from typing import Annotated
@@ -50,6 +51,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     for client in ("httpx", "httpx2"):  # they write a line for each request
         logging.getLogger(client).setLevel(logging.WARNING)
+    gc.set_threshold(10_000)  # imports make some hundred thousand objects, none of them garbage
     try:
         app(words)
     except (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
@@ -57,3 +59,5 @@ def main() -> None:
         if debug or (not explained and not type(error).__module__.startswith("quark.")):
             raise
         sys.exit(f"quark: {type(error).__name__}: {error}")
+    finally:
+        gc.freeze()  # nor need they be searched at the end

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,12 @@ SMALLER = {"tasks": {"toxicity": {"splits": ["nontoxic"]}}, "evaluation": {"samp
 
 
 class Workspace:
-    """A working directory whose Snakefile, rules and configuration are the repository's own."""
+    """A working directory whose Snakefile, rules and configuration are the repository's own.
+
+    `quark`: the folder of the command that its jobs run.
+    """
+
+    quark = Path(sys.executable).parent
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,13 +43,13 @@ class Workspace:
         self, *options: str, scale: str = SCALE, config: tuple[str, ...] = (), targets=(TABLE,)
     ):
         """Start Snakemake at the scale of tests, or another; `config` is laid over that."""
-        bin_folder = str(Path(sys.executable).parent)
+        folders = [str(self.quark), str(Path(sys.executable).parent), os.environ["PATH"]]
         layers = [scale, "smaller.yaml", *config]
         return subprocess.Popen(
             # `--` because --configfile takes all that follows it
             ["snakemake", "--cores", "2", *options, "--configfile", *layers, "--", *targets],
             cwd=self.folder,
-            env={**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
+            env={**os.environ, "PATH": os.pathsep.join(folders)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -72,6 +78,21 @@ class Workspace:
 def jobs(printed: str) -> Counter[str]:
     """Jobs of each rule among what Snakemake printed; a dry run ends by saying that it was one."""
     return Counter(re.findall(r"^(?:local)?rule (\w+):$", printed, re.MULTILINE))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_quark(tmp_path_factory):
+    """Let the jobs of all workspaces run in forks of one process, which has imported all."""
+    if sys.platform != "linux":  # where a process with loaded libraries may not fork safely
+        yield
+        return
+    folder = tmp_path_factory.mktemp("warm") / "bin"
+    server = warm.start(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "quark", folder)
+        yield
+    server.kill()
+    server.communicate()
 
 
 @pytest.fixture(scope="session")
