@@ -488,7 +488,7 @@ def test_an_impossible_try_is_named(tries, fault):
     ("limit", "fault"),
     [
         ({"nontxic": 3}, "evaluation.prompts.nontxic: no prompts have such a split; there are"),
-        ({"nontxic": 3}, "; did you mean nontoxic?"),
+        ({"provking": 3}, "; did you mean provoking?"),
         (
             {"nontoxic": 0},
             "  configuration: evaluation.prompts.nontoxic = 0: Input should be greater",

@@ -66,7 +66,7 @@ def nested(key: str, value):
         # The model, the judge and the prompts are input files; here only what the table reports.
         ("tasks.toxicity.model", "smollm2-135m", {"evaluate"}),
         ("tasks.toxicity.judge", "smollm2-135m", {"evaluate"}),
-        ("tasks.toxicity.prompts", "rtp", {"generate pplm"}),  # its share of another split
+        ("prompts.handmade.splits.nontoxic.prompts", 5, {"generate pplm"}),  # its share of them
         ("tasks.toxicity.scorer", "another", {"score", "corpus"}),
         ("quark.version", 9, {"sample", "quantize", "train"}),
         ("quark.iterations", 9, {"train"}),  # the learning rate falls to zero over all of them
