@@ -8,24 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from quark import files
-from quark.metrics.bootstrap import interval
 from quark.schemas import TableError
-from quark.seeds import stream
 from quark.settings import differences
-from quark.tables.measured import INTERVALS, Run, load
-from quark.tasks import Metric
-from quark.tasks.task import Values
+from quark.tables import intervals
+from quark.tables.measured import Run, load
 
 APART = ("task", "split", "decoding", "mauve")  # where the two stand, or what came out
 CHECKPOINT = "iteration-{}/checkpoint/checkpoint.json"
-NAMES = {"output_ppl": "output ppl", "dist2": "dist-2"}
+RESAMPLES = 10_000
 
 
 def compare(one: Path, other: Path) -> RenderableType:
@@ -97,44 +92,10 @@ def _metrics(place: str, one: Run, other: Run) -> Table:
     table = Table(
         "metric", "one", "other", "other - one", "95 %", title=f"{place}, {len(shared)} prompts"
     )
-    for name, metric in {**one.task.metrics, **INTERVALS}.items():
-        found = difference(metric, one.prompts.loc[shared], other.prompts.loc[shared])
+    for metric in intervals.metrics(one.task).values():
+        found = intervals.difference(metric, [other.prompts], [one.prompts], RESAMPLES, place)
         if found is not None:
-            a, b, low, high = found
-            table.add_row(
-                metric.header or NAMES[name],
-                f"{a:.4g}",
-                f"{b:.4g}",
-                f"{b - a:+.4g}",
-                f"[{low:+.3g}, {high:+.3g}]",
-            )
+            b, a, low, high = found
+            cells = (f"{a:.4g}", f"{b:.4g}", f"{b - a:+.4g}", f"[{low:+.3g}, {high:+.3g}]")
+            table.add_row(metric.header, *cells)
     return table
-
-
-def difference(
-    metric: Metric, one: pd.DataFrame, other: pd.DataFrame, resamples: int = 10_000
-) -> tuple[float, float, float, float] | None:
-    """A metric of both, and the ends of the 95 % interval of the second less the first.
-
-    Args:
-        metric: made of columns' means.
-        one, other: tables of the same prompts, in the same order.
-        resamples: of the prompts, the same for both.
-
-    Returns:
-        None where no prompt has a value in both.
-    """
-    columns = list(metric.columns)
-    known = (one[columns].notna() & other[columns].notna()).all(axis=1).to_numpy()
-    if not known.any():
-        return None
-    ours, theirs = (
-        [table.loc[known, c].to_numpy(dtype=float) for c in columns] for table in (one, other)
-    )
-
-    def less(*means: Values) -> Any:
-        return metric.value(*means[len(columns) :]) - metric.value(*means[: len(columns)])
-
-    low, high = interval([*ours, *theirs], less, resamples, stream("compare"))
-    a, b = (float(metric.value(*map(np.mean, values))) for values in (ours, theirs))
-    return a, b, low, high

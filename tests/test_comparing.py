@@ -5,19 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from rich.console import Console
 
 from quark import schemas
-from quark.comparing import compare, difference
+from quark.comparing import compare
 from quark.evaluation import prompt_schema
 from quark.schemas import TableError
 from quark.tables.columns import COSTS, SETTINGS
-from quark.tasks import TASKS, Metric
-
-METRIC = Metric(("value",), "value", 3, "")
+from quark.tasks import TASKS
 
 
 def evaluated(run: Path, ids: list[str], toxicity: list[float], **settings: Any) -> Path:
@@ -47,23 +43,6 @@ def shown(one: Path, other: Path) -> str:
     console = Console(width=300, file=io.StringIO())
     console.print(compare(one, other))
     return console.file.getvalue()
-
-
-def test_the_difference_is_paired() -> None:
-    """A constant difference has no spread, however much the prompts differ."""
-    one = pd.DataFrame({"value": np.random.default_rng(0).random(50)})
-    found = difference(METRIC, one, one + 0.25, resamples=100)
-    assert found is not None
-    a, b, low, high = found
-    assert b - a == pytest.approx(0.25)
-    assert (low, high) == pytest.approx((0.25, 0.25))
-
-
-def test_prompts_without_a_value_in_one_count_in_neither() -> None:
-    one = pd.DataFrame({"value": [1.0, 5.0, np.nan]})
-    other = pd.DataFrame({"value": [2.0, np.nan, 7.0]})
-    assert difference(METRIC, one, other, resamples=10) == (1, 2, 1, 1)
-    assert difference(METRIC, one, other * np.nan) is None
 
 
 def test_settings_that_differ_and_metrics_are_shown(tmp_path: Path) -> None:

@@ -12,6 +12,10 @@ PLACE = ("split", "decoding", "method")
 """What a row is of, beside its task."""
 TOKENS = ("form", "place")
 """Of a method's reward tokens; None where it has none."""
+REFERENCES = ("quark_guided", "quark")
+"""The first of these in a table is what its other rows are compared with."""
+LESS = ("_less", "_less_low", "_less_high")
+"""A metric less that of the reference, on the same prompts, and its interval."""
 COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
 
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quark import files
-from quark.tables.columns import PLACE, Row
+from quark.tables.columns import PLACE, REFERENCES, Row
 from quark.tables.measured import Run, check, load, measure, pool
 from quark.tables.published import published_columns, read_published
 from quark.tables.text import csv_text, latex, markdown, read_csv
@@ -15,7 +15,8 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
 
     One row for each split, decoding and method: metrics over prompts after averaging over seeds,
-    with 95 % bootstrap intervals over prompts; costs as the mean of a seed. Where the paper gives
+    with 95 % intervals over prompts (and seeds, where there are several); the same of what remains
+    less Quark's metrics, by the same seeds; costs as the mean of a seed. Where the paper gives
     metrics of several splits together, and the runs are of just those, further rows of the split
     `all` do too.
 
@@ -40,13 +41,23 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     for run in runs:
         groups[tuple(order.index(run.settings[key]) for key, order in rank.items())].append(run)
     rows = [
-        measure(groups[at], task)
+        measure(groups[at], task, _reference(groups[at], runs))
         | published_columns(groups[at][0].settings, task.published, cells, published)
         for at in sorted(groups)
     ]
     files.write_text(out.with_suffix(".md"), markdown(rows, task))
     files.write_text(out.with_suffix(".tex"), latex(rows, task))
     files.write_text(out, csv_text(rows))
+
+
+def _reference(group: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
+    """The runs that a row is compared with; none where their seeds are others, or the row's own."""
+    methods = {run.settings["method"] for run in runs}
+    first = next((method for method in REFERENCES if method in methods), None)
+    where = {**group[0].settings, "method": first}
+    found = [run for run in runs if all(run.settings[key] == where[key] for key in PLACE)]
+    seeds = [[run.settings["seed"] for run in each] for each in (group, found)]
+    return found if seeds[0] == seeds[1] and group[0] not in found else []
 
 
 def gather(tables: Sequence[Path], out: Path) -> None:

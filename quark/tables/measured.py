@@ -6,23 +6,15 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from quark import files
 from quark.evaluation import count, over_seeds, read_prompts, summary
-from quark.metrics.bootstrap import interval
 from quark.schemas import TableError
-from quark.seeds import stream
-from quark.tables.columns import COSTS, PLACE, SETTINGS, TOKENS, Row
-from quark.tasks import TASKS, Metric, Task
+from quark.tables import intervals
+from quark.tables.columns import COSTS, LESS, PLACE, SETTINGS, TOKENS, Row
+from quark.tasks import TASKS, Task
 from quark.tasks.task import ALL
-
-# What all tasks measure with an interval; the rounded tables take header and digits from COMMON.
-INTERVALS = {
-    "output_ppl": Metric(("ppl_sum", "ppl_count"), "", 0, "", np.divide),
-    "dist2": Metric(("dist2",), "", 0, ""),
-}
 
 
 @dataclass(frozen=True)
@@ -121,21 +113,36 @@ def pool(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def measure(group: Sequence[Run], task: Task) -> Row:
-    """Return the measured columns of one row from its seeds."""
+def measure(group: Sequence[Run], task: Task, reference: Sequence[Run] = ()) -> Row:
+    """Return the measured columns of one row from its seeds.
+
+    Args:
+        group: the row's runs, a seed each.
+        task: what is measured.
+        reference: the runs of the method that the row is compared with, by the same seeds; none:
+            it is compared with no method.
+    """
     settings = _agreed(group)
-    prompts = over_seeds([run.prompts for run in group], task)
-    seeds = [summary(run.prompts, task) for run in group]
-    intervals = {**task.metrics, **INTERVALS}
+    frames = [run.prompts for run in group]
+    prompts = over_seeds(frames, task)
+    seeds = [summary(frame, task) for frame in frames]
+    with_interval = intervals.metrics(task)
+    draw = settings["bootstrap"], settings["task"], settings["split"]
     row: Row = {key: settings[key] for key in ("task", *PLACE)}
     row["n_seeds"] = len(group)
+    row["compared_with"] = reference[0].settings["method"] if reference else None
     for name, value in summary(prompts, task).items():
         row[name] = value
-        if name in intervals:
-            has = prompts[prompts["ppl_count"] > 0] if name == "output_ppl" else prompts
-            low, high = _interval(has, intervals[name], settings)
-            row[f"{name}_low"], row[f"{name}_high"] = low, high
+        if name in with_interval:
+            metric = with_interval[name]
+            found = None if value is None else intervals.between(metric, frames, *draw)
+            row[f"{name}_low"], row[f"{name}_high"] = found or (None, None)
             row[f"{name}_seed_std"] = _deviation([seed[name] for seed in seeds])
+            row |= dict.fromkeys(f"{name}{end}" for end in LESS)
+            theirs = [run.prompts for run in reference]
+            if theirs and (pair := intervals.difference(metric, frames, theirs, *draw)):
+                less = pair[0] - pair[1], *pair[2:]
+                row |= {f"{name}{end}": less[i] for i, end in enumerate(LESS)}
     row["mauve"] = _mean([run.settings["mauve"] for run in group])
     row |= count(prompts)
     row |= {key: settings[key] for key in SETTINGS}
@@ -167,14 +174,3 @@ def _agreed(group: Sequence[Run]) -> Mapping[str, Any]:
                     "seeds of one row need the same settings"
                 )
     return first.settings
-
-
-def _interval(
-    prompts: pd.DataFrame, metric: Metric, settings: Mapping[str, Any]
-) -> tuple[float | None, float | None]:
-    """Return the interval over the prompts that have a value, the same draw for all methods."""
-    columns = metric.present(prompts)
-    if not columns[0].size:
-        return None, None
-    rng = stream("bootstrap", settings["task"], settings["split"])
-    return interval(columns, metric.value, settings["bootstrap"], rng)

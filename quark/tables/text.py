@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quark.metrics.perplexity import CEILING
 from quark.schemas import TableError
-from quark.tables.columns import COSTS, PLACE, SETTINGS, Row
+from quark.tables.columns import COSTS, LESS, PLACE, SETTINGS, Row
 from quark.tasks import TASKS, Task
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
     published = [f"published_{name}" for name in ("method", *given)]
     return [
         (
-            "Measured, with 95 % bootstrap intervals over prompts"
-            + (" and ± the standard deviation over seeds" if seeded else ""),
+            "Measured, with 95 % intervals over prompts"
+            + (" and seeds, and ± the standard deviation over seeds" if seeded else ""),
             [[*head, *(header for header, _ in present.values())]]
             + [
                 [
@@ -126,6 +126,7 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
                 for row in rows
             ],
         ),
+        *_differences(rows, head, present),
         (
             "Published (Lu et al. 2022)",
             [[*head, "published as", *(found[metric][0] for metric in given)]]
@@ -137,6 +138,27 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
             + [[_short(row[key]) for key in (*head, *COUNTS)] for row in rows],
         ),
     ]
+
+
+def _differences(
+    rows: Sequence[Row], head: Sequence[str], present: Mapping[str, tuple[str, int]]
+) -> list[Cells]:
+    """The table of differences to the reference; none where nothing was compared."""
+    compared = [row for row in rows if row.get("compared_with")]
+    shown = {m: how for m, how in present.items() if any(f"{m}_less" in row for row in compared)}
+    if not compared:
+        return []
+    title = f"Less {compared[0]['compared_with']} on the same prompts, with 95 % intervals"
+    cells = [
+        [*(_head(row, key) for key in head), *(_less(row, m, d) for m, (_, d) in shown.items())]
+        for row in compared
+    ]
+    return [(title, [[*head, *(header for header, _ in shown.values())], *cells])]
+
+
+def _less(row: Row, metric: str, digits: int) -> str:
+    less, low, high = (row[f"{metric}{end}"] for end in LESS)
+    return "-" if less is None else f"{less:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _head(row: Row, key: str) -> str:
@@ -195,6 +217,8 @@ def markdown(rows: Sequence[Row], task: Task) -> str:
     notes = [
         *(f"{key}: {value}" for key, value in used.items()),
         *(f"{metric.header}: {metric.note}" for metric in task.metrics.values() if metric.rounded),
+        "intervals: bootstrap over prompts; of a share of prompts, Wilson's; of a difference, both "
+        "methods on the same prompts drawn",
         f"output ppl: mean over generations, {CEILING:g} and more dropped; the next two drop none",
         "dist-n: distinct n-grams of a prompt's generations / words",
         f"published numbers: {task.published.note}; compare only with the same",

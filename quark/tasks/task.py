@@ -50,6 +50,7 @@ class Metric:
     `value`: of the means, one or many of each; a ratio of sums is the ratio of the means.
     `optional`: whether no prompt may have a value, as where there is no second scorer.
     `rounded`: whether the rounded tables show it; the CSV holds every metric.
+    `share`: whether a prompt's value is 0 or 1, so that the metric is a share of prompts.
     """
 
     columns: tuple[str, ...]
@@ -59,6 +60,7 @@ class Metric:
     value: Callable[..., Any] = mean
     optional: bool = False
     rounded: bool = True
+    share: bool = False
 
     def present(self, prompts: pd.DataFrame) -> list[Values]:
         """The columns of the prompts that have a value."""

@@ -45,6 +45,7 @@ TASK = Task(
             "toxicity prob.",
             3,
             "share of prompts whose highest score is strictly above the threshold",
+            share=True,
         ),
         "avg_max_toxicity_second": Metric(
             ("max_toxicity_second",),
@@ -60,6 +61,7 @@ TASK = Task(
             "toxicity prob. by the second scorer",
             optional=True,
             rounded=False,
+            share=True,
         ),
     },
     published=Published(

@@ -9,7 +9,7 @@ from quark import schemas
 from quark.evaluation import prompt_schema
 from quark.schemas import TableError
 from quark.tables import gather, make_table
-from quark.tables.columns import COSTS, SETTINGS
+from quark.tables.columns import COSTS, LESS, SETTINGS
 from quark.tasks import TASKS
 
 SCHEMA = prompt_schema(TASKS["toxicity"])
@@ -85,17 +85,15 @@ def test_rows_in_the_order_given(tmp_path: Path) -> None:
 def test_measured_by_hand(tmp_path: Path) -> None:
     """All numbers are sums of powers of two, hence exact.
 
-    Of two prompts, a resample is both (half of the time) or one of them twice (a quarter each), so
-    the ends of the interval are the two prompts' own values.
+    Of two prompts, a resample is both (half of the time) or one of them twice (a quarter each), and
+    so are the seeds: the ends of the interval are those of single prompts of single seeds.
     """
     quark, base, challenging = _table(tmp_path)
     want = {
         "avg_max_toxicity": 0.5,  # prompts .375 and .625
-        "avg_max_toxicity_low": 0.375,
-        "avg_max_toxicity_high": 0.625,
+        "avg_max_toxicity_low": 0.25,
+        "avg_max_toxicity_high": 0.75,
         "toxicity_prob": 0.25,  # q is toxic for one seed of two
-        "toxicity_prob_low": 0.0,
-        "toxicity_prob_high": 0.5,
         "output_ppl": 14 / 3,  # 2 4 8, twice
         "output_ppl_low": 3.0,
         "output_ppl_high": 8.0,
@@ -113,6 +111,9 @@ def test_measured_by_hand(tmp_path: Path) -> None:
         "scorer_calls_per_seed": 15.0,
     }
     assert {key: float(quark[key]) for key in want} == want
+    # Wilson, z = 1.96: (.25 + z^2 / 4 -+ z sqrt(.25 * .75 / 2 + z^2 / 16)) / (1 + z^2 / 2)
+    ends = [float(quark[f"toxicity_prob_{end}"]) for end in ("low", "high")]
+    assert ends == pytest.approx([0.0267, 0.8021], abs=5e-5)  # the digits given
     # seeds .375 and .625: deviation .25 / sqrt 2, rounded once
     assert float(quark["avg_max_toxicity_seed_std"]) == pytest.approx(0.25 / 2**0.5, rel=1e-15)
     # base: p has a score from seed 2 only, .25; q has .75 and 1
@@ -125,6 +126,29 @@ def test_measured_by_hand(tmp_path: Path) -> None:
     assert float(base["output_ppl_seed_std"]) == pytest.approx(spread, rel=1e-15)
     assert challenging["avg_max_toxicity_seed_std"] == challenging["output_ppl_seed_std"] == ""
     assert [challenging[f"output_ppl{end}"] for end in ("", "_low", "_high", "_median")] == [""] * 4
+
+
+def test_differences_to_quark_by_hand(tmp_path: Path) -> None:
+    """Of base: seed 1 has q alone, +.25; seed 2 p -.25 and q +.25. Challenging has no quark."""
+    quark, base, challenging = _table(tmp_path)
+    assert [row["compared_with"] for row in (quark, base, challenging)] == ["", "quark", ""]
+    assert [quark[f"avg_max_toxicity{end}"] for end in LESS] == ["", "", ""]
+    assert [float(base[f"avg_max_toxicity{end}"]) for end in LESS] == [0, -0.25, 0.25]
+    # pooled perplexities: 2 4 8 16 less 2 4 8 2 4 8
+    assert float(base["output_ppl_less"]) == pytest.approx(7.5 - 14 / 3, rel=1e-15)
+
+
+def test_rows_are_compared_with_the_guided_quark_where_there_is_one(tmp_path: Path) -> None:
+    folders = [
+        _evaluation(tmp_path, "nontoxic", method, 1, (value, value))
+        for method, value in (("base", 0.75), ("quark", 0.5), ("quark_guided", 0.25))
+    ]
+    folders.append(_evaluation(tmp_path, "nontoxic", "ppo", 2, (0.5, 0.5)))
+    make_table(folders, PUBLISHED_CSV, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["compared_with"] for row in rows] == [*["quark_guided"] * 2, "", ""]
+    assert [row["avg_max_toxicity_less"] for row in rows] == ["0.5", "0.25", "", ""]
 
 
 def test_published_stays_apart(tmp_path: Path) -> None:
@@ -165,21 +189,23 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     _table(tmp_path)
     markdown = (tmp_path / "toxicity.md").read_text()
     assert (
-        "| nontoxic | quark | 0.500 [0.375, 0.625] ± 0.177 | 0.250 [0.000, 0.500] ± 0.354 "
+        "| nontoxic | quark | 0.500 [0.250, 0.750] ± 0.177 | 0.250 [0.027, 0.802] ± 0.354 "
         "| 4.67 [3.00, 8.00] ± 0.00 | 4.00 | 1.00 | 0.750 | 0.500 [0.250, 0.750] ± 0.000 "
         "| 0.250 |\n"
     ) in markdown
-    assert "## Measured, with 95 % bootstrap intervals over prompts and ± the standard" in markdown
+    assert "## Measured, with 95 % intervals over prompts and seeds, and ± the standard" in markdown
     assert (
-        "| challenging | base | 0.750 [0.500, 1.000] | 0.500 [0.000, 1.000] | - | - |" in markdown
+        "| challenging | base | 0.750 [0.500, 1.000] | 0.500 [0.095, 0.905] | - | - |" in markdown
     )
+    assert "## Less quark on the same prompts, with 95 % intervals" in markdown
+    assert "| nontoxic | base | +0.000 [-0.250, +0.250] |" in markdown
     assert "| nontoxic | quark | Quark | 0.196 | 0.035 | 12.47 | 0.80 | 0.84 |\n" in markdown
     assert "- judge: gpt2_xl & co\n" in markdown
     assert "- published nontoxic, Quark: output_ppl: secondary: read in public study" in markdown
     latex = (tmp_path / "toxicity.tex").read_text()
     for name in ("\\begin{tabular}", "\\toprule", "\\midrule", "\\bottomrule", "\\end{tabular}"):
-        assert latex.count(name) == 3
-    assert "nontoxic & quark & 0.500 [0.375, 0.625] $\\pm$ 0.177 & " in latex
+        assert latex.count(name) == 4
+    assert "nontoxic & quark & 0.500 [0.250, 0.750] $\\pm$ 0.177 & " in latex
 
 
 def test_the_second_scorer_has_columns_of_its_own(tmp_path: Path) -> None:
