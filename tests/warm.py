@@ -1,9 +1,9 @@
 """A server that has imported what `quark` imports, and runs each command in a fork of itself.
 
-Imports are most of a tiny job's time: five seconds of processor time for torch and transformers
-alone. The client is a `quark` that comes first in PATH. It hands its words, directory, environment
-and open files to the server, waits, and ends with the command's exit status. If it is killed, so is
-the command.
+Imports are most of a tiny job's time: some four seconds of the processor for torch and transformers
+alone. The client is a `quark` that stands beside a Python, as jobs look for it. It hands its words,
+directory, environment and open files to the server, waits, and ends with the command's exit status.
+If it is killed, so is the command.
 """
 
 import gc
@@ -36,10 +36,15 @@ IMPORTED = (
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a server; `folder/quark` is its client. It listens when this returns."""
-    folder.mkdir(parents=True)
+    """Start a server; its client is `folder/bin/quark`, beside a Python with our packages."""
+    here = Path(sys.prefix)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").symlink_to(sys.executable)
+    if (here / "pyvenv.cfg").exists():  # a Python finds its packages beside this file
+        (folder / "pyvenv.cfg").symlink_to(here / "pyvenv.cfg")
+        (folder / "lib").symlink_to(here / "lib")
     address = str(folder / "socket")
-    client = folder / "quark"
+    client = folder / "bin/quark"
     client.write_text(CLIENT.format(python=sys.executable, address=address))
     client.chmod(0o755)
     environment = {**os.environ, "GOMP_SPINCOUNT": "1000"}  # read at import; as common.smk sets it

@@ -22,10 +22,10 @@ SMALLER = {"tasks": {"toxicity": {"splits": ["nontoxic"]}}, "evaluation": {"samp
 class Workspace:
     """A working directory whose Snakefile, rules and configuration are the repository's own.
 
-    `quark`: the folder of the command that its jobs run.
+    `python`: runs Snakemake, whose jobs run the `quark` that stands beside it.
     """
 
-    quark = Path(sys.executable).parent
+    python = Path(sys.executable)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,11 +43,12 @@ class Workspace:
         self, *options: str, scale: str = SCALE, config: tuple[str, ...] = (), targets=(TABLE,)
     ):
         """Start Snakemake at the scale of tests, or another; `config` is laid over that."""
-        folders = [str(self.quark), str(Path(sys.executable).parent), os.environ["PATH"]]
+        command = [self.python, "-m", "snakemake", "--cores", "2", *options]
         layers = [scale, "smaller.yaml", *config]
+        folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
         return subprocess.Popen(
             # `--` because --configfile takes all that follows it
-            ["snakemake", "--cores", "2", *options, "--configfile", *layers, "--", *targets],
+            [*command, "--configfile", *layers, "--", *targets],
             cwd=self.folder,
             env={**os.environ, "PATH": os.pathsep.join(folders)},
             stdout=subprocess.PIPE,
@@ -86,10 +87,10 @@ def warm_quark(tmp_path_factory):
     if sys.platform != "linux":  # where a process with loaded libraries may not fork safely
         yield
         return
-    folder = tmp_path_factory.mktemp("warm") / "bin"
+    folder = tmp_path_factory.mktemp("warm")
     server = warm.start(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workspace, "quark", folder)
+        patch.setattr(Workspace, "python", folder / "bin/python")
         yield
     server.kill()
     server.communicate()

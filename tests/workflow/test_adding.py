@@ -69,7 +69,7 @@ def own_reward() -> tuple[str, str]:
 def grown(new_workspace, tmp_path_factory):
     """A copy of the repository with one scorer and one task more."""
     workspace = new_workspace(tmp_path_factory.mktemp("adding") / "run")
-    workspace.quark = Path(sys.executable).parent  # it reads the package of the copy
+    workspace.python = Path(sys.executable)  # it reads the package of the copy
     folder = workspace.folder
     for part in ("config", "workflow", "quark"):
         (folder / part).unlink(missing_ok=True)

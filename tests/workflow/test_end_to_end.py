@@ -38,7 +38,7 @@ def wait_for(happened, seconds: float = 60) -> None:
 
 def test_a_run_killed_in_training_resumes_to_the_same_table(finished, tmp_path):
     killed = finished.copy(tmp_path / "run")
-    killed.quark = Path(sys.executable).parent  # processes of its own
+    killed.python = Path(sys.executable)  # processes of its own
     here = killed.folder
     # Back to where the last training starts: all that came after it goes.
     remove(here, f"{LAST}/checkpoint", f"{LAST}/training.json", f"{QUARK}/evaluation")
