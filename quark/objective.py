@@ -29,7 +29,7 @@ states, applies the output head in chunks and forms the gradient while it has th
     (p - e_y) + beta (p - q)    + alpha p (log p + H)          for base_to_policy
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -121,31 +121,65 @@ def token_logprobs(
             logits are then the sum of both, as in `fused_token_loss`. None: `hidden` stands alone.
         forbidden: ids that are impossible at some positions.
     """
-    parts = [slice(start, start + chunk) for start in range(0, len(targets), chunk)]
-    if head.requires_grad and base_hidden is None:
-        found = [
-            checkpoint(
-                _chosen,
-                hidden[part],
-                head,
-                targets[part],
-                _at(part, forbidden),
-                use_reentrant=False,
-            )
-            for part in parts
-        ]
-    else:
-        found = [
-            _Chosen.apply(  # type: ignore[no-untyped-call]
-                hidden[part],
-                head,
-                targets[part],
-                None if base_hidden is None else base_hidden[part],
-                _at(part, forbidden),
-            )
-            for part in parts
-        ]
+    if not head.requires_grad or base_hidden is not None:
+        return _under_frozen_head(hidden, head, targets, chunk, base_hidden, forbidden)[0]
+    found = [
+        checkpoint(
+            _chosen,
+            hidden[part],
+            head,
+            targets[part],
+            _at(part, forbidden),
+            use_reentrant=False,
+        )
+        for part in _chunks(targets, chunk)
+    ]
     return torch.cat(found)
+
+
+def opposite_logprobs(
+    shift: Tensor, head: Tensor, targets: Tensor, base_hidden: Tensor, chunk: int = CHUNK
+) -> Tensor:
+    """Log p of each target where `shift` is added to `base_hidden`, and where it is taken away.
+
+    Args:
+        shift, base_hidden: (T, d) last hidden states.
+        head: (V, d) output embeddings, frozen.
+        targets: (T,) tokens.
+        chunk: positions whose logits exist at one time.
+
+    Returns:
+        (2, T) float32 nats, differentiable by `shift`.
+    """
+    return _under_frozen_head(shift, head, targets, chunk, base_hidden, None, (1, -1))
+
+
+def _under_frozen_head(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    chunk: int,
+    base_hidden: Tensor | None,
+    forbidden: Forbidden,
+    signs: Sequence[int] = (1,),
+) -> Tensor:
+    """`_Chosen` chunk by chunk."""
+    found = [
+        _Chosen.apply(  # type: ignore[no-untyped-call]
+            hidden[part],
+            head,
+            targets[part],
+            None if base_hidden is None else base_hidden[part],
+            _at(part, forbidden),
+            signs,
+        )
+        for part in _chunks(targets, chunk)
+    ]
+    return torch.cat(found, dim=1)
+
+
+def _chunks(targets: Tensor, chunk: int) -> Iterator[slice]:
+    return (slice(start, start + chunk) for start in range(0, len(targets), chunk))
 
 
 def _at(part: slice, forbidden: Forbidden) -> Forbidden:
@@ -166,7 +200,11 @@ def _chosen(hidden: Tensor, head: Tensor, targets: Tensor, forbidden: Forbidden)
 
 
 class _Chosen(torch.autograd.Function):
-    """`_chosen` under a frozen head: d log p(y) / d hidden = head[y] - sum_v p(v) head[v]."""
+    """`_chosen` under a frozen head: d log p(y) / d hidden = head[y] - sum_v p(v) head[v].
+
+    With `base_hidden`, the logits are its own plus those of `hidden` times each of `signs`; found
+    is (signs, T). Without, `signs` is (1,).
+    """
 
     @staticmethod
     def forward(
@@ -176,23 +214,36 @@ class _Chosen(torch.autograd.Function):
         targets: Tensor,
         base_hidden: Tensor | None,
         forbidden: Forbidden,
+        signs: Sequence[int],
     ) -> Tensor:
         low_head = head.to(hidden.dtype)
         logits = hidden @ low_head.T
-        if base_hidden is not None:
-            logits = logits.float() + (base_hidden @ low_head.T).float()
-        log_p = _log_softmax(_without(logits, forbidden))
-        found = log_p.gather(-1, targets[:, None])
-        if ctx.needs_input_grad[0]:
-            by_logits = log_p.exp_().neg_()
-            by_logits[torch.arange(len(targets), device=hidden.device), targets] += 1
-            ctx.save_for_backward(by_logits.to(hidden.dtype) @ low_head)
-        return found.squeeze(-1)
+        base_logits = None if base_hidden is None else base_hidden @ low_head.T
+        by_logits = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        found = torch.empty(len(signs), len(targets), device=hidden.device)
+        by_hidden = []
+        for sign, of_sign in zip(signs, found, strict=True):
+            for few in _blocks(logits):
+                z = sign * logits[few].float()
+                if base_logits is not None:
+                    z += base_logits[few].float()
+                log_p, own = _log_softmax(_without(z, _at(few, forbidden))), targets[few][:, None]
+                of_sign[few] = log_p.gather(-1, own).squeeze(-1)
+                if by_logits is not None:
+                    one = torch.ones_like(own, dtype=log_p.dtype)
+                    by_logits[few] = log_p.exp_().neg_().scatter_add_(-1, own, one)
+            if by_logits is not None:
+                by_hidden.append(sign * (by_logits @ low_head))
+        ctx.save_for_backward(*by_hidden)
+        return found
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        (by_hidden,) = ctx.saved_tensors
-        return by_hidden * scale[:, None].to(by_hidden.dtype), None, None, None, None
+        by_hidden = [
+            each * of_sign[:, None].to(each.dtype)
+            for each, of_sign in zip(ctx.saved_tensors, scale, strict=True)
+        ]
+        return torch.stack(by_hidden).sum(0), None, None, None, None, None
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
@@ -256,8 +307,7 @@ class _Fused(torch.autograd.Function):
         hidden_grad = torch.empty_like(hidden)
         head_grad = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
         found = []
-        for start in range(0, len(targets), chunk):
-            part = slice(start, start + chunk)
+        for part in _chunks(targets, chunk):
             logits, base_logits = hidden[part] @ low_head.T, base_hidden[part] @ base_head.T
             by_logits = torch.empty_like(logits)
             for few in _blocks(logits):

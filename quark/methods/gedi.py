@@ -39,7 +39,7 @@ from quark.checkpoint import load_policy, read_about
 from quark.config import ConfigError, Precision, RewardTokens
 from quark.decoding import BaseStates, Decoder, Decoding, Guidance, Guided, Plain
 from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
-from quark.objective import token_logprobs
+from quark.objective import opposite_logprobs
 from quark.reading import response_hidden
 from quark.reward_tokens import EmbeddingTokens, LinearTokens, new_reward_tokens
 from quark.training import Rows, response_tokens
@@ -199,7 +199,7 @@ def loss(
     Returns:
         `loss`, `generative` and `discriminative` in nats, and how many rows were `right`.
     """
-    mean_logprob = torch.stack(_mean_logprobs(classes.policy, rows, precision))  # (2, rows)
+    mean_logprob = _mean_logprobs(classes.policy, rows, precision)
     label = torch.from_numpy(rows.label).long().to(mean_logprob.device)
     own = mean_logprob.gather(0, label[None]).sum()
     discriminative = functional.cross_entropy(
@@ -213,21 +213,21 @@ def loss(
     }
 
 
-def _mean_logprobs(policy: Policy, rows: Rows, precision: Precision) -> list[Tensor]:
-    """1/T log p(response | prompt) under each class, two of (rows,), differentiable."""
-    tokens, found = policy.reward_tokens, []
+def _mean_logprobs(policy: Policy, rows: Rows, precision: Precision) -> Tensor:
+    """1/T log p(response | prompt) under each class, (2, rows), differentiable."""
+    tokens = policy.reward_tokens
     if isinstance(tokens, LinearTokens):
         with torch.no_grad():
             hidden = response_hidden(policy, rows.prompts, rows.responses)
+        shift = tokens.shift(hidden, 1.0).to(DTYPES[precision])
         targets = rows.targets(hidden.device)
-        for place in tokens.place:
-            shift = tokens.shift(hidden, place).to(DTYPES[precision])
-            found.append(token_logprobs(shift, policy.head, targets, base_hidden=hidden))
+        found = opposite_logprobs(shift, policy.head, targets, hidden)
     else:
-        for k in (0, 1):
-            named = [policy.condition(prompt, k) for prompt in rows.prompts]
-            found.append(response_tokens(policy, named, rows.responses, precision)[1])
-    return [rows.sums(each) / rows.lengths.to(each.device) for each in found]
+        named = [[policy.condition(prompt, k) for prompt in rows.prompts] for k in (0, 1)]
+        found = torch.stack(
+            [response_tokens(policy, each, rows.responses, precision)[1] for each in named]
+        )
+    return torch.stack([rows.sums(each) for each in found]) / rows.lengths.to(found.device)
 
 
 def code_ids(model: Path, codes: tuple[str, str]) -> tuple[int, int]:
