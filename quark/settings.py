@@ -214,6 +214,7 @@ class EvaluateSettings(Section):
     )
     place: float | None = Field(default=None, description="of linear reward tokens")
     split: Name
+    note: str | None = Field(default=None, description="what the prompts of the split are")
     decoding: Name
     seed: int
     model: Name
@@ -540,6 +541,7 @@ def evaluate(
 ) -> EvaluateSettings:
     """The metrics of a method, or of a variant of one, on one split under one decoding."""
     family = cast(Method, method.split(".")[0])
+    kept = config.prompts[config.tasks[task].prompts].splits.get(split)
     return EvaluateSettings(
         version=config.evaluation.version,
         task=task,
@@ -547,6 +549,7 @@ def evaluate(
         form=_form(config, family),
         place=_place(config, family),
         split=split,
+        note=None if kept is None else kept.note,
         decoding=decoding,
         seed=seed,
         model=model(config, task, family),

@@ -114,6 +114,13 @@ def test_a_key_changes_exactly_the_stages_that_depend_on_it(key, value, expected
     assert {name for name in before if before[name] != after[name]} == expected
 
 
+def test_an_evaluation_knows_what_its_prompts_are():
+    prompts = {"handmade": {"splits": {"nontoxic": {"note": "written by hand"}}}}
+    before, after = stages(CONFIG), stages(changed({"prompts": prompts}))
+    assert before["evaluate"].note is None and after["evaluate"].note == "written by hand"
+    assert {name for name in before if before[name] != after[name]} == {"evaluate"}
+
+
 def test_only_iteration_0_draws_the_first_samples():
     def explored(config, iteration):
         return settings.explore(config, "toxicity", "quark", 1, iteration)

@@ -211,6 +211,7 @@ class Split(Section):
     source: Name | None = Field(
         None, description="its prompts alone, which no other split gets; null: of all others"
     )
+    note: str | None = Field(None, description="what its prompts are; a note below the table")
 
 
 class SortedSplit(Section):

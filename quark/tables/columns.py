@@ -10,8 +10,8 @@ SETTINGS = (
 )
 PLACE = ("split", "decoding", "method")
 """What a row is of, beside its task."""
-TOKENS = ("form", "place")
-"""Of a method's reward tokens; None where it has none."""
+OPTIONAL = ("form", "place", "note")
+"""Of a method's reward tokens, and what the split's prompts are; None where there is none."""
 REFERENCES = ("quark_guided", "quark")
 """The first of these in a table is what its other rows are compared with."""
 LESS = ("_less", "_less_low", "_less_high")

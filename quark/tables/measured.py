@@ -12,7 +12,7 @@ from quark import files
 from quark.evaluation import count, over_seeds, read_prompts, summary
 from quark.schemas import TableError
 from quark.tables import intervals
-from quark.tables.columns import COSTS, LESS, PLACE, SETTINGS, TOKENS, Row
+from quark.tables.columns import COSTS, LESS, OPTIONAL, PLACE, SETTINGS, Row
 from quark.tasks import TASKS, Task
 from quark.tasks.task import ALL
 
@@ -146,7 +146,7 @@ def measure(group: Sequence[Run], task: Task, reference: Sequence[Run] = ()) -> 
     row["mauve"] = _mean([run.settings["mauve"] for run in group])
     row |= count(prompts)
     row |= {key: settings[key] for key in SETTINGS}
-    row |= {key: settings.get(key) for key in TOKENS}
+    row |= {key: settings.get(key) for key in OPTIONAL}
     return row | {f"{key}_per_seed": _mean([run.settings[key] for run in group]) for key in COSTS}
 
 

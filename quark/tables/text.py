@@ -214,7 +214,9 @@ def markdown(rows: Sequence[Row], task: Task) -> str:
         empty = len(lines) == 1
         parts += [f"## {title}", "None of these rows has a counterpart." if empty else grid(lines)]
     used = {key: " / ".join(dict.fromkeys(str(row[key]) for row in rows)) for key in SETTINGS}
+    splits = {row["split"]: row["note"] for row in rows if row.get("note")}
     notes = [
+        *(f"{split}: {note}" for split, note in splits.items()),
         *(f"{key}: {value}" for key, value in used.items()),
         *(f"{metric.header}: {metric.note}" for metric in task.metrics.values() if metric.rounded),
         "intervals: bootstrap over prompts; of a share of prompts, Wilson's; of a difference, both "

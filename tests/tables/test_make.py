@@ -208,6 +208,15 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     assert "nontoxic & quark & 0.500 [0.250, 0.750] $\\pm$ 0.177 & " in latex
 
 
+def test_a_note_says_what_the_prompts_of_a_split_are(tmp_path: Path) -> None:
+    folders = [
+        _evaluation(tmp_path, "provoking", "base", 1, (0.25, 0.5), note="by a list"),
+        _evaluation(tmp_path, "challenging", "base", 1, (0.25, 0.5)),
+    ]
+    make_table(folders, PUBLISHED_CSV, tmp_path / "t.csv")
+    assert "\n\n## Notes\n\n- provoking: by a list\n- model:" in (tmp_path / "t.md").read_text()
+
+
 def test_the_second_scorer_has_columns_of_its_own(tmp_path: Path) -> None:
     second: dict[str, Any] = {"second": [0.25, 0.75], "any_second": [0.0, 1.0]}
     folder = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5), **second)
