@@ -1,5 +1,5 @@
 # Everything a newcomer runs. Needs Python 3.11 or later, make and git; the rest is installed into
-# .venv from requirements.lock, and installed anew when that file changes.
+# .venv from requirements.lock and torch-cpu.lock, and installed anew when they change.
 #     make toxicity PYTHON=python3.12      # another Python than python3 (after `make clean`)
 #     make report CONFIG=config/scale/short.yaml      # laid over the default configuration
 #     make install TORCH_INDEX=               # torch from the ordinary index, with all that a GPU needs
@@ -11,6 +11,7 @@ CONFIG ?=
 NO_GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),,$(filter Linux,$(shell uname -s)))
 TORCH_INDEX ?= $(if $(NO_GPU),https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 TINY := tests/tmp/tiny
 LAID_OVER := $(if $(CONFIG),--configfile $(CONFIG))
 
@@ -86,8 +87,11 @@ clean:  ## remove .venv, caches and the tiny run; results and resources stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis quark.egg-info tests/tmp
 	find quark tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The two marks are written last, so an installation that broke off counts as none.
-.venv/packages: requirements.lock
+# The two marks are written last, so an installation that broke off counts as none. The locks are
+# complete, hence --no-deps, and pip refuses a file whose hash is not there. It takes an installed
+# torch as it is, so the CPU build, which has other hashes, comes first, and what only CUDA needs is
+# then left out.
+.venv/packages: requirements.lock torch-cpu.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "$(PYTHON) is missing or older than 3.11; name another: make PYTHON=python3.12 ..." >&2; \
 	    exit 1; }
@@ -96,14 +100,16 @@ clean:  ## remove .venv, caches and the tiny run; results and resources stay
 	        "apt install python3-venv" >&2; exit 1; }
 	@echo "Installing the pinned packages into .venv (some minutes, once) ..."
 	@$(PYTHON) -m venv --clear .venv
+	@cp requirements.lock .venv/
 	@if [ -n "$(TORCH_INDEX)" ]; then \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --timeout 5 --retries 1 \
-	        --no-deps --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.lock)" 2> /dev/null \
-	    || echo "$(TORCH_INDEX) does not answer: torch comes from the ordinary index" >&2; fi
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	    if $(INSTALL) --timeout 5 --retries 1 --require-hashes \
+	        --index-url $(TORCH_INDEX) -r torch-cpu.lock 2> /dev/null; \
+	    then sed -E '/^(cuda|nvidia|triton)/,/[^\\]$$/d' requirements.lock > .venv/requirements.lock; \
+	    else echo "$(TORCH_INDEX) did not give the torch of torch-cpu.lock:" \
+	        "torch comes from the ordinary index" >&2; fi; fi
+	@$(INSTALL) --require-hashes -r .venv/requirements.lock
 	@touch $@
 
 .venv/quark: .venv/packages pyproject.toml
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@

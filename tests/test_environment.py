@@ -1,8 +1,10 @@
-"""The three lists of packages agree: pyproject.toml, requirements.lock, environment.yml."""
+"""The lists of packages agree: pyproject.toml, the two locks with their hashes, environment.yml."""
 
+import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -13,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def pins(lines: list[str], file: str) -> dict[str, Version]:
-    """Version by canonical package name; each line must be `name==version`, nothing else."""
+    """Version by canonical package name; each line is `name==version`, perhaps with a marker."""
     found: dict[str, Version] = {}
     for line in lines:
         wanted = Requirement(line)
@@ -26,9 +28,14 @@ def pins(lines: list[str], file: str) -> dict[str, Version]:
     return found
 
 
-def locked() -> dict[str, Version]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    return pins([line for line in lines if line and line[0] != "#"], "requirements.lock")
+def entries(file: str) -> list[list[str]]:
+    """Each requirement of a lock, with the SHA-256 sums that follow it."""
+    lines = (ROOT / file).read_text().replace(" \\\n    --hash=sha256:", "\t").splitlines()
+    return [line.split("\t") for line in lines if line and line[0] != "#"]
+
+
+def locked(file: str = "requirements.lock") -> dict[str, Version]:
+    return pins([wanted for wanted, *_ in entries(file)], file)
 
 
 def conda() -> tuple[str, dict[str, Version]]:
@@ -47,6 +54,19 @@ def test_the_lock_satisfies_pyproject() -> None:
         assert pinned in wanted.specifier, (
             f"requirements.lock pins {wanted.name} {pinned}, pyproject.toml wants {line}"
         )
+
+
+@pytest.mark.parametrize("file", ["requirements.lock", "torch-cpu.lock"])
+def test_a_lock_has_the_hashes_of_every_package(file: str) -> None:
+    assert list(locked(file)) == sorted(locked(file))
+    for wanted, *sums in entries(file):
+        assert sums, f"{file}: {wanted} has no hash"
+        assert sums == sorted(set(sums)), f"{file}: sort the hashes of {wanted}, each once"
+        assert all(re.fullmatch("[0-9a-f]{64}", one) for one in sums), f"{file}: {wanted}"
+
+
+def test_the_cpu_build_is_the_locked_torch() -> None:
+    assert locked("torch-cpu.lock") == {"torch": locked()["torch"]}
 
 
 def test_the_conda_environment_has_the_locked_versions() -> None:
