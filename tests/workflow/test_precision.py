@@ -24,6 +24,7 @@ def kept(workspace):
 @pytest.mark.parametrize("value", ["bf16", "fp32"])
 def test_every_rule_gets_the_precision_of_the_directory(empty, value):
     keep(empty, value)
+    empty.configure("smaller.yaml", {})
     how = {"scale": "config/scale/laptop.yaml", "targets": ["all"]}
     printed = empty.run("--dry-run", "--printshellcmds", **how)
     assert set(re.findall(r'"precision":\s*"(\w+)"', printed)) == {value}
