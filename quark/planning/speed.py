@@ -25,11 +25,11 @@ KINDS = {
     **dict.fromkeys(("judge", "predict"), "read"),
 }
 SHARES: dict[Precision, dict[str, float]] = {
-    "bf16": {"sample": 0.2, "train": 0.2, "read": 0.5},
+    "bf16": {"sample": 0.35, "train": 0.5, "read": 0.5},
     "fp32": {"sample": 0.7, "train": 0.7, "read": 0.8},
 }
 """What the stages reach on two virtual cores of a Xeon with AMX; fp32: limited to AVX2."""
-START = {"load": 6.0, "other": 1.5}
+START = {"load": 5.0, "other": 3.0}
 """Seconds until a job begins: one that loads a model, and any other."""
 TEXTS = 400.0
 """Texts a second of a classifier on a CPU; the other scorers take next to no time."""
