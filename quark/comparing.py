@@ -93,7 +93,9 @@ def _metrics(place: str, one: Run, other: Run) -> Table:
         "metric", "one", "other", "other - one", "95 %", title=f"{place}, {len(shared)} prompts"
     )
     for metric in intervals.metrics(one.task).values():
-        found = intervals.difference(metric, [other.prompts], [one.prompts], RESAMPLES, place)
+        found = intervals.paired_difference(
+            metric, [other.prompts], [one.prompts], RESAMPLES, place
+        )
         if found is not None:
             b, a, low, high = found
             cells = (f"{a:.4g}", f"{b:.4g}", f"{b - a:+.4g}", f"[{low:+.3g}, {high:+.3g}]")

@@ -10,7 +10,6 @@ import pytest
 from quark.config import Config, ConfigError, RewardTokens, load, resolved
 from quark.planning import Cost, Expected, Machine, Progress, plan, table, this_machine
 from quark.planning.flop import KNOWN, Size
-from quark.planning.speed import START
 
 FOLDER = Path(__file__).parents[1] / "config"
 TINY = load([FOLDER / "config.yaml", FOLDER / "scale/test.yaml"])
@@ -156,11 +155,11 @@ def test_the_time_of_a_stage() -> None:
     """Start of the jobs, operations at the share that is reached, texts of a classifier."""
     machine = Machine(100, {"train": 0.5}, texts=400)
     train = Cost("toxicity", "quark", "train", jobs=2, flop=1e12)
-    assert machine.seconds(train) == pytest.approx(2 * START["load"] + 1e12 / 50e9)
-    assert machine.seconds(replace(train, stage="judge")) == pytest.approx(2 * START["load"] + 10)
+    assert machine.seconds(train) == pytest.approx(2 * 5 + 1e12 / 50e9)
+    assert machine.seconds(replace(train, stage="judge")) == pytest.approx(2 * 5 + 10)
     score = Cost("toxicity", "quark", "score", calls=800)
-    assert machine.seconds(score) == pytest.approx(START["other"])
-    assert machine.seconds(replace(score, classifier=True)) == pytest.approx(START["other"] + 2)
+    assert machine.seconds(score) == pytest.approx(3)
+    assert machine.seconds(replace(score, classifier=True)) == pytest.approx(3 + 2)
 
 
 def test_this_machine_is_measured() -> None:
@@ -190,7 +189,7 @@ def test_every_heavy_job_is_expected(prompts: Config, tmp_path: Path) -> None:
     wildcards = {"task": "toxicity", "method": "quark.samples.9", "iteration": "0"}
     own = expected.seconds("train", wildcards | {"method": "quark"})
     assert expected.seconds("train", wildcards) == own > 10
-    assert expected.seconds("page", {"task": "toxicity"}) == START["other"]
+    assert expected.seconds("page", {"task": "toxicity"}) == 3
 
 
 def test_progress_is_set_right_by_what_is_done(tmp_path: Path) -> None:

@@ -114,6 +114,14 @@ def test_a_key_changes_exactly_the_stages_that_depend_on_it(key, value, expected
     assert {name for name in before if before[name] != after[name]} == expected
 
 
+def test_other_prompts_change_the_settings_of_pplm_alone():
+    split = {"prompts": 128, "toxic": False}
+    known = {"rtp": {"splits": {"nontoxic": split}}}
+    before = stages(changed({"prompts": known}))
+    after = stages(changed({"prompts": known, "tasks": {"toxicity": {"prompts": "rtp"}}}))
+    assert {name for name in before if before[name] != after[name]} == {"generate pplm"}
+
+
 def test_an_evaluation_knows_what_its_prompts_are():
     prompts = {"handmade": {"splits": {"nontoxic": {"note": "written by hand"}}}}
     before, after = stages(CONFIG), stages(changed({"prompts": prompts}))

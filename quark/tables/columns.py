@@ -14,8 +14,8 @@ OPTIONAL = ("form", "place", "note")
 """Of a method's reward tokens, and what the split's prompts are; None where there is none."""
 REFERENCES = ("quark_guided", "quark")
 """The first of these in a table is what its other rows are compared with."""
-LESS = ("_less", "_less_low", "_less_high")
-"""A metric less that of the reference, on the same prompts, and its interval."""
+DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
+"""A metric minus the reference's on the same prompts, and the ends of its interval."""
 COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
 
 Row = dict[str, Any]

@@ -1,7 +1,7 @@
 """Intervals of a table: of a metric, and of its difference between two methods.
 
-What is compared was measured on the same prompts, so the interval of a difference is one over
-prompts, narrower than the two intervals by which the methods stand alone.
+Two methods are compared prompt by prompt, so the interval of their difference is often narrower
+than the interval of each.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,22 @@ import pandas as pd
 
 from quark.metrics.bootstrap import Values, interval, wilson
 from quark.seeds import stream
+from quark.tables.text import COMMON
 from quark.tasks import Metric, Task
 
-FLUENCY = {
-    "output_ppl": Metric(("ppl_sum", "ppl_count"), "output ppl", 2, "", np.divide),
-    "dist2": Metric(("dist2",), "dist-2", 3, ""),
+OF_ALL_TASKS = {
+    "output_ppl": Metric(("ppl_sum", "ppl_count"), *COMMON["output_ppl"], "", np.divide),
+    "dist2": Metric(("dist2",), *COMMON["dist2"], ""),
 }
-"""What all tasks measure with an interval, beside their own metrics."""
+"""What has an interval in every task's table, beside the task's own metrics."""
 
 
 def metrics(task: Task) -> dict[str, Metric]:
     """What has an interval in a task's table."""
-    return {**task.metrics, **FLUENCY}
+    return {**task.metrics, **OF_ALL_TASKS}
 
 
-def between(
+def metric_interval(
     metric: Metric, seeds: Sequence[pd.DataFrame], resamples: int, *draw: str
 ) -> tuple[float, float]:
     """The 95 % interval of a metric: Wilson's of a share of prompts, else the bootstrap's.
@@ -43,19 +44,19 @@ def between(
     return interval(columns, metric.value, resamples, stream("bootstrap", *draw))
 
 
-def difference(
+def paired_difference(
     metric: Metric,
     ours: Sequence[pd.DataFrame],
     theirs: Sequence[pd.DataFrame],
     resamples: int,
     *draw: str,
 ) -> tuple[float, float, float, float] | None:
-    """A metric of two methods, and the ends of the 95 % interval of the first less the second.
+    """A metric of two methods, and the ends of the 95 % interval of their difference.
 
     Args:
         metric: made of columns' means.
-        ours, theirs: a table for each seed, the same seeds in the same order. Prompts that only
-            one method has count in neither.
+        ours, theirs: a table for each seed, the same seeds in the same order; the difference is
+            ours minus theirs. A prompt that only one method has is left out.
         resamples: of prompts and seeds, the same for both methods.
         draw: the name of the draw.
 
@@ -65,7 +66,7 @@ def difference(
     shared = ours[0].index.intersection(theirs[0].index)
     n = len(metric.columns)
 
-    def less(*means: Values) -> Values:
+    def minus(*means: Values) -> Values:
         return np.asarray(metric.value(*means[:n]) - metric.value(*means[n:]))
 
     both = [_stack(metric, seeds, shared) for seeds in (ours, theirs)]
@@ -77,7 +78,7 @@ def difference(
         one, other = float(metric.value(*means[:n])), float(metric.value(*means[n:]))
     if np.isnan(one - other):
         return None
-    return one, other, *interval(columns, less, resamples, stream("bootstrap", *draw))
+    return one, other, *interval(columns, minus, resamples, stream("bootstrap", *draw))
 
 
 def _stack(metric: Metric, seeds: Sequence[pd.DataFrame], prompts: pd.Index) -> Values:

@@ -15,8 +15,8 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
 
     One row for each split, decoding and method: metrics over prompts after averaging over seeds,
-    with 95 % intervals over prompts (and seeds, where there are several); the same of what remains
-    less Quark's metrics, by the same seeds; costs as the mean of a seed. Where the paper gives
+    with 95 % intervals over prompts (and seeds, where there are several); their differences to
+    Quark's metrics on the same prompts; costs as the mean of a seed. Where the paper gives
     metrics of several splits together, and the runs are of just those, further rows of the split
     `all` do too.
 
@@ -51,7 +51,7 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
 
 
 def _reference(group: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
-    """The runs that a row is compared with; none where their seeds are others, or the row's own."""
+    """The runs that a row is compared with; none if they are its own, or of other seeds."""
     methods = {run.settings["method"] for run in runs}
     first = next((method for method in REFERENCES if method in methods), None)
     where = {**group[0].settings, "method": first}

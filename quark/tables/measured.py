@@ -12,7 +12,7 @@ from quark import files
 from quark.evaluation import count, over_seeds, read_prompts, summary
 from quark.schemas import TableError
 from quark.tables import intervals
-from quark.tables.columns import COSTS, LESS, OPTIONAL, PLACE, SETTINGS, Row
+from quark.tables.columns import COSTS, DIFFERENCE, OPTIONAL, PLACE, SETTINGS, Row
 from quark.tasks import TASKS, Task
 from quark.tasks.task import ALL
 
@@ -119,8 +119,8 @@ def measure(group: Sequence[Run], task: Task, reference: Sequence[Run] = ()) -> 
     Args:
         group: the row's runs, a seed each.
         task: what is measured.
-        reference: the runs of the method that the row is compared with, by the same seeds; none:
-            it is compared with no method.
+        reference: runs of the method that the row is compared with, of the same seeds; empty: the
+            row is compared with none.
     """
     settings = _agreed(group)
     frames = [run.prompts for run in group]
@@ -135,14 +135,14 @@ def measure(group: Sequence[Run], task: Task, reference: Sequence[Run] = ()) -> 
         row[name] = value
         if name in with_interval:
             metric = with_interval[name]
-            found = None if value is None else intervals.between(metric, frames, *draw)
+            found = None if value is None else intervals.metric_interval(metric, frames, *draw)
             row[f"{name}_low"], row[f"{name}_high"] = found or (None, None)
             row[f"{name}_seed_std"] = _deviation([seed[name] for seed in seeds])
-            row |= dict.fromkeys(f"{name}{end}" for end in LESS)
+            row |= dict.fromkeys(f"{name}{end}" for end in DIFFERENCE)
             theirs = [run.prompts for run in reference]
-            if theirs and (pair := intervals.difference(metric, frames, theirs, *draw)):
-                less = pair[0] - pair[1], *pair[2:]
-                row |= {f"{name}{end}": less[i] for i, end in enumerate(LESS)}
+            if theirs and (pair := intervals.paired_difference(metric, frames, theirs, *draw)):
+                values = pair[0] - pair[1], *pair[2:]
+                row |= {f"{name}{end}": values[i] for i, end in enumerate(DIFFERENCE)}
     row["mauve"] = _mean([run.settings["mauve"] for run in group])
     row |= count(prompts)
     row |= {key: settings[key] for key in SETTINGS}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quark.metrics.perplexity import CEILING
 from quark.schemas import TableError
-from quark.tables.columns import COSTS, LESS, PLACE, SETTINGS, Row
+from quark.tables.columns import COSTS, DIFFERENCE, PLACE, SETTINGS, Row
 from quark.tasks import TASKS, Task
 
 if TYPE_CHECKING:
@@ -145,20 +145,20 @@ def _differences(
 ) -> list[Cells]:
     """The table of differences to the reference; none where nothing was compared."""
     compared = [row for row in rows if row.get("compared_with")]
-    shown = {m: how for m, how in present.items() if any(f"{m}_less" in row for row in compared)}
     if not compared:
         return []
-    title = f"Less {compared[0]['compared_with']} on the same prompts, with 95 % intervals"
-    cells = [
-        [*(_head(row, key) for key in head), *(_less(row, m, d) for m, (_, d) in shown.items())]
-        for row in compared
-    ]
-    return [(title, [[*head, *(header for header, _ in shown.values())], *cells])]
+    shown = {name: how for name, how in present.items() if f"{name}_difference" in compared[0]}
+    lines = [[*head, *(header for header, _ in shown.values())]]
+    for row in compared:
+        cells = (_difference(row, name, digits) for name, (_, digits) in shown.items())
+        lines.append([*(_head(row, key) for key in head), *cells])
+    reference = compared[0]["compared_with"]
+    return [(f"Difference to {reference} on the same prompts, with 95 % intervals", lines)]
 
 
-def _less(row: Row, metric: str, digits: int) -> str:
-    less, low, high = (row[f"{metric}{end}"] for end in LESS)
-    return "-" if less is None else f"{less:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+def _difference(row: Row, metric: str, digits: int) -> str:
+    value, low, high = (row[f"{metric}{end}"] for end in DIFFERENCE)
+    return "-" if value is None else f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _head(row: Row, key: str) -> str:
@@ -219,8 +219,8 @@ def markdown(rows: Sequence[Row], task: Task) -> str:
         *(f"{split}: {note}" for split, note in splits.items()),
         *(f"{key}: {value}" for key, value in used.items()),
         *(f"{metric.header}: {metric.note}" for metric in task.metrics.values() if metric.rounded),
-        "intervals: bootstrap over prompts; of a share of prompts, Wilson's; of a difference, both "
-        "methods on the same prompts drawn",
+        "intervals: bootstrap over prompts, Wilson's for a share of prompts; each resample of a "
+        "difference has the same prompts for both methods",
         f"output ppl: mean over generations, {CEILING:g} and more dropped; the next two drop none",
         "dist-n: distinct n-grams of a prompt's generations / words",
         f"published numbers: {task.published.note}; compare only with the same",

@@ -9,7 +9,7 @@ from quark import schemas
 from quark.evaluation import prompt_schema
 from quark.schemas import TableError
 from quark.tables import gather, make_table
-from quark.tables.columns import COSTS, LESS, SETTINGS
+from quark.tables.columns import COSTS, DIFFERENCE, SETTINGS
 from quark.tasks import TASKS
 
 SCHEMA = prompt_schema(TASKS["toxicity"])
@@ -132,10 +132,10 @@ def test_differences_to_quark_by_hand(tmp_path: Path) -> None:
     """Of base: seed 1 has q alone, +.25; seed 2 p -.25 and q +.25. Challenging has no quark."""
     quark, base, challenging = _table(tmp_path)
     assert [row["compared_with"] for row in (quark, base, challenging)] == ["", "quark", ""]
-    assert [quark[f"avg_max_toxicity{end}"] for end in LESS] == ["", "", ""]
-    assert [float(base[f"avg_max_toxicity{end}"]) for end in LESS] == [0, -0.25, 0.25]
+    assert [quark[f"avg_max_toxicity{end}"] for end in DIFFERENCE] == ["", "", ""]
+    assert [float(base[f"avg_max_toxicity{end}"]) for end in DIFFERENCE] == [0, -0.25, 0.25]
     # pooled perplexities: 2 4 8 16 less 2 4 8 2 4 8
-    assert float(base["output_ppl_less"]) == pytest.approx(7.5 - 14 / 3, rel=1e-15)
+    assert float(base["output_ppl_difference"]) == pytest.approx(7.5 - 14 / 3, rel=1e-15)
 
 
 def test_rows_are_compared_with_the_guided_quark_where_there_is_one(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_rows_are_compared_with_the_guided_quark_where_there_is_one(tmp_path: Pa
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["compared_with"] for row in rows] == [*["quark_guided"] * 2, "", ""]
-    assert [row["avg_max_toxicity_less"] for row in rows] == ["0.5", "0.25", "", ""]
+    assert [row["avg_max_toxicity_difference"] for row in rows] == ["0.5", "0.25", "", ""]
 
 
 def test_published_stays_apart(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     assert (
         "| challenging | base | 0.750 [0.500, 1.000] | 0.500 [0.095, 0.905] | - | - |" in markdown
     )
-    assert "## Less quark on the same prompts, with 95 % intervals" in markdown
+    assert "## Difference to quark on the same prompts, with 95 % intervals" in markdown
     assert "| nontoxic | base | +0.000 [-0.250, +0.250] |" in markdown
     assert "| nontoxic | quark | Quark | 0.196 | 0.035 | 12.47 | 0.80 | 0.84 |\n" in markdown
     assert "- judge: gpt2_xl & co\n" in markdown

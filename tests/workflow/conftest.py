@@ -8,8 +8,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import fork_server
 import pytest
-import warm
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -82,13 +82,13 @@ def jobs(printed: str) -> Counter[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm_quark(tmp_path_factory):
+def forked_quark(tmp_path_factory):
     """Let the jobs of all workspaces run in forks of one process, which has imported all."""
     if sys.platform != "linux":  # where a process with loaded libraries may not fork safely
         yield
         return
-    folder = tmp_path_factory.mktemp("warm")
-    server = warm.start(folder)
+    folder = tmp_path_factory.mktemp("fork-server")
+    server = fork_server.start(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workspace, "python", folder / "bin/python")
         yield
