@@ -53,7 +53,7 @@ def fit_stage(settings: FitSettings, corpus: Path, model: Path, out: Path, memor
         if isinstance(settings.training, GeDiTraining):
             facts["steps"] = _fit_gedi(settings, settings.training, rows, model, out, memory_mb)
         else:
-            label = 0 if settings.part == "expert" else 1
+            label = 1 if settings.part == "anti-expert" else 0
             rows = rows.take(np.flatnonzero(rows.label == label).tolist())
             policy = load_model(model, "fp32")
             facts["steps"] = dapt.finetune(

@@ -149,11 +149,11 @@ class CorpusSettings(Section):
     corpus: Corpus
 
 
-Part = Literal["expert", "anti-expert", "gedi", "classifier"]
-"""What methods that decode, and DAPT, are trained from the corpus to have."""
+Part = Literal["dapt", "expert", "anti-expert", "gedi", "classifier"]
+"""What is trained on the corpus."""
 
 PARTS: dict[str, tuple[Part, ...]] = {
-    "dapt": ("expert",),
+    "dapt": ("dapt",),
     "dexperts": ("expert", "anti-expert"),
     "gedi": ("gedi",),
     "pplm": ("classifier",),
@@ -287,12 +287,18 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
 def fit(config: Config, task: TaskName, part: Part, seed: int) -> FitSettings:
     """One part of a baseline, learnt from the corpus."""
     baselines = config.baselines
-    training = {"gedi": baselines.gedi.training, "classifier": None}
+    training: dict[Part, Finetuning | None] = {
+        "dapt": baselines.dapt,
+        "expert": baselines.dexperts.training,
+        "anti-expert": baselines.dexperts.training,
+        "gedi": baselines.gedi.training,
+        "classifier": None,
+    }
     return FitSettings(
         version=baselines.version,
         stream=f"{seed}/{task}/{part}",
         part=part,
-        training=training.get(part, baselines.dapt),
+        training=training[part],
         reward_tokens=config.quark.reward_tokens if part == "gedi" else None,
         precision=config.precision,
     )
@@ -437,7 +443,7 @@ def _steering(config: Config, method: Method) -> Steering | None:
     """The settings of a method that decodes; a linear PPO does so at another place than its own."""
     steering: dict[str, Steering] = {
         "ctrl": config.baselines.ctrl,
-        "dexperts": config.baselines.dexperts,
+        "dexperts": Contrast(alpha=config.baselines.dexperts.alpha),
         "gedi": config.baselines.gedi,
         "pplm": config.baselines.pplm,
         "quark_guided": config.quark_guided,

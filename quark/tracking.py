@@ -173,8 +173,7 @@ def _shared(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
         taken = ("prompts", "first_samples", "sampling", "reward_tokens")
         return {key: settings["quark"][key] for key in taken}
     if method in PARTS:
-        wanted = ("corpus", "dapt") if method == "dexperts" else ("corpus",)
-        return {key: settings["baselines"][key] for key in wanted}
+        return {"corpus": settings["baselines"]["corpus"]}
     return {}
 
 

@@ -55,7 +55,8 @@ def fit(
     form: RewardTokens = EMBEDDING,
     **changed: Any,
 ) -> dict[str, Any]:
-    how = (CONFIG.gedi.training if part == "gedi" else CONFIG.dapt).model_dump() | QUICK | changed
+    own = {"gedi": CONFIG.gedi.training, "dapt": CONFIG.dapt}.get(part, CONFIG.dexperts.training)
+    how = own.model_dump() | QUICK | changed
     settings = FitSettings.model_validate(
         {"version": 1, "stream": "s", "part": part, "precision": "fp32"}
         | {"training": None if part == "classifier" else how}
@@ -78,8 +79,8 @@ def preference(policy: Policy, token: int = 0) -> float:
     return float(np.mean(gaps))
 
 
-@pytest.mark.parametrize(("part", "sign"), [("expert", 1), ("anti-expert", -1)])
-def test_an_expert_learns_its_class(
+@pytest.mark.parametrize(("part", "sign"), [("dapt", 1), ("expert", 1), ("anti-expert", -1)])
+def test_a_model_learns_its_class(
     part: Part, sign: int, corpus: Path, model: Path, tmp_path: Path
 ) -> None:
     found = fit(part, corpus, model, tmp_path / part)

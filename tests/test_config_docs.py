@@ -55,7 +55,7 @@ def test_every_key_has_a_row_and_every_row_a_key() -> None:
     wanted = {key for key in keys(Config) if not key.startswith(tuple(f"{k}." for k in never))}
     wanted |= set(never)
     optimised = re.compile(
-        r"(baselines\.(dapt|gedi\.training|ppo)|models\.NAME\.finetuned\.training)\."
+        r"(baselines\.(dapt|dexperts\.training|gedi\.training|ppo)|models\.NAME\.finetuned\.training)\."
         rf"({'|'.join(Finetuning.model_fields)})$"
     )
     wanted = {optimised.sub(r"baselines.M.\3", key) for key in wanted}  # one table for all

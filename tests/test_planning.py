@@ -93,14 +93,15 @@ def test_passes_over_the_corpus_are_counted(prompts: Config, tmp_path: Path) -> 
     parts = {}
     for epochs in (1, 3):
         raw = prompts.model_dump(exclude_unset=True)
-        raw["tasks"]["toxicity"]["methods"] = ["base", "dapt", "pplm"]
-        raw["baselines"]["dapt"]["epochs"] = epochs
+        raw["tasks"]["toxicity"]["methods"] = ["base", "dapt", "dexperts", "pplm"]
+        raw["baselines"]["dexperts"]["training"]["epochs"] = epochs
         found = plan(Config.model_validate(raw), ["toxicity"], tmp_path)
         parts[epochs] = {c.method: c for c in of(found, stage="fit")}
     one, three = parts[1]["expert"], parts[3]["expert"]
     counts = ("sequences", "tokens", "flop")
     assert [getattr(three, n) for n in counts] == [3 * getattr(one, n) for n in counts]
     assert three.disk == one.disk
+    assert parts[3]["dapt"] == parts[1]["dapt"] != one  # it has settings of its own
     classifier = parts[1]["classifier"]
     assert parts[3]["classifier"] == classifier
     assert classifier.disk == 4 * 2 * (64 + 1)  # float32, with a bias

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 CONFIG = load([ROOT / "config/config.yaml", ROOT / "config/scale/test.yaml"])
 STEERED = ("ctrl", "dexperts", "gedi", "pplm", "ppo", "quark_guided")
 GENERATED = {"generate", *(f"generate {method}" for method in STEERED)}
-FITTED, PPO = {"expert", "fit gedi", "classifier"}, {"sample ppo", "ppo"}
+FITTED, PPO = {"dapt", "expert", "fit gedi", "classifier"}, {"sample ppo", "ppo"}
 
 
 def stages(config: Config) -> dict[str, BaseModel]:
@@ -24,6 +24,7 @@ def stages(config: Config) -> dict[str, BaseModel]:
         "quantize": settings.quantize(config, "toxicity", "quark", 1, 1),
         "train": settings.train(config, "toxicity", "quark", 1, 1),
         "corpus": settings.corpus(config, "toxicity", 1),
+        "dapt": settings.fit(config, "toxicity", "dapt", 1),
         "expert": settings.fit(config, "toxicity", "expert", 1),
         "fit gedi": settings.fit(config, "toxicity", "gedi", 1),
         "classifier": settings.fit(config, "toxicity", "classifier", 1),
@@ -87,7 +88,8 @@ def nested(key: str, value):
         ("quark_guided.place", 9, {"generate quark_guided"}),
         ("baselines.version", 9, {"corpus", *FITTED, *PPO}),
         ("baselines.corpus.tokens", 9, {"corpus"}),
-        ("baselines.dapt.learning_rate", 0.5, {"expert"}),
+        ("baselines.dapt.learning_rate", 0.5, {"dapt"}),
+        ("baselines.dexperts.training.learning_rate", 0.5, {"expert"}),
         ("baselines.gedi.training.epochs", 9, {"fit gedi", "generate gedi"}),
         ("baselines.gedi.weight", 9, {"generate gedi"}),
         ("baselines.dexperts.alpha", 9, {"generate dexperts"}),
@@ -170,7 +172,7 @@ def test_the_streams_of_all_places_differ():
           for method in get_args(Method) for seed in (1, 2, 11)
           for split in ("nontoxic", "challenging")),
     ]  # fmt: skip
-    assert len(set(places)) == len(places) == 8 * 9 + 4 * 3 + 12 * 6
+    assert len(set(places)) == len(places) == 8 * 9 + 5 * 3 + 12 * 6
 
 
 def test_settings_hold_no_path_threads_or_memory():

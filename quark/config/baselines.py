@@ -39,6 +39,12 @@ class Finetuning(Optimisation):
     trained_layers: Count | None = Field(description="the top n layers; null: all parameters")
 
 
+class DExperts(Contrast):
+    """DExperts (Liu et al. 2021)."""
+
+    training: Finetuning = Field(description="of both experts")
+
+
 class GeDiTraining(Finetuning):
     """The class-conditional language model of GeDi."""
 
@@ -128,8 +134,8 @@ class Baselines(Section):
 
     version: int = Field(description="raised when the code changes meaning; forces a rerun")
     corpus: Corpus
-    dapt: Finetuning = Field(description="on wanted text; DExperts' experts are trained alike")
-    dexperts: Contrast
+    dapt: Finetuning = Field(description="on wanted text")
+    dexperts: DExperts
     gedi: GeDi
     pplm: PPLM
     ctrl: CTRL

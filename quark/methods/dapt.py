@@ -1,7 +1,7 @@
 """DAPT: train the base model further on text of one class (Gururangan et al. 2020, ACL).
 
-Plain language modelling on wanted text is the baseline itself; DExperts takes the same training for
-its expert, and on unwanted text for its anti-expert (Liu et al. 2021; protocol 6).
+The loss is plain language modelling on wanted text. DExperts trains its expert in the same way, and
+its anti-expert on unwanted text (Liu et al. 2021; protocol 6).
 """
 
 from torch import Tensor

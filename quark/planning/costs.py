@@ -182,26 +182,29 @@ class _Task:
         )
 
     def _fit(self, part: settings.Part) -> Cost:
-        baselines, corpus = self.config.baselines, self.config.baselines.corpus
+        corpus = self.config.baselines.corpus
         prompts = self._count(self.prompts, "train", self.config.quark.prompts)
         explored = prompts * self.config.quark.first_samples
         rows = _least(prompts, corpus.rows.prompts)
         rows += _least(explored, None if corpus.rows.samples is None else 2 * corpus.rows.samples)
         if corpus.texts is not None:
             rows += self._count(corpus.texts, "train", corpus.rows.texts)
-        if part in ("expert", "anti-expert"):
-            rows //= 2  # of one class
         model = self._size(self.own.model)
-        how = baselines.gedi.training if part == "gedi" else baselines.dapt
-        learnt, passes = trained(model, how), how.epochs
-        flop = learning(model, corpus.tokens, corpus.tokens, how)
-        if part == "gedi":
-            flop *= 2  # each text under both classes
-            if self.linear:
-                flop = forward(model, corpus.tokens, 0) + 2 * learning_map(model, corpus.tokens)
-        if part == "classifier":  # of the hidden states, which are read once
+        how = settings.fit(self.config, self.task, part, seed=0).training
+        learnt: float
+        flop: float
+        if how is None:  # the classifier, of the hidden states, which are read once
             learnt, passes = 2 * (model.width + 1), 1
             flop = forward(model, corpus.tokens, 0)
+        else:
+            learnt, passes = trained(model, how), how.epochs
+            flop = learning(model, corpus.tokens, corpus.tokens, how)
+            if part != "gedi":
+                rows //= 2  # of one class
+            elif self.linear:  # each text under both classes
+                flop = forward(model, corpus.tokens, 0) + 2 * learning_map(model, corpus.tokens)
+            else:
+                flop *= 2
         return Cost(
             self.task,
             part,

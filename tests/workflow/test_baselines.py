@@ -60,10 +60,11 @@ def test_one_iteration_of_ppo_again(compared):
     [
         ({"baselines": {"dexperts": {"alpha": 1.0}}}, EVALUATED),
         ({"quark_guided": {"place": 4.0}}, EVALUATED),
+        ({"baselines": {"dapt": {"learning_rate": 1.0}}}, {"fit": 1} | EVALUATED),
         ({"baselines": {"gedi": {"training": {"generative": 0.1}}}}, {"fit": 1} | EVALUATED),
         (
             {"baselines": {"corpus": {"tokens": 5}}},
-            {"corpus": 1, "fit": 4} | {k: 4 for k in EVALUATED},
+            {"corpus": 1, "fit": 5} | {k: 4 for k in EVALUATED},
         ),
     ],
 )
