@@ -20,6 +20,7 @@ from quark.nucleus import UNIFORMS, draw
 from quark.reading import check_lengths
 from quark.seeds import stream
 from quark.shards import WHOLE, Shard, batched
+from quark.workers import CAN_FORK
 
 MAX_ROWS = 4096 if torch.cuda.is_available() else 256
 """More rows than this gain no speed: the matrix units are busy."""
@@ -82,6 +83,30 @@ def sample(
             own = range(n * samples, (n + 1) * samples)
             predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
             yield Continued(place, [ended[row] for row in own], predicting)
+
+
+def workers_for(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    samples: int,
+    sampling: Sampling,
+    *,
+    memory_mb: int,
+    shard: Shard,
+) -> int:
+    """How many processes continue the prompts of a shard side by side: one for each thread, or one.
+
+    One where there are fewer batches than threads, or where memory would make batches smaller, so
+    that the number of threads changes no result.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or not CAN_FORK:
+        return 1
+    together = max(1, MAX_ROWS // samples)
+    shares = len(list(shard.of(batched(list(prompts), together))))
+    longest = max(map(len, prompts)) + sampling.max_new_tokens
+    room = rows_for_sampling(decoder.models, longest, memory_mb)
+    return threads if shares >= threads and room >= threads * together * samples else 1
 
 
 def batches(

@@ -12,12 +12,18 @@ from quark import files, schemas
 from quark.scorers import Scorer, ScorerError, load_scorer, why
 from quark.settings import ScoreSettings
 from quark.shards import WHOLE, Shard
+from quark.threads import use_threads
 
 TOGETHER = 1024
 """Rows given to the scorer at once, of one shard: a classifier's last digits may depend on them."""
 
 
-def scorer_of(settings: ScoreSettings, classifier: Path | None, cache: Path | None) -> Scorer:
+def scorer_of(
+    settings: ScoreSettings,
+    classifier: Path | None,
+    cache: Path | None,
+    threads: int | None = None,
+) -> Scorer:
     """The scorer that a stage asks.
 
     Only a service's scores are kept: what is computed here costs little, and a classifier's last
@@ -27,6 +33,7 @@ def scorer_of(settings: ScoreSettings, classifier: Path | None, cache: Path | No
         settings: which.
         classifier: its directory, if it is a classifier.
         cache: where scores of a service are kept, if it is one.
+        threads: of a scorer that needs torch; None: as they are.
 
     Raises:
         ScorerError: there is no such scorer, or its directory, its cache or its key is missing.
@@ -40,6 +47,8 @@ def scorer_of(settings: ScoreSettings, classifier: Path | None, cache: Path | No
             return ToxBlock(settings.scorer, settings.classifier, classifier)
         from quark.scorers.classifier import Classifier
 
+        if threads is not None:
+            use_threads(threads)
         return Classifier(settings.scorer, settings.classifier, classifier)
     if settings.perspective is not None:
         if cache is None:
@@ -60,6 +69,7 @@ def score_stage(
     classifier: Path | None = None,
     cache: Path | None = None,
     shard: Shard = WHOLE,
+    threads: int | None = None,
 ) -> None:
     """Score each response; a row that the scorer failed on gets null, never a good score.
 
@@ -70,13 +80,14 @@ def score_stage(
         classifier: the scorer's directory, if it is a classifier.
         cache: where scores of a service are kept, if it is one.
         shard: whose rows are scored.
+        threads: of a scorer that needs torch; None: as they are.
 
     Raises:
         ScorerError: the scorer cannot work, or gives a score outside [0, 1].
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"])
-    scorer = scorer_of(settings, classifier, cache)
+    scorer = scorer_of(settings, classifier, cache, threads)
     columns: dict[str, list[Any]] = {name: [] for name in schemas.SCORES.names}
     for rows in shard.of(table.slice(i, TOGETHER) for i in range(0, table.num_rows, TOGETHER)):
         texts = rows["prompt"].to_pylist(), rows["response"].to_pylist()

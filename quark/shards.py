@@ -39,6 +39,10 @@ class Shard:
             raise ShardError(f"shard {text!r}: write it as 2-of-8")
         return cls(int(found[1]), int(found[2]))
 
+    def part(self, number: int, count: int) -> "Shard":
+        """Part `number` (from 1) of `count` parts of this shard."""
+        return Shard(self.number + (number - 1) * self.count, self.count * count)
+
     def of(self, batches: Iterable[T]) -> Iterator[T]:
         """Every `count`-th batch."""
         return islice(batches, self.number - 1, None, self.count)

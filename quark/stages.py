@@ -6,10 +6,10 @@ hold nothing that differs between two runs with the same seed; seconds stand in 
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,7 @@ from quark.lm import (
     load_model,
     load_tokenizer,
 )
-from quark.logprobs import response_logprobs, text_features
+from quark.logprobs import text_features
 from quark.lora import add_adapters
 from quark.memo import Memo
 from quark.methods import DECODERS
@@ -43,15 +43,15 @@ from quark.predicting import predict
 from quark.progress import track
 from quark.reading import PromptLengthError
 from quark.reward_tokens import new_reward_tokens
-from quark.sampling import sample
+from quark.sampling import sample, workers_for
 from quark.settings import (
-    JudgeSettings,
     MauveSettings,
     PredictSettings,
     SampleSettings,
     TrainSettings,
 )
 from quark.shards import WHOLE, Shard
+from quark.workers import side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ def sample_stage(
     shard: Shard = WHOLE,
 ) -> None:
     """Continue prompts under the best reward token, or as a baseline decodes.
+
+    Without a GPU, each of torch's threads may become a process that continues prompts of its own.
 
     Args:
         settings: how many prompts and samples, and how they are drawn.
@@ -87,27 +89,34 @@ def sample_stage(
     decoder = _decoder(settings, model, checkpoints)
     policy = decoder.policy
     token = None if policy.reward_tokens is None else 0
-    continued = sample(
-        decoder,
-        [policy.condition(ids, token) for ids in prompt_ids],
-        names,
-        settings.samples,
-        settings.sampling,
-        seed_name=settings.stream,
-        memory_mb=memory_mb,
-        shard=shard,
+    told = [policy.condition(ids, token) for ids in prompt_ids]
+    how, samples = settings.sampling, settings.samples
+    draw = partial(
+        sample, decoder, told, names, samples, how, seed_name=settings.stream, memory_mb=memory_mb
     )
+
+    def continued(part: Shard) -> Iterator[_Continued]:
+        for place, ids, hidden in draw(shard=part):
+            nll = _nll(policy, ids, hidden) if settings.judged else None
+            yield _Continued(place, ids, nll, hidden if settings.memo else None)
+
+    workers = workers_for(decoder, told, samples, how, memory_mb=memory_mb, shard=shard)
     responses: dict[int, pa.Array] = {}  # lists of ids, many times smaller than Python's
     base_nll: dict[int, NDArray[np.float64]] = {}
-    kept = Memo()
-    for place, ids, hidden in track(continued, f"sample {out.stem}", total=len(names)):
+    kept: dict[int, Tensor] = {}
+    every = side_by_side(continued, shard, workers)
+    for place, ids, nll, hidden in track(every, f"sample {out.stem}", total=len(names)):
         responses[place] = pa.array(ids, pa.list_(pa.int32()))
-        if settings.judged:
-            base_nll[place] = _nll(policy, ids, hidden)
-        if settings.memo:
-            kept.add(_row_ids(settings, names[place]), list(map(len, ids)), hidden)
+        if nll is not None:
+            base_nll[place] = nll
+        if hidden is not None:
+            kept[place] = hidden.cpu()
     if memo:
-        kept.save(memo)
+        known = Memo()
+        for place, hidden in sorted(kept.items()):
+            lengths = responses[place].value_lengths().to_pylist()
+            known.add(_row_ids(settings, names[place]), lengths, hidden)
+        known.save(memo)
 
     def rows(place: int) -> dict[str, Any]:
         response_ids = responses[place].to_pylist()
@@ -128,6 +137,19 @@ def sample_stage(
     tokens = sum(len(ids.flatten()) for ids in responses.values())
     made = settings.samples * len(responses)
     files.report(out, begun, rows=made, tokens=tokens, beside=[memo] if memo else [])
+
+
+class _Continued(NamedTuple):
+    """A prompt's continuations, as `sampling.Continued`, and what is known of them by the way.
+
+    `base_nll`: (continuations,) nats under the base model; None: not asked for.
+    `hidden`: (all their tokens, d); None: not kept.
+    """
+
+    place: int
+    ids: list[list[int]]
+    base_nll: NDArray[np.float64] | None
+    hidden: Tensor | None
 
 
 @torch.inference_mode()
@@ -369,60 +391,6 @@ def _expected(settings: TrainSettings) -> dict[str, Any]:
     }
 
 
-def judge_stage(
-    settings: JudgeSettings,
-    samples: Path,
-    model: Path,
-    judge: Path,
-    out: Path,
-    memory_mb: int,
-    shard: Shard = WHOLE,
-) -> None:
-    """The likelihood of each response under the judge, given its prompt.
-
-    Where the judge is the base model and sampling kept the likelihoods, they are taken from there.
-    Else the judge reads the very ids that were sampled where it shares the model's tokenizer, or
-    the text anew. The end of text is not judged: the published metric sees text alone.
-
-    Args:
-        settings: precision of the judge's weights; the softmax is float32.
-        samples: schema SAMPLES.
-        model: directory of the model that sampled them.
-        judge: directory of the judge.
-        out: schema LIKELIHOODS.
-        memory_mb: bounds the rows read together.
-        shard: whose responses are judged.
-    """
-    begun = time.monotonic()
-    table = schemas.read(samples, schemas.SAMPLES).to_pydict()
-    prompts, responses = _judged_ids(table, model, judge)
-    nll = np.full(len(prompts), np.nan)
-    if model == judge and None not in table["base_nll"]:
-        own = list(shard.of(range(len(prompts))))
-        nll[own] = np.array(table["base_nll"])[own]
-    else:
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for row, prompt in enumerate(prompts):
-            groups[tuple(prompt)].append(row)
-        places = list(groups.values())
-        found = response_logprobs(
-            load_model(judge, settings.precision),
-            list(groups),
-            [[responses[i] for i in rows] for rows in places],
-            names=[table["prompt_id"][rows[0]] for rows in places],
-            memory_mb=memory_mb,
-            shard=shard,
-        )
-        for rows, logprobs in zip(places, found, strict=True):
-            nll[rows] = -logprobs
-    judged = np.flatnonzero(~np.isnan(nll)).tolist()
-    tokens = [len(responses[i]) for i in judged]
-    columns: dict[str, Any] = {"nll": nll[judged], "tokens": tokens}
-    columns |= {name: [table[name][i] for i in judged] for name in ("row_id", "prompt_id")}
-    schemas.write(out, schemas.LIKELIHOODS, columns, about={"judge": judge.name})
-    files.report(out, begun, rows=len(tokens), tokens=sum(tokens))
-
-
 def mauve_stage(
     settings: MauveSettings,
     samples: Path,
@@ -458,30 +426,3 @@ def mauve_stage(
     cost = files.cost(begun, rows=len(written) + len(real), tokens=0)
     how = {"version": settings.version, **settings.mauve.model_dump(mode="json")}
     files.write_json(out, {"mauve": value, **counts, **cost, **how})
-
-
-def _judged_ids(
-    table: dict[str, list[Any]], model: Path, judge: Path
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Ids of prompts and responses as the judge reads them.
-
-    With a tokenizer of its own, the judge reads the whole text, and the response begins at the
-    first token that differs from the prompt's: a token across the boundary belongs to the response.
-    """
-    theirs = load_tokenizer(judge)
-    if theirs.get_vocab() == load_tokenizer(model).get_vocab():
-        end_ids = files.read_json(model / "manifest.json")["end_ids"]
-        responses = [
-            ids[:-1] if ids and ids[-1] in end_ids else ids for ids in table["response_ids"]
-        ]
-        return table["prompt_ids"], responses
-    texts = map("".join, zip(table["prompt"], table["response"], strict=True))
-    whole, alone = encode(theirs, list(texts)), encode(theirs, table["prompt"])
-    cut = [(ids, _common(ids, prompt)) for ids, prompt in zip(whole, alone, strict=True)]
-    return [ids[:n] for ids, n in cut], [ids[n:] for ids, n in cut]
-
-
-def _common(one: list[int], other: list[int]) -> int:
-    """How many ids the two begin with alike; at least 1, for a judge needs something to go on."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return max(1, next((i for i, (a, b) in pairs if a != b), min(len(one), len(other))))

@@ -40,8 +40,9 @@ LAYERS = {
         "training",
         "trunk",
         "weights",
+        "workers",
     ],
-    3: ["metrics", "scorers"],
+    3: ["metrics", "scorers", "threads"],
     4: [
         "calibration",
         "card",
@@ -59,7 +60,16 @@ LAYERS = {
         "tasks",
     ],
     5: ["methods"],
-    6: ["baselines", "benchmarks", "exported", "exporting", "finetuning", "stages", "trying"],
+    6: [
+        "baselines",
+        "benchmarks",
+        "exported",
+        "exporting",
+        "finetuning",
+        "judging",
+        "stages",
+        "trying",
+    ],
     7: ["cli"],
 }
 PEERS = {0, 2, 4}  # layers whose modules may import each other, without a cycle

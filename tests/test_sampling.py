@@ -11,9 +11,9 @@ from quark.decoding import Plain
 from quark.lm import Policy
 from quark.nucleus import UNIFORMS, draw
 from quark.reading import PromptLengthError, response_hidden
-from quark.sampling import sample
+from quark.sampling import sample, workers_for
 from quark.seeds import stream
-from quark.shards import Shard
+from quark.shards import WHOLE, Shard
 
 PROMPTS = [[7], [1, 2, 3, 4, 5, 6, 7], [102, 9], [8, 8, 8]]  # 102 is reward token 1
 NAMES = ["one", "long", "token", "same"]
@@ -113,6 +113,25 @@ def test_shards_with_different_memory_lose_nothing(
         monkeypatch.setattr(module, "rows_for_sampling", lambda *_, room=room: room)
         found += run(policy, sampling, shard=Shard(number, 2))
     assert sorted(found) == [0, 1, 2, 3]
+
+
+def test_processes_only_where_all_have_work_and_memory(
+    policy: Policy, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CAN_FORK", True)
+    monkeypatch.setattr(module, "MAX_ROWS", 10)  # two prompts in a batch: two batches
+
+    def workers(threads: int, shard: Shard = WHOLE) -> int:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        return workers_for(Plain(policy), PROMPTS, 5, sampling, memory_mb=4000, shard=shard)
+
+    assert [workers(threads) for threads in (1, 2, 3)] == [1, 2, 1]
+    assert workers(2, Shard(1, 2)) == 1
+    for room, expected in ((19, 1), (20, 2)):
+        monkeypatch.setattr(module, "rows_for_sampling", lambda *_, room=room: room)
+        assert workers(2) == expected
+    monkeypatch.setattr(module, "CAN_FORK", False)
+    assert workers(2) == 1
 
 
 def test_order_of_prompts_changes_nothing(policy: Policy, sampling: Sampling) -> None:

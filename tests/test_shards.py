@@ -11,6 +11,15 @@ def test_shards_share_out_the_batches() -> None:
     assert list(Shard(3, 3).of([0, 1])) == []  # more shards than batches
 
 
+def test_a_shard_is_cut_further() -> None:
+    batches = list(range(23))
+    shard = Shard(2, 3)
+    parts = [list(shard.part(i, 4).of(batches)) for i in range(1, 5)]
+    assert sorted(batch for part in parts for batch in part) == list(shard.of(batches))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert WHOLE.part(2, 5) == Shard(2, 5)
+
+
 def test_parse() -> None:
     assert Shard.parse("2-of-8") == Shard(2, 8) and Shard.parse("1-of-1") == WHOLE
     for text in ("0-of-2", "3-of-2", "1/2", "", "a-of-b"):

@@ -4,54 +4,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models
-from transformers import PreTrainedTokenizerFast
+import torch
 
-from quark import schemas, stages
+from quark import sampling, schemas, stages
 from quark.checkpoint import check_resumed
-from quark.config import ConfigError, Mauve, ModelSource, RandomModel, RewardTokens, Training
-from quark.lm import ModelError, Policy
+from quark.config import (
+    ConfigError,
+    Mauve,
+    ModelSource,
+    RandomModel,
+    RewardTokens,
+    Sampling,
+    Training,
+)
+from quark.lm import Policy
 from quark.logprobs import response_logprobs
 from quark.reading import response_hidden
 from quark.resources import fetch_model
-from quark.settings import JudgeSettings, MauveSettings, TrainSettings
+from quark.settings import MauveSettings, SampleSettings, TrainSettings
 from quark.shards import Shard
-
-
-def write_tokenizer(folder: Path, merges: list[tuple[str, str]]) -> Path:
-    """Letters a to d as ids 0 to 3, then the merges; the model ends a text with id 3."""
-    words = ["a", "b", "c", "d", *map("".join, merges)]
-    bpe = models.BPE({word: i for i, word in enumerate(words)}, merges)
-    tokenizer = Tokenizer(bpe)
-    tokenizer.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
-    (folder / "manifest.json").write_text(json.dumps({"end_ids": [3]}))
-    return folder
-
-
-def test_a_judge_with_the_same_tokenizer_reads_the_ids(tmp_path: Path) -> None:
-    model = write_tokenizer(tmp_path / "model", [])
-    table: dict[str, list[Any]] = {
-        "prompt_ids": [[0], [1], [2]],
-        "response_ids": [[1, 2, 3], [3, 1], []],
-    }
-    prompts, responses = stages._judged_ids(table, model, model)
-    assert prompts == [[0], [1], [2]]
-    assert responses == [[1, 2], [3, 1], []]  # only a last end id goes
-
-
-def test_another_judge_reads_the_text_anew(tmp_path: Path) -> None:
-    model = write_tokenizer(tmp_path / "model", [])
-    judge = write_tokenizer(tmp_path / "judge", [("b", "c")])  # bc is id 4
-    table: dict[str, list[Any]] = {"prompt": ["ab", "aa"], "response": ["cb", "bc"]}
-    prompts, responses = stages._judged_ids(table, model, judge)
-    assert prompts == [[0], [0, 0]]  # "ab" + "cb" = a bc b: bc lies across the boundary
-    assert responses == [[4, 1], [4]]
-
-
-def test_a_judge_needs_something_to_go_on() -> None:
-    assert stages._common([1, 2], [3, 2]) == 1
-    assert stages._common([1, 2, 3], [1, 2]) == 2
+from quark.workers import CAN_FORK, side_by_side
 
 
 @pytest.mark.parametrize(
@@ -138,30 +110,46 @@ def test_sampling_gives_the_likelihood_under_the_base_model(linear_policy: Polic
     assert found[2] == 0
 
 
-def judged(folder: Path, base_nll: list[float | None], shard: str = "1-of-1") -> dict[str, Any]:
-    """Judge a table of samples whose model is the judge; there are no weights to read."""
-    write_tokenizer(folder / "model", [])
-    n = len(base_nll)
-    columns: dict[str, Any] = {"row_id": [f"0/p/{i}" for i in range(n)], "prompt_id": ["p"] * n}
-    columns |= {"sample": range(n), "prompt": ["a"] * n, "response": ["bc"] * n}
-    columns |= {"prompt_ids": [[0]] * n, "response_ids": [[1, 2, 3]] * n, "base_nll": base_nll}
-    schemas.write(folder / "samples.parquet", schemas.SAMPLES, columns)
-    how, model = JudgeSettings(version=1, precision="fp32"), folder / "model"
-    out = folder / f"{shard}.parquet"
-    stages.judge_stage(how, folder / "samples.parquet", model, model, out, 4000, Shard.parse(shard))
-    return schemas.read(out, schemas.LIKELIHOODS).to_pydict()
+def test_threads_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = RandomModel(architecture="llama", layers=1, width=8, heads=1, context=32, seed=0)
+    fetch_model("m", ModelSource(random=random, licence="none"), tmp_path / "m")
+    texts = ["one", "two words", "and three words", "x", "the fifth"]
+    columns = {"prompt_id": list("abcde"), "text": texts, "source": ["s"] * 5, "toxic": [False] * 5}
+    schemas.write(tmp_path / "prompts.parquet", schemas.PROMPTS, columns)
+    settings = SampleSettings(
+        version=1,
+        method="quark",
+        stream="1/s",
+        iteration=0,
+        prompts=None,
+        prefix=None,
+        samples=3,
+        sampling=Sampling(temperature=1, top_k=0, top_p=0.9, min_new_tokens=1, max_new_tokens=5),
+        precision="fp32",
+        memo=True,
+        judged=True,
+        steering=None,
+    )
+    monkeypatch.setattr(sampling, "MAX_ROWS", 3)  # a prompt a batch
+    used: list[int] = []
 
+    def counted(run: Any, shard: Shard, workers: int) -> Any:
+        used.append(workers)
+        return side_by_side(run, shard, workers)
 
-def test_a_judge_that_is_the_base_model_reads_nothing(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    found = judged(tmp_path, [1.5, 2.5, 0.5])
-    assert found["nll"] == [1.5, 2.5, 0.5] and found["tokens"] == [2, 2, 2]
-    parts = [judged(tmp_path, [1.5, 2.5, 0.5], f"{i}-of-2") for i in (1, 2)]
-    assert sorted(parts[0]["row_id"] + parts[1]["row_id"]) == found["row_id"]
-    assert parts[0]["nll"] == [1.5, 0.5]
-
-
-def test_likelihoods_that_were_not_kept_are_computed(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    with pytest.raises(ModelError, match="no model here"):
-        judged(tmp_path, [1.5, None])
+    monkeypatch.setattr(stages, "side_by_side", counted)
+    made = []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        folder = tmp_path / str(threads)
+        folder.mkdir()
+        out, memo = folder / "samples.parquet", folder / "samples.memo.safetensors"
+        torch.set_num_threads(threads)
+        stages.sample_stage(
+            settings, tmp_path / "prompts.parquet", tmp_path / "m", [], out, 4000, memo
+        )
+        made.append([out.read_bytes(), memo.read_bytes()])
+    torch.set_num_threads(before)
+    assert used == [1, 2 if CAN_FORK else 1]
+    assert made[0] == made[1]
+    assert None not in schemas.read(out, schemas.SAMPLES)["base_nll"].to_pylist()

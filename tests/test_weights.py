@@ -16,7 +16,7 @@ from transformers import (
     dynamic_module_utils,
 )
 
-from quark import files, schemas, stages
+from quark import files, judging, schemas, stages
 from quark.config import Classifier as ClassifierSource
 from quark.config import Mauve, ModelSource, RandomModel
 from quark.files import DamagedError
@@ -265,7 +265,7 @@ def test_no_code_of_a_judge_or_of_mauves_features_runs(
     texts = samples(["one", "two"])
     judge = JudgeSettings(version=1, precision="fp32")
     with pytest.raises(CustomCodeError, match="auto_map"):
-        stages.judge_stage(judge, texts, model, folder, tmp_path / "l.parquet", 4000)
+        judging.judge_stage(judge, texts, model, folder, tmp_path / "l.parquet", 4000)
     real = {"prompt_id": ["p"], "prompt_ids": [[1]], "text_ids": [[65, 66]]}
     real |= {"predicted": [[1, 1]], "nll": [0.0]}
     schemas.write(tmp_path / "p.parquet", schemas.PREDICTIONS, real)

@@ -16,9 +16,9 @@ from quark.cli.options import (
     Threads,
     app,
     parse,
-    use_threads,
 )
 from quark.shards import Shard
+from quark.threads import use_threads
 
 
 @app.command()
@@ -51,11 +51,10 @@ def judge(
     threads: Threads = 1,
 ) -> None:
     """Measure the likelihood of each response under a judge, given its prompt."""
-    from quark.stages import judge_stage
+    from quark.judging import judge_stage
 
-    use_threads(threads)
     wanted, part = parse(needs.JudgeSettings, settings), Shard.parse(shard)
-    judge_stage(wanted, samples, model, judge, out, memory_mb, part)
+    judge_stage(wanted, samples, model, judge, out, memory_mb, part, threads)
 
 
 @app.command()

@@ -20,10 +20,10 @@ from quark.cli.options import (
     Threads,
     app,
     parse,
-    use_threads,
 )
 from quark.config import ConfigError
 from quark.shards import Shard
+from quark.threads import use_threads
 
 
 @app.command()
@@ -62,9 +62,7 @@ def score(
     from quark.scoring import score_stage
 
     wanted, part = parse(needs.ScoreSettings, settings), Shard.parse(shard)
-    if wanted.classifier is not None:
-        use_threads(threads)
-    score_stage(wanted, samples, out, classifier, cache, part)
+    score_stage(wanted, samples, out, classifier, cache, part, threads)
 
 
 @app.command()

@@ -1,7 +1,5 @@
 """What the verbs share: their options, and what is done before each."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -77,17 +75,3 @@ def configured(files: list[Path] | None, results: Path) -> Config:
     config = load([DEFAULT, *laid_over(files)])
     check_scorers(config)
     return resolve(config, results)
-
-
-def use_threads(threads: int) -> None:
-    """Keep to the threads that were granted."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import torch
-    from transformers.utils import logging as transformers_logging
-
-    from quark.memory import keep_freed_memory
-
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()  # a log wants lines
-    torch.set_num_threads(min(threads, os.cpu_count() or 1))
-    keep_freed_memory()

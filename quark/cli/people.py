@@ -16,8 +16,8 @@ from quark.cli.options import (
     app,
     configured,
     laid_over,
-    use_threads,
 )
+from quark.threads import use_threads
 
 Task = Annotated[str, typer.Option(help="a task of the configuration")]
 Seed = Annotated[int, typer.Option(help="of the run")]

@@ -14,8 +14,8 @@ from quark.cli.options import (
     Threads,
     app,
     parse,
-    use_threads,
 )
+from quark.threads import use_threads
 
 
 @app.command()
