@@ -43,7 +43,7 @@ def judge_stage(
         out: schema LIKELIHOODS.
         memory_mb: bounds the rows read together.
         shard: whose responses are judged.
-        threads: of the judge, if it reads.
+        threads: used only if the judge must read.
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES).to_pydict()

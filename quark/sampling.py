@@ -94,19 +94,26 @@ def workers_for(
     memory_mb: int,
     shard: Shard,
 ) -> int:
-    """How many processes continue the prompts of a shard side by side: one for each thread, or one.
+    """How many processes continue the prompts of a shard side by side, each with one thread.
 
-    One where there are fewer batches than threads, or where memory would make batches smaller, so
-    that the number of threads changes no result.
+    As many as torch has threads, if there are as many full batches and memory for all of them.
+    Where this would leave half of the threads idle, it is one process with all threads. The choice
+    changes no result beyond rounding.
     """
     threads = torch.get_num_threads()
     if threads == 1 or not CAN_FORK:
         return 1
-    together = max(1, MAX_ROWS // samples)
-    shares = len(list(shard.of(batched(list(prompts), together))))
+    together = _together(samples)
+    shares = sum(1 for _ in shard.of(range(0, len(prompts), together)))
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     room = rows_for_sampling(decoder.models, longest, memory_mb)
-    return threads if shares >= threads and room >= threads * together * samples else 1
+    workers = min(threads, shares, room // (together * samples))
+    return workers if 2 * workers > threads else 1
+
+
+def _together(samples: int) -> int:
+    """Prompts in a full batch."""
+    return max(1, MAX_ROWS // samples)
 
 
 def batches(
@@ -127,7 +134,7 @@ def batches(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     longest = len(prompts[order[-1]]) + new_tokens
     room = rows_for_sampling(decoder.models, longest, memory_mb)
-    for places in shard.of(batched(order, max(1, MAX_ROWS // samples))):
+    for places in shard.of(batched(order, _together(samples))):
         yield from batched(places, max(1, room // samples))
 
 

@@ -33,7 +33,7 @@ def scorer_of(
         settings: which.
         classifier: its directory, if it is a classifier.
         cache: where scores of a service are kept, if it is one.
-        threads: of a scorer that needs torch; None: as they are.
+        threads: of a scorer that needs torch; None: torch's threads stay as they are.
 
     Raises:
         ScorerError: there is no such scorer, or its directory, its cache or its key is missing.
@@ -80,7 +80,7 @@ def score_stage(
         classifier: the scorer's directory, if it is a classifier.
         cache: where scores of a service are kept, if it is one.
         shard: whose rows are scored.
-        threads: of a scorer that needs torch; None: as they are.
+        threads: of a scorer that needs torch; None: torch's threads stay as they are.
 
     Raises:
         ScorerError: the scorer cannot work, or gives a score outside [0, 1].

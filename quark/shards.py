@@ -2,9 +2,9 @@
 
 Layer 0: imports no torch. What is shared out are the largest batches a stage may make, which know
 nothing of memory: so every row is of one shard, as long as all run on GPUs or all without one. A
-shard cuts them further where its memory demands. Where all have the same, rounding is the same and
-the union is the same bytes, however many shards there are. (On a GPU free memory, and so last
-digits, may differ.)
+shard cuts them further where its memory demands. The union of shards holds what the undivided stage
+would, beyond rounding: where all have the same memory and one thread, the same bytes. (Two threads
+may round otherwise than one, and so may a GPU with other free memory.)
 """
 
 import re

@@ -68,7 +68,7 @@ def sample_stage(
 ) -> None:
     """Continue prompts under the best reward token, or as a baseline decodes.
 
-    Without a GPU, each of torch's threads may become a process that continues prompts of its own.
+    Without a GPU several processes may share the prompts, one for each of torch's threads.
 
     Args:
         settings: how many prompts and samples, and how they are drawn.
@@ -140,7 +140,7 @@ def sample_stage(
 
 
 class _Continued(NamedTuple):
-    """A prompt's continuations, as `sampling.Continued`, and what is known of them by the way.
+    """A prompt's continuations, as `sampling.Continued`, and what sampling learns about them.
 
     `base_nll`: (continuations,) nats under the base model; None: not asked for.
     `hidden`: (all their tokens, d); None: not kept.

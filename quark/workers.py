@@ -1,13 +1,17 @@
-"""Shards of one stage side by side on one machine, each in a process of its own with one thread.
+"""Run the shards of one stage side by side, each in its own process with one thread.
 
 Sampling runs thousands of small operations. Two threads that share each of them wait for each
 other; two processes do not. The processes are forks: they share the memory of the models' weights.
 """
 
+import ctypes
+import gc
 import pickle
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -17,7 +21,9 @@ from quark.shards import Shard
 T = TypeVar("T")
 
 CAN_FORK = sys.platform == "linux" and not torch.cuda.is_available()
-"""A process that uses a GPU cannot be forked, and macOS's libraries do not survive it."""
+"""A process that uses a GPU cannot be forked; on macOS system libraries may crash after a fork."""
+
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class WorkerError(RuntimeError):
@@ -41,6 +47,7 @@ class _Shards(IterableDataset[bytes]):
             for item in self.run(self.shard.part(info.id + 1, info.num_workers)):
                 yield pickle.dumps(item)
         except Exception as error:
+            error.add_note(traceback.format_exc())  # pickle drops the traceback, and keeps notes
             yield pickle.dumps(_Failed(error))
 
 
@@ -64,12 +71,13 @@ def side_by_side(run: Callable[[Shard], Iterable[T]], shard: Shard, workers: int
     if workers == 1:
         yield from run(shard)
         return
+    gc.freeze()  # or a collection in a process would copy the pages that it shares
     loader = DataLoader(
         _Shards(run, shard),
         batch_size=None,
         num_workers=workers,
         multiprocessing_context="fork",
-        collate_fn=_as_it_is,
+        worker_init_fn=_die_with_parent,
         in_order=False,
         generator=torch.Generator(),  # not the global one, which others may draw from
     )
@@ -79,15 +87,18 @@ def side_by_side(run: Callable[[Shard], Iterable[T]], shard: Shard, workers: int
             item = pickle.loads(next(found))
         except StopIteration:
             return
-        except RuntimeError as error:  # all else that is raised comes as _Failed
-            raise WorkerError(
-                f"{error}: the machine's memory may have ended; run fewer jobs at once, or give "
-                "this one fewer threads (Snakemake's --set-threads, --threads of a verb)"
-            ) from None
+        except RuntimeError as error:
+            if "killed by signal" in str(error) or "exited unexpectedly" in str(error):
+                raise WorkerError(
+                    f"{error}: the machine's memory may have ended; run fewer jobs at once, or "
+                    "give this one fewer threads (Snakemake's --set-threads, --threads of a verb)"
+                ) from None
+            raise
         if isinstance(item, _Failed):
             raise item.error
         yield cast(T, item)
 
 
-def _as_it_is(item: Any) -> Any:
-    return item
+def _die_with_parent(worker: int) -> None:
+    """Let the system kill this process when its parent is killed and cannot stop it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -4,7 +4,7 @@ import os
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # exact comparisons: the CPU's numbers, on every machine
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -103,6 +103,15 @@ def sink_policy(make_policy: Callable[..., Policy]) -> Policy:
     with torch.no_grad():
         policy.reward_tokens.axis.normal_(generator=torch.Generator().manual_seed(0))
     return policy
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Torch has two threads during the test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

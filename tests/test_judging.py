@@ -66,8 +66,11 @@ def judged(folder: Path, base_nll: list[float | None], shard: str = "1-of-1") ->
     return schemas.read(out, schemas.LIKELIHOODS).to_pydict()
 
 
-def test_a_judge_that_is_the_base_model_reads_nothing(tmp_path: Path) -> None:
+def test_a_judge_that_is_the_base_model_reads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "model").mkdir()
+    monkeypatch.setattr("quark.lm.load_tokenizer", None)  # whoever calls it fails
     found = judged(tmp_path, [1.5, 2.5, 0.5])
     assert found["nll"] == [1.5, 2.5, 0.5] and found["tokens"] == [2, 2, 2]
     parts = [judged(tmp_path, [1.5, 2.5, 0.5], f"{i}-of-2") for i in (1, 2)]

@@ -128,8 +128,8 @@ def test_libraries_stay_in_their_rooms() -> None:
         assert "mlflow" not in libraries or room(file) == "tracking", f"{file}: only tracking may"
 
 
-def test_tables_start_without_torch_and_mlflow() -> None:
-    reached, waiting = set(), {"tables"}
+def test_tables_and_judging_start_without_torch_and_mlflow() -> None:
+    reached, waiting = set(), {"tables", "judging"}
     while waiting:
         reached |= (found := waiting)
         files = [file for file in FILES if room(file) in found]

@@ -125,7 +125,7 @@ def test_processes_only_where_all_have_work_and_memory(
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         return workers_for(Plain(policy), PROMPTS, 5, sampling, memory_mb=4000, shard=shard)
 
-    assert [workers(threads) for threads in (1, 2, 3)] == [1, 2, 1]
+    assert [workers(threads) for threads in (1, 2, 3, 4)] == [1, 2, 2, 1]  # two of four would idle
     assert workers(2, Shard(1, 2)) == 1
     for room, expected in ((19, 1), (20, 2)):
         monkeypatch.setattr(module, "rows_for_sampling", lambda *_, room=room: room)

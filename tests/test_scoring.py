@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from quark import schemas, scoring
+from quark.config import Label
 from quark.gathering import gather
 from quark.scorers import ScorerError
+from quark.scorers.tox_block import FORMAT
 from quark.settings import ScoreSettings
 from quark.shards import WHOLE, Shard
 
@@ -84,3 +86,18 @@ def test_shards_hold_together_what_the_whole_stage_writes(monkeypatch, tmp_path,
     gathered = json.loads((tmp_path / "out.json").read_text())
     for key in ("rows", "failed", "scorer", "scorer_version", "errors", "mean_score"):
         assert gathered[key] == said[key], key
+
+
+def test_a_scorer_that_needs_torch_gets_the_threads(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(scoring, "use_threads", given.append)
+    monkeypatch.setattr("quark.scorers.classifier.Classifier", lambda *_: "a classifier")
+    monkeypatch.setattr("quark.scorers.tox_block.ToxBlock", lambda *_: "tox-block")
+    settings = ScoreSettings(scorer="any", classifier=Label(label="x", whole=False, tokens=9))
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text("{}")
+    assert scoring.scorer_of(settings, tmp_path, None, threads=3) == "a classifier"
+    assert given == [3]
+    manifest.write_text(json.dumps({"format": FORMAT}))
+    assert scoring.scorer_of(settings, tmp_path, None, threads=3) == "tox-block"
+    assert given == [3]  # numpy needs none

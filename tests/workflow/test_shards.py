@@ -15,7 +15,7 @@ def test_shards_give_the_bytes_of_the_undivided_stages(finished, tmp_path):
     )
     for name in files:
         (twin.folder / name).unlink()
-    # All have the same memory, so likelihoods (`base_nll`) are rounded alike.
+    # All have the same memory and one batch, so likelihoods (`base_nll`) are rounded alike.
     options = ["--set-scatter", "shards=3"]
     planned = twin.planned(*options, targets=files)
     assert planned == {
