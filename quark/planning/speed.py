@@ -25,7 +25,7 @@ KINDS = {
     **dict.fromkeys(("judge", "predict"), "read"),
 }
 SHARES: dict[Precision, dict[str, float]] = {
-    "bf16": {"sample": 0.35, "train": 0.5, "read": 0.5},
+    "bf16": {"sample": 0.4, "train": 0.55, "read": 0.5},
     "fp32": {"sample": 0.7, "train": 0.7, "read": 0.8},
 }
 """What the stages reach on two virtual cores of a Xeon with AMX; fp32: limited to AVX2."""
@@ -56,7 +56,7 @@ class Machine:
             scoring = cost.calls / self.texts if cost.classifier and self.texts else 0.0
             return cost.jobs * START["other"] + scoring
         reached = self.gflops * 1e9 * self.shares.get(kind, 1.0)
-        return cost.jobs * START["load"] + cost.flop / reached
+        return cost.jobs * START["load" if cost.flop else "other"] + cost.flop / reached
 
 
 def this_machine(precision: Precision, threads: int) -> Machine:
