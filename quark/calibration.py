@@ -30,6 +30,7 @@ def calibrate(
     out: Path,
     classifier: Path | None = None,
     cache: Path | None = None,
+    threads: int | None = None,
 ) -> None:
     """Write a row for each split that has published scores, and one for all of them (CSV).
 
@@ -44,11 +45,12 @@ def calibrate(
         out: the CSV.
         classifier: directory of the scorer, if it is one.
         cache: where its scores are kept, if it is a service.
+        threads: of a scorer that needs torch; None: torch's threads stay as they are.
 
     Raises:
         TableError: there are no prompts, or none with a published score.
     """
-    scorer = scorer_of(settings.score, classifier, cache)
+    scorer = scorer_of(settings.score, classifier, cache, threads)
     splits = {file.stem: _compared(file, scorer) for file in sorted(prompts.glob("*.parquet"))}
     splits = {name: (ours, theirs) for name, (ours, theirs) in splits.items() if len(theirs)}
     if not splits:

@@ -52,6 +52,7 @@ def make_corpus(
     reward: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     classifier: Path | None = None,
     cache: Path | None = None,
+    threads: int | None = None,
 ) -> None:
     """Write `out` (schema CORPUS).
 
@@ -66,12 +67,13 @@ def make_corpus(
         reward: turns scores into rewards in [0, 1].
         classifier: directory of the scorer, if it is one.
         cache: where its scores are kept, if it is a service.
+        threads: of a scorer that needs torch; None: torch's threads stay as they are.
 
     Raises:
         ConfigError: a class has no text.
     """
     begun = time.monotonic()
-    how, scorer = settings.corpus, scorer_of(settings.score, classifier, cache)
+    how, scorer = settings.corpus, scorer_of(settings.score, classifier, cache, threads)
 
     def label(scores: NDArray[np.float64]) -> list[int]:
         return _labels(reward(scores), how)

@@ -105,10 +105,16 @@ def workers_for(
         return 1
     together = _together(samples)
     shares = sum(1 for _ in shard.of(range(0, len(prompts), together)))
-    longest = max(map(len, prompts)) + sampling.max_new_tokens
-    room = rows_for_sampling(decoder.models, longest, memory_mb)
+    room = _room(decoder, prompts, sampling.max_new_tokens, memory_mb)
     workers = min(threads, shares, room // (together * samples))
     return workers if 2 * workers > threads else 1
+
+
+def _room(
+    decoder: Decoder, prompts: Sequence[Sequence[int]], new_tokens: int, memory_mb: int
+) -> int:
+    """Rows, each as long as the longest text, that fit in memory together."""
+    return rows_for_sampling(decoder.models, max(map(len, prompts)) + new_tokens, memory_mb)
 
 
 def _together(samples: int) -> int:
@@ -132,8 +138,7 @@ def batches(
     """
     check_lengths(decoder.policy, prompts, names, new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    longest = len(prompts[order[-1]]) + new_tokens
-    room = rows_for_sampling(decoder.models, longest, memory_mb)
+    room = _room(decoder, prompts, new_tokens, memory_mb)
     for places in shard.of(batched(order, _together(samples))):
         yield from batched(places, max(1, room // samples))
 

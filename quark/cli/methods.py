@@ -78,9 +78,7 @@ def calibrate(
     from quark.calibration import calibrate as run
 
     wanted = parse(needs.CalibrateSettings, settings)
-    if wanted.score.classifier is not None:
-        use_threads(threads)
-    run(wanted, prompts, out, classifier, cache)
+    run(wanted, prompts, out, classifier, cache, threads)
 
 
 @app.command()
@@ -158,11 +156,9 @@ def corpus(
     from quark.tasks import TASKS
 
     wanted = parse(needs.CorpusSettings, settings)
-    if wanted.score.classifier is not None:
-        use_threads(threads)
     reward = TASKS[wanted.task].reward
     files = (prompts, texts, samples, scores, model, out)
-    make_corpus(wanted, *files, reward=reward, classifier=classifier, cache=cache)
+    make_corpus(wanted, *files, reward=reward, classifier=classifier, cache=cache, threads=threads)
 
 
 @app.command()
