@@ -104,7 +104,6 @@ def token_logprobs(
     head: Tensor,
     targets: Tensor,
     chunk: int = CHUNK,
-    base_hidden: Tensor | None = None,
     forbidden: Forbidden = None,
 ) -> Tensor:
     """Log p of each target, (T,) float32 nats, differentiable; for the baselines' losses.
@@ -117,12 +116,10 @@ def token_logprobs(
         head: (V, d) output embeddings.
         targets: (T,) tokens.
         chunk: positions whose logits exist at one time.
-        base_hidden: (T, d) last hidden states that `hidden` is a shift of, under a frozen head;
-            logits are then the sum of both, as in `fused_token_loss`. None: `hidden` stands alone.
         forbidden: ids that are impossible at some positions.
     """
-    if not head.requires_grad or base_hidden is not None:
-        return _under_frozen_head(hidden, head, targets, chunk, base_hidden, forbidden)[0]
+    if not head.requires_grad:
+        return _under_frozen_head(hidden, head, targets, chunk, None, forbidden, (1,))[0]
     found = [
         checkpoint(
             _chosen,
@@ -137,21 +134,35 @@ def token_logprobs(
     return torch.cat(found)
 
 
-def opposite_logprobs(
-    shift: Tensor, head: Tensor, targets: Tensor, base_hidden: Tensor, chunk: int = CHUNK
+def shifted_logprobs(
+    shift: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    base_hidden: Tensor,
+    times: Sequence[int] = (1,),
+    chunk: int = CHUNK,
+    forbidden: Forbidden = None,
 ) -> Tensor:
-    """Log p of each target where `shift` is added to `base_hidden`, and where it is taken away.
+    """Log p of each target where a shift is added to the base model's last hidden states.
+
+    In bfloat16 the logits are the base model's plus those of the shift, as in `fused_token_loss`.
+    In float32 one shift is added to the hidden states, which saves a product.
 
     Args:
         shift, base_hidden: (T, d) last hidden states.
         head: (V, d) output embeddings, frozen.
         targets: (T,) tokens.
+        times: how often the shift is added: 1, -1 (it is taken away), or 0 (the base model's own).
         chunk: positions whose logits exist at one time.
+        forbidden: ids that are impossible at some positions.
 
     Returns:
-        (2, T) float32 nats, differentiable by `shift`.
+        (len(times), T) float32 nats, differentiable by `shift`.
     """
-    return _under_frozen_head(shift, head, targets, chunk, base_hidden, None, (1, -1))
+    if tuple(times) == (0,) or (len(times) == 1 and shift.dtype == torch.float32):
+        hidden = base_hidden + times[0] * shift
+        return _under_frozen_head(hidden, head, targets, chunk, None, forbidden, (1,))
+    return _under_frozen_head(shift, head, targets, chunk, base_hidden, forbidden, times)
 
 
 def _under_frozen_head(
@@ -161,17 +172,18 @@ def _under_frozen_head(
     chunk: int,
     base_hidden: Tensor | None,
     forbidden: Forbidden,
-    signs: Sequence[int] = (1,),
+    times: Sequence[int],
 ) -> Tensor:
     """`_Chosen` chunk by chunk."""
+    low_head = head.to(hidden.dtype)
     found = [
         _Chosen.apply(  # type: ignore[no-untyped-call]
             hidden[part],
-            head,
+            low_head,
             targets[part],
             None if base_hidden is None else base_hidden[part],
             _at(part, forbidden),
-            signs,
+            times,
         )
         for part in _chunks(targets, chunk)
     ]
@@ -202,8 +214,8 @@ def _chosen(hidden: Tensor, head: Tensor, targets: Tensor, forbidden: Forbidden)
 class _Chosen(torch.autograd.Function):
     """`_chosen` under a frozen head: d log p(y) / d hidden = head[y] - sum_v p(v) head[v].
 
-    With `base_hidden`, the logits are its own plus those of `hidden` times each of `signs`; found
-    is (signs, T). Without, `signs` is (1,).
+    With `base_hidden`, the logits are its own plus each of `times` those of `hidden`; found is
+    (len(times), T). Without, `times` is (1,).
     """
 
     @staticmethod
@@ -214,34 +226,33 @@ class _Chosen(torch.autograd.Function):
         targets: Tensor,
         base_hidden: Tensor | None,
         forbidden: Forbidden,
-        signs: Sequence[int],
+        times: Sequence[int],
     ) -> Tensor:
-        low_head = head.to(hidden.dtype)
-        logits = hidden @ low_head.T
-        base_logits = None if base_hidden is None else base_hidden @ low_head.T
+        logits = hidden @ head.T
+        base_logits = None if base_hidden is None else base_hidden @ head.T
         by_logits = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        found = torch.empty(len(signs), len(targets), device=hidden.device)
+        found = torch.empty(len(times), len(targets), device=hidden.device)
         by_hidden = []
-        for sign, of_sign in zip(signs, found, strict=True):
+        for count, each in zip(times, found, strict=True):
             for few in _blocks(logits):
-                z = sign * logits[few].float()
+                z = count * logits[few].float()
                 if base_logits is not None:
                     z += base_logits[few].float()
                 log_p, own = _log_softmax(_without(z, _at(few, forbidden))), targets[few][:, None]
-                of_sign[few] = log_p.gather(-1, own).squeeze(-1)
+                each[few] = log_p.gather(-1, own).squeeze(-1)
                 if by_logits is not None:
                     one = torch.ones_like(own, dtype=log_p.dtype)
                     by_logits[few] = log_p.exp_().neg_().scatter_add_(-1, own, one)
             if by_logits is not None:
-                by_hidden.append(sign * (by_logits @ low_head))
+                by_hidden.append(count * (by_logits @ head))
         ctx.save_for_backward(*by_hidden)
         return found
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         by_hidden = [
-            each * of_sign[:, None].to(each.dtype)
-            for each, of_sign in zip(ctx.saved_tensors, scale, strict=True)
+            each * own[:, None].to(each.dtype)
+            for each, own in zip(ctx.saved_tensors, scale, strict=True)
         ]
         return torch.stack(by_hidden).sum(0), None, None, None, None, None
 

@@ -195,9 +195,10 @@ class Trainer:
         return {name: total / weight for name, total in sums.items()}
 
     def _micro_batches(self, places: list[int]) -> Iterator[list[int]]:
-        """Rows of like length together, so that little is padded."""
+        """Rows of like length together, so that little is padded; no part much smaller."""
         order = np.argsort(self.lengths[places], kind="stable")
-        yield from batched([places[i] for i in order], self.micro_batch)
+        count = max(1, -(-len(places) // self.micro_batch))
+        yield from batched([places[i] for i in order], max(1, -(-len(places) // count)))
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:

@@ -8,7 +8,7 @@ from quark.objective import (
     Direction,
     TokenTerms,
     fused_token_loss,
-    opposite_logprobs,
+    shifted_logprobs,
     token_logprobs,
     token_loss,
 )
@@ -132,24 +132,25 @@ def test_a_shift_adds_to_the_base_model() -> None:
 
     chosen = ((base + shift) @ head.T).log_softmax(-1)[range(T), y].sum()
     expected = torch.autograd.grad(chosen, shift)
-    found = token_logprobs(shift, head, y, 4, base).sum()
+    found = shifted_logprobs(shift, head, y, base, chunk=4).sum()
     torch.testing.assert_close(found, chosen, atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(torch.autograd.grad(found, shift), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("times", [(1,), (0,), (1, -1), (1, 0)])
 @pytest.mark.parametrize("chunk", [4, 128])
-def test_a_shift_both_ways(chunk: int) -> None:
+def test_a_shift_as_often_as_told(times: tuple[int, ...], chunk: int) -> None:
     shift, base, head = normal(T, D, seed=3).requires_grad_(), normal(T, D), normal(V, D, seed=1)
-    y, weights = torch.arange(T) * 11, normal(2, T, seed=2)
+    y, weights = torch.arange(T) * 11, normal(len(times), T, seed=2)
     plain = torch.stack(
-        [((base + c * shift) @ head.T).log_softmax(-1)[range(T), y] for c in (1, -1)]
+        [((base + c * shift) @ head.T).log_softmax(-1)[range(T), y] for c in times]
     )
-    found = opposite_logprobs(shift, head, y, base, chunk)
+    found = shifted_logprobs(shift, head, y, base, times, chunk)
     torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-5)  # as above
     expected = torch.autograd.grad((plain * weights).sum(), shift)
     gradient = torch.autograd.grad((found * weights).sum(), shift)
     torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-4)
-    assert not opposite_logprobs(shift.detach(), head, y, base).requires_grad
+    assert not shifted_logprobs(shift.detach(), head, y, base).requires_grad
 
 
 def test_a_small_shift_is_not_lost_in_bf16() -> None:

@@ -39,7 +39,7 @@ from quark.checkpoint import load_policy, read_about
 from quark.config import ConfigError, Precision, RewardTokens
 from quark.decoding import BaseStates, Decoder, Decoding, Guidance, Guided, Plain
 from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
-from quark.objective import opposite_logprobs
+from quark.objective import shifted_logprobs
 from quark.reading import response_hidden
 from quark.reward_tokens import EmbeddingTokens, LinearTokens, new_reward_tokens
 from quark.training import Rows, response_tokens
@@ -221,7 +221,7 @@ def _mean_logprobs(policy: Policy, rows: Rows, precision: Precision) -> Tensor:
             hidden = response_hidden(policy, rows.prompts, rows.responses)
         shift = tokens.shift(hidden, 1.0).to(DTYPES[precision])
         targets = rows.targets(hidden.device)
-        found = opposite_logprobs(shift, policy.head, targets, hidden)
+        found = shifted_logprobs(shift, policy.head, targets, hidden, times=(1, -1))
     else:
         named = [[policy.condition(prompt, k) for prompt in rows.prompts] for k in (0, 1)]
         found = torch.stack(

@@ -28,7 +28,8 @@ hidden states, or a sink, of which there is one; and the layers that `trained_la
 Departure: the value head, one linear map of the model's last hidden states, does not shape them.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ from quark.gae import advantages
 from quark.lm import DTYPES, Policy
 from quark.memo import Memo
 from quark.memory import rows_for_training
-from quark.objective import Forbidden, token_logprobs
+from quark.objective import Forbidden, shifted_logprobs, token_logprobs
 from quark.progress import track
 from quark.reading import check_lengths, response_hidden
 from quark.reward_tokens import LinearTokens
@@ -110,16 +111,44 @@ class Actor(nn.Module):
 
         End ids are impossible where they were in sampling.
         """
-        forbidden = self.forbidden(rows)
-        tokens, head, targets = (
-            self.policy.reward_tokens,
+        if self.is_linear:
+            return self._shifted(hidden, rows, how, times=(1,))[0]
+        targets, forbidden = rows.targets(hidden.device), self.forbidden(rows)
+        head = self.policy.head
+        return token_logprobs(hidden.to(DTYPES[how]), head, targets, forbidden=forbidden)
+
+    def logprob_and_base(
+        self, hidden: Tensor, base: Policy, rows: Rows, how: Precision
+    ) -> tuple[Tensor, Tensor]:
+        """`logprob`, and the same under the base model, (tokens,) each."""
+        if self.is_linear:
+            times = (1, 0) if self._has_learnt else (0,)
+            found = self._shifted(hidden, rows, how, times)
+            return found[0], found[-1]
+        ref = token_logprobs(
+            response_hidden(base, rows.prompts, rows.responses),
+            base.head,
+            rows.targets(hidden.device),
+            forbidden=self.forbidden(rows),
+        )
+        return self.logprob(hidden, rows, how), ref
+
+    @property
+    def _has_learnt(self) -> bool:
+        """Whether the linear map is not zero, as it is in the base model."""
+        return bool(cast(LinearTokens, self.policy.reward_tokens).map.any())
+
+    def _shifted(self, hidden: Tensor, rows: Rows, how: Precision, times: Sequence[int]) -> Tensor:
+        """Log p (len(times), tokens) where the map's shift is added so many times."""
+        tokens = cast(LinearTokens, self.policy.reward_tokens)
+        return shifted_logprobs(
+            tokens.shift(hidden, tokens.place[0]).to(DTYPES[how]),
             self.policy.head,
             rows.targets(hidden.device),
+            hidden,
+            times,
+            forbidden=self.forbidden(rows),
         )
-        if isinstance(tokens, LinearTokens):
-            shift = tokens.shift(hidden, tokens.place[0]).to(DTYPES[how])
-            return token_logprobs(shift, head, targets, base_hidden=hidden, forbidden=forbidden)
-        return token_logprobs(hidden.to(DTYPES[how]), head, targets, forbidden=forbidden)
 
     def forbidden(self, rows: Rows) -> Forbidden:
         """The end ids, at the response tokens that were sampled without them, (tokens,)."""
@@ -285,14 +314,8 @@ def _roll_out(
         known = not memo.missing(part.ids)
         device = actor.policy.head.device
         hidden = memo.get(part.ids, device) if known else actor.hidden(part, precision, memo)
-        base_hidden = (
-            hidden if actor.is_linear else response_hidden(base, part.prompts, part.responses)
-        )
         found = (
-            actor.logprob(hidden, part, precision),
-            token_logprobs(
-                base_hidden, base.head, part.targets(device), forbidden=actor.forbidden(part)
-            ),
+            *actor.logprob_and_base(hidden, base, part, precision),
             actor.worth(hidden),
         )
         for full, flat in zip((logprob, ref, value), found, strict=True):

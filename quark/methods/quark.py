@@ -28,7 +28,7 @@ from quark.lm import DTYPES, Policy
 from quark.logprobs import response_logprobs
 from quark.memo import Memo
 from quark.memory import rows_for_training
-from quark.objective import Coefficients, fused_token_loss, token_logprobs
+from quark.objective import Coefficients, fused_token_loss, shifted_logprobs
 from quark.progress import track
 from quark.reading import check_lengths, response_hidden
 from quark.reward_tokens import LinearTokens
@@ -229,7 +229,7 @@ def _logprobs(
         with torch.no_grad():
             shift = tokens.shift(hidden, tokens.place[token]).to(DTYPES[precision])
             targets = rows.targets(hidden.device)
-            found = token_logprobs(shift, policy.head, targets, base_hidden=hidden)
+            found = shifted_logprobs(shift, policy.head, targets, hidden)[0]
         return rows.sums(found).double().cpu().numpy()
     with autocast(policy, precision):
         logprobs = response_logprobs(
