@@ -63,7 +63,7 @@ def export(
     """
     checkpoint = last_checkpoint(config, task, method, seed, results)
     chosen = for_task(config, task)
-    model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
+    model = resources / "models" / settings.model(config, task, method)
     policy = load_policy(model, checkpoint, "fp32")
     if place is not None and not isinstance(policy.reward_tokens, LinearTokens):
         raise ConfigError("--place is for reward tokens of the form linear")

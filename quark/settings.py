@@ -6,7 +6,7 @@ same JSON into the rule's `params:`, so a rule runs again exactly when they chan
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,7 @@ from quark.config import (
     TaskName,
     Training,
 )
+from quark.config.registry import METHODS, in_rounds, is_linear, spec
 
 Steering = Contrast | Place | GeDi | PPLM | CTRL
 
@@ -149,16 +150,8 @@ class CorpusSettings(Section):
     corpus: Corpus
 
 
-Part = Literal["dapt", "expert", "anti-expert", "gedi", "classifier"]
-"""What is trained on the corpus."""
-
-PARTS: dict[str, tuple[Part, ...]] = {
-    "dapt": ("dapt",),
-    "dexperts": ("expert", "anti-expert"),
-    "gedi": ("gedi",),
-    "pplm": ("classifier",),
-}
-"""The parts of each method that learns from the corpus, in the order its decoder takes them."""
+PARTS = {part: how for method in METHODS.values() for part, how in method.parts.items()}
+"""What is trained on the corpus, and how."""
 
 
 class FitSettings(Section):
@@ -166,7 +159,7 @@ class FitSettings(Section):
 
     version: int = Field(description="of the baselines")
     stream: str
-    part: Part
+    part: Name
     training: GeDiTraining | Finetuning | None = Field(description="null: of the classifier")
     reward_tokens: RewardTokens | None = Field(description="of GeDi: they name the classes")
     precision: Precision
@@ -234,7 +227,7 @@ class SpeedSettings(Section):
     quark: Quark
 
 
-QUARKS = ("quark", "quark_unlikelihood")
+QUARKS = in_rounds("quark")
 """Methods that are Quark, on one model or another."""
 
 
@@ -245,7 +238,8 @@ def model(config: Config, task: TaskName, method: Method) -> str:
 
 def explorer(method: str, iteration: int) -> str:
     """The method whose samples an iteration learns from: PPO begins with Quark's."""
-    return "quark" if method == "ppo" and iteration == 0 else method
+    rounds = spec(method).rounds
+    return rounds.begins_with or method if rounds and iteration == 0 else method
 
 
 def explore(
@@ -266,7 +260,7 @@ def explore(
         sampling=quark.sampling,
         precision=config.precision,
         # of the base model, and of PPO's policy, whose rollout needs them
-        memo=quark.training.base_memo and (not by_quark or iteration == 0 or _frozen(config)),
+        memo=quark.training.base_memo and (not by_quark or iteration == 0 or is_linear(config)),
         place=quark.explore_place if by_quark and iteration else 1.0,
         judged=_judged(config, method),
         steering=None,
@@ -284,21 +278,13 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
     )
 
 
-def fit(config: Config, task: TaskName, part: Part, seed: int) -> FitSettings:
+def fit(config: Config, task: TaskName, part: str, seed: int) -> FitSettings:
     """One part of a baseline, learnt from the corpus."""
-    baselines = config.baselines
-    training: dict[Part, Finetuning | None] = {
-        "dapt": baselines.dapt,
-        "expert": baselines.dexperts.training,
-        "anti-expert": baselines.dexperts.training,
-        "gedi": baselines.gedi.training,
-        "classifier": None,
-    }
     return FitSettings(
-        version=baselines.version,
+        version=config.baselines.version,
         stream=f"{seed}/{task}/{part}",
         part=part,
-        training=training[part],
+        training=PARTS[part](config),
         reward_tokens=config.quark.reward_tokens if part == "gedi" else None,
         precision=config.precision,
     )
@@ -356,16 +342,19 @@ def train(
     )
 
 
-SEARCHED = ("base", "dapt", "unlikelihood", "simctg")
-"""Methods that contrastive search can decode: plain models, without reward token or guide."""
+ROUNDS = {"quark": (explore, quantize, train), "ppo": (explore, ppo)}
+"""The settings of a round's stages, by the kind of `quark.config.registry.Rounds`."""
 
 
 def decodings(config: Config, method: str) -> list[str]:
-    """How a method's generations are decoded: every way that it can be."""
+    """How a method's generations are decoded: every way that it can be.
+
+    Contrastive search can decode plain models alone.
+    """
     return [
         name
         for name, sampling in config.evaluation.decoding.items()
-        if method in SEARCHED or not sampling.penalty_alpha
+        if spec(method).is_plain or not sampling.penalty_alpha
     ]
 
 
@@ -385,30 +374,19 @@ def generate(
         precision=config.precision,
         memo=False,
         judged=_judged(config, method) and not config.evaluation.decoding[decoding].penalty_alpha,
-        steering=_steering(config, method),
+        steering=spec(method).steering(config),
     )
-
-
-def _frozen(config: Config) -> bool:
-    """Whether Quark's, PPO's and GeDi's hidden states are those of the base model."""
-    return config.quark.reward_tokens.form == "linear"
 
 
 def _form(config: Config, method: str) -> str | None:
     """The form of a method's reward tokens; None: it has none."""
-    form = config.quark.reward_tokens.form
-    if form == "none" or (method == "ppo" and form == "embedding"):
-        return None
-    return form if method in (*QUARKS, "quark_guided", "gedi", "ppo") else None
+    return config.quark.reward_tokens.form if spec(method).has_tokens(config) else None
 
 
 def _place(config: Config, method: str) -> float | None:
     """Where a method decodes on the axis of linear reward tokens; None: it has no such place."""
-    if not _frozen(config):
-        return None
-    places = dict.fromkeys(QUARKS, 1.0)
-    places |= {"quark_guided": config.quark_guided.place, "ppo": config.baselines.ppo.place}
-    return places.get(method)
+    place = spec(method).place
+    return place(config) if place and is_linear(config) else None
 
 
 def _judged(config: Config, method: Method) -> bool:
@@ -417,10 +395,8 @@ def _judged(config: Config, method: Method) -> bool:
     Then the likelihoods under the base model cost one product with its output embeddings, and a
     judge that is the base model need not read anything.
     """
-    reads_as_base = {"base", "gedi", "dexperts"}
-    if _frozen(config):
-        reads_as_base |= {*QUARKS, "quark_guided", "ppo"}
-    return method in reads_as_base
+    when = spec(method).reads_as_base
+    return when == "always" or (when == "linear" and is_linear(config))
 
 
 def predict(config: Config, task: TaskName, method: Method, split: str) -> PredictSettings | None:
@@ -435,22 +411,8 @@ def predict(config: Config, task: TaskName, method: Method, split: str) -> Predi
         prefix=prefix,
         tokens=max(how.max_new_tokens for how in config.evaluation.decoding.values()),
         precision=config.precision,
-        steering=_steering(config, method),
+        steering=spec(method).steering(config),
     )
-
-
-def _steering(config: Config, method: Method) -> Steering | None:
-    """The settings of a method that decodes; a linear PPO does so at another place than its own."""
-    steering: dict[str, Steering] = {
-        "ctrl": config.baselines.ctrl,
-        "dexperts": Contrast(alpha=config.baselines.dexperts.alpha),
-        "gedi": config.baselines.gedi,
-        "pplm": config.baselines.pplm,
-        "quark_guided": config.quark_guided,
-    }
-    if _frozen(config) and config.baselines.ppo.place != 1:
-        steering["ppo"] = Place(place=config.baselines.ppo.place)
-    return steering.get(method)
 
 
 def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
@@ -495,16 +457,17 @@ def sort(sorting: Sorting, name: str) -> SortSettings:
 
 
 def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str) -> int | None:
-    """How many of a split's prompts, the first ones; None: all. PPLM gets its share only."""
+    """How many of a split's prompts, the first ones; None: all. Some get a share of them only."""
     limit = config.evaluation.prompts
     if isinstance(limit, dict):
         limit = limit.get(split)
-    if method != "pplm":
+    share = spec(method).share(config)
+    if share is None:
         return limit
     prompts = config.prompts[config.tasks[task].prompts]
     splits = prompts.splits | (prompts.sorted.splits if prompts.sorted else {})
     size = splits[split].prompts
-    return max(1, round(config.baselines.pplm.share * min(size, limit or size)))
+    return max(1, round(share * min(size, limit or size)))
 
 
 def score(config: Config, scorer: str) -> ScoreSettings:
@@ -546,7 +509,7 @@ def evaluate(
     config: Config, task: TaskName, method: str, seed: int, split: str, decoding: str
 ) -> EvaluateSettings:
     """The metrics of a method, or of a variant of one, on one split under one decoding."""
-    family = cast(Method, method.split(".")[0])
+    family = method.split(".")[0]
     kept = config.prompts[config.tasks[task].prompts].splits.get(split)
     return EvaluateSettings(
         version=config.evaluation.version,

@@ -34,7 +34,7 @@ from quark.lm import (
 from quark.logprobs import text_features
 from quark.lora import add_adapters
 from quark.memo import Memo
-from quark.methods import DECODERS
+from quark.methods import decoder_of
 from quark.methods import quark as method
 from quark.methods.simctg import ContrastiveSearch
 from quark.metrics.mauve import mauve
@@ -240,7 +240,7 @@ def _decoder(
 ) -> Decoder:
     """Who writes: a policy, the base model itself, or a baseline that steers it."""
     if settings.steering is not None:
-        make = DECODERS[settings.method]
+        make = decoder_of(settings.method)
         return make(model, checkpoints, settings.steering, settings.precision)
     policy = load_policy(model, checkpoints[0] if checkpoints else None, settings.precision)
     if isinstance(settings, PredictSettings):

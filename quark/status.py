@@ -15,6 +15,7 @@ from rich.text import Text
 
 from quark import files, settings
 from quark.config import Config, ConfigError, Method, TaskName, for_task, overlay
+from quark.config.registry import iterations
 from quark.planning.progress import FILE
 
 LINES = 5
@@ -92,10 +93,8 @@ def progress(config: Config, results: Path) -> Iterator[Progress]:
         if not (results / task).is_dir():
             continue
         chosen = for_task(config, task)
-        rounds = {"ppo": chosen.baselines.ppo.iterations}
-        rounds |= dict.fromkeys(settings.QUARKS, chosen.quark.iterations)
         for method in own.methods:
-            count = rounds.get(method, 0)
+            count = iterations(chosen, method)
             decodings = settings.decodings(chosen, method)
             for seed in config.seeds:
                 run = results / task / method / f"seed-{seed}"
@@ -194,7 +193,7 @@ def last_checkpoint(config: Config, task: TaskName, method: str, seed: int, resu
     about = found / "checkpoint.json"
     if not about.is_file():
         raise ConfigError(f"{found}: not trained yet: snakemake --cores all {found}")
-    wanted = settings.train(own, task, method, seed, last).model_dump(mode="json")  # type: ignore[arg-type]
+    wanted = settings.train(own, task, method, seed, last).model_dump(mode="json")
     stored = files.read_json(about).get("settings", {}) | {"version": wanted["version"]}
     known = overlay(wanted, stored)  # older code knew fewer keys
     if differ := settings.differences(known, wanted):

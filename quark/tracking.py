@@ -17,26 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quark.config import Config, check, resolved
+from quark.config.registry import spec
 from quark.files import read_json
 from quark.schemas import PROMPTS, read
-from quark.settings import PARTS, QUARKS, decodings, explorer, lineage, model
+from quark.settings import QUARKS, decodings, explorer, lineage, model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-STAGES: dict[str, tuple[str, ...]] = {  # one JSON file each in an iteration's folder
-    **dict.fromkeys(QUARKS, ("samples", "scores", "pool", "training")),
-    "ppo": ("samples", "scores", "training"),
-}
-OF_QUARK: dict[str, tuple[str, ...]] = {
-    "pool": ("mean_reward", "pool_mean_reward"),
-    "training": ("lm_loss", "kl", "entropy"),
-}
-SUMMARY: dict[str, dict[str, tuple[str, ...]]] = {  # what is compared across iterations, by stage
-    **dict.fromkeys(QUARKS, OF_QUARK),
-    "ppo": {"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
-}
 LEARNT = "model"
 """Where in a run's artifacts what it learnt lies."""
 Point = tuple[str, float, int]  # metric, value, step
@@ -91,10 +80,12 @@ def track(
     """
     settings = _settings(config, task)
     folder = results / task / method / f"seed-{seed}"
-    count = _section(settings, method).get("iterations", 0) if method in STAGES else 0
+    rounds = spec(method).rounds
+    count = rounds.iterations(_checked(settings)) if rounds else 0
     iterations = [
-        {stage: _Stage(_stage_file(folder, method, i, stage)) for stage in STAGES[method]}
+        {stage: _Stage(_stage_file(folder, method, i, stage)) for stage in rounds.stages}
         for i in range(count)
+        if rounds
     ]
     artifacts = {
         folder / "evaluation" / place / "metrics.json": f"evaluation/{place}"
@@ -159,22 +150,23 @@ def _stage_file(run: Path, method: str, iteration: int, stage: str) -> Path:
 
 def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
     """A method's own settings; empty for the base model."""
-    if method in QUARKS:
-        method = "quark"
-    found: dict[str, Any] = settings.get(method) or settings["baselines"].get(method, {})
+    rounds = spec(method).rounds
+    name = rounds.section if rounds else method
+    found: dict[str, Any] = settings.get(name) or settings["baselines"].get(name, {})
     return found
 
 
 def _shared(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
     """What a baseline takes from other sections."""
-    if method == "quark_guided":
-        return {"quark": settings["quark"]}
-    if method == "ppo":
-        taken = ("prompts", "first_samples", "sampling", "reward_tokens")
-        return {key: settings["quark"][key] for key in taken}
-    if method in PARTS:
-        return {"corpus": settings["baselines"]["corpus"]}
-    return {}
+    found: dict[str, Any] = {}
+    for path in spec(method).also_reads:
+        value: Any = settings
+        for key in path.split("."):
+            value = value[key]
+        found[key] = value
+    if spec(method).parts:
+        found["corpus"] = settings["baselines"]["corpus"]
+    return found
 
 
 def _require(files: Iterable[Path]) -> None:
@@ -248,8 +240,10 @@ def _summary(method: str, number: int, stages: Mapping[str, _Stage]) -> Iterator
     tokens = samples["tokens"] + training["tokens"]
     seconds = samples["seconds"] + scores["seconds"] + training["seconds"]
     gauge = (training["gauge"] or {}) if method in QUARKS else {}
+    rounds = spec(method).rounds
+    compared = rounds.summary if rounds else {}
     values = {
-        **{name: stages[stage][name] for stage, names in SUMMARY[method].items() for name in names},
+        **{name: stages[stage][name] for stage, names in compared.items() for name in names},
         **{f"gauge_{name}": gauge.get(name) for name in ("best", "worst")},
         "tokens_per_second": tokens / seconds if seconds else None,
         "seconds": seconds,

@@ -11,7 +11,7 @@ from quark.checkpoint import base_sha256, load_policy, read_about
 from quark.config import Config, Place, Precision, TaskName, for_task
 from quark.decoding import Decoder, Plain
 from quark.lm import BEST_PLACE, decode_after, encode, load_model, load_tokenizer
-from quark.methods import DECODERS
+from quark.methods import decoder_of
 from quark.sampling import sample
 from quark.scorers import Scorer
 from quark.scoring import scorer_of
@@ -56,7 +56,7 @@ class Trial:
     ) -> None:
         self.memory_mb = memory_mb
         chosen = for_task(config, task)
-        model = resources / "models" / settings.model(config, task, method)  # type: ignore[arg-type]
+        model = resources / "models" / settings.model(config, task, method)
         self.checkpoint = _checkpoint(config, task, method, seed, results, model)
         self.tokenizer = load_tokenizer(model)
         self.decoders = {
@@ -108,7 +108,7 @@ class Trial:
 def _decoder(model: Path, checkpoint: Path, precision: Precision, place: float) -> Decoder:
     """The policy under its best reward token; at another place it is guided Quark."""
     if place != BEST_PLACE:
-        return DECODERS["quark_guided"](model, [checkpoint], Place(place=place), precision)
+        return decoder_of("quark_guided")(model, [checkpoint], Place(place=place), precision)
     policy = load_policy(model, checkpoint, precision)
     policy.steer()
     return Plain(policy)

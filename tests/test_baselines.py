@@ -20,7 +20,7 @@ from quark.config import ConfigError, Precision, RewardTokens, load
 from quark.lm import Policy
 from quark.methods.gedi import FIRST_SCALE
 from quark.pool import FailedScoresError
-from quark.settings import FitSettings, Part, PPOSettings
+from quark.settings import FitSettings, PPOSettings
 
 CONFIG = load([Path(__file__).parents[1] / "config/config.yaml"]).baselines
 QUICK = {"batch": 8, "learning_rate": 1e-2, "warmup_steps": 0, "trained_layers": 1, "epochs": 3}
@@ -48,7 +48,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def fit(
-    part: Part,
+    part: str,
     corpus: Path,
     model: Path,
     out: Path,
@@ -81,7 +81,7 @@ def preference(policy: Policy, token: int = 0) -> float:
 
 @pytest.mark.parametrize(("part", "sign"), [("dapt", 1), ("expert", 1), ("anti-expert", -1)])
 def test_a_model_learns_its_class(
-    part: Part, sign: int, corpus: Path, model: Path, tmp_path: Path
+    part: str, sign: int, corpus: Path, model: Path, tmp_path: Path
 ) -> None:
     found = fit(part, corpus, model, tmp_path / part)
     base = load_policy(model, None, "fp32")

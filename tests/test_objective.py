@@ -142,9 +142,7 @@ def test_a_shift_adds_to_the_base_model() -> None:
 def test_a_shift_as_often_as_told(times: tuple[int, ...], chunk: int) -> None:
     shift, base, head = normal(T, D, seed=3).requires_grad_(), normal(T, D), normal(V, D, seed=1)
     y, weights = torch.arange(T) * 11, normal(len(times), T, seed=2)
-    plain = torch.stack(
-        [((base + c * shift) @ head.T).log_softmax(-1)[range(T), y] for c in times]
-    )
+    plain = torch.stack([((base + c * shift) @ head.T).log_softmax(-1)[range(T), y] for c in times])
     found = shifted_logprobs(shift, head, y, base, times, chunk)
     torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-5)  # as above
     expected = torch.autograd.grad((plain * weights).sum(), shift)

@@ -1,13 +1,13 @@
 """What each verb depends on: all that changes its result, and nothing else."""
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
 from quark import settings
-from quark.config import Config, Method, load, overlay
+from quark.config import Config, load, overlay
+from quark.config.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load([ROOT / "config/config.yaml", ROOT / "config/scale/test.yaml"])
@@ -167,9 +167,9 @@ def test_the_streams_of_all_places_differ():
         *(settings.explore(CONFIG, "toxicity", method, seed, i).stream
           for method in (*settings.QUARKS, "ppo") for seed in (1, 2, 11) for i in (0, 1, 11)),
         *(settings.fit(CONFIG, "toxicity", part, seed).stream
-          for part in get_args(settings.Part) for seed in (1, 2, 11)),
+          for part in settings.PARTS for seed in (1, 2, 11)),
         *(settings.generate(CONFIG, "toxicity", method, seed, split, "nucleus").stream
-          for method in get_args(Method) for seed in (1, 2, 11)
+          for method in METHODS for seed in (1, 2, 11)
           for split in ("nontoxic", "challenging")),
     ]  # fmt: skip
     assert len(set(places)) == len(places) == 8 * 9 + 5 * 3 + 12 * 6

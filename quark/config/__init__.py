@@ -8,6 +8,7 @@ schema in `workflow/schemas/config.schema.json` is generated from these models (
     resources   models and prompts, and where they come from
     method      Quark, and what its baselines share with it
     baselines   what the table compares Quark with
+    registry    the methods of the table: what each of them is
     whole       tasks, evaluation, and all of it together
     parsing     one YAML file
     reading     from YAML files to the checked whole, with errors that say what to do

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from quark.config.method import Contrast, Optimisation
+from quark.config.method import Contrast, Optimisation, Place
 from quark.config.types import Count, Name, NonNegative, Positive, Probability, Section
 
 
@@ -43,6 +43,11 @@ class DExperts(Contrast):
     """DExperts (Liu et al. 2021)."""
 
     training: Finetuning = Field(description="of both experts")
+
+    @property
+    def contrast(self) -> Contrast:
+        """How it decodes."""
+        return Contrast(alpha=self.alpha)
 
 
 class GeDiTraining(Finetuning):
@@ -127,6 +132,11 @@ class PPO(PPOTraining):
         description="c of a linear policy, which learns at 1; other places extrapolate, within "
         "the base model's nucleus; without linear reward tokens unused",
     )
+
+    @property
+    def steering(self) -> Place | None:
+        """How a linear policy decodes; None: where it learns."""
+        return None if self.place == 1 else Place(place=self.place)
 
 
 class Baselines(Section):

@@ -3,12 +3,20 @@
 import re
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from quark.config.baselines import Baselines
 from quark.config.method import Place, Quark, Sampling
+from quark.config.registry import METHODS, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
     AskedPrecision,
@@ -24,24 +32,17 @@ from quark.config.types import (
 )
 
 TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repetition"]
-Method = Literal[
-    "base",
-    "dapt",
-    "ctrl",
-    "pplm",
-    "gedi",
-    "dexperts",
-    "ppo",
-    "unlikelihood",
-    "simctg",
-    "quark",
-    "quark_guided",
-    "quark_unlikelihood",
+
+
+def _known(name: str) -> str:
+    spec(name)
+    return name
+
+
+Method = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"enum": list(METHODS), "type": "string"})
 ]
-
-
-OF_MODELS: tuple[Method, ...] = ("ctrl", "unlikelihood", "simctg", "quark_unlikelihood")
-"""Methods that are, or start from, a model of their own."""
+"""The name of a method (see `quark.config.registry`)."""
 
 
 class Mauve(Section):
@@ -142,7 +143,7 @@ class Tuning(Section):
     def _every_key_has_values(self) -> Self:
         for path, values in self._keys():
             key = ".".join(path)
-            if _method(path) not in get_args(Method):
+            if _method(path) not in METHODS:
                 raise ValueError(f"{key}: only settings of a method can be tried")
             if not isinstance(values, list) or not values:
                 raise ValueError(f"{key} = {values!r}: write a list of the values to try")
@@ -241,9 +242,7 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
-        within_base = {"dexperts", "quark_guided"}
-        if self.quark.reward_tokens.form == "linear" and self.baselines.ppo.place != 1:
-            within_base.add("ppo")
+        within_base = {n for n, s in METHODS.items() if s.within_base and s.steering(self)}
         for method in sorted(self.methods & within_base):
             for name, sampling in self.evaluation.decoding.items():
                 if sampling.top_k and not sampling.penalty_alpha:
@@ -255,7 +254,7 @@ class WrittenConfig(Section):
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> Self:
         form = self.quark.reward_tokens.form
-        if form == "none" and (needy := sorted(self.methods & {"gedi", "quark_guided"})):
+        if form == "none" and (needy := sorted(m for m in self.methods if METHODS[m].needs_tokens)):
             raise ValueError(f"quark.reward_tokens.form is none, but {needy[0]} needs the tokens")
         ppo, gedi = self.baselines.ppo, self.baselines.gedi.training
         drawn = self.quark.sampling
@@ -280,16 +279,17 @@ class WrittenConfig(Section):
                 "baselines.gedi.training.trained_layers must be 0 with quark.reward_tokens.form = "
                 "linear, where a map of the frozen model learns"
             )
+        of_models = [name for name, method in METHODS.items() if method.has_own_model]
         for name, task in self.tasks.items():
             for method in task.methods:
-                if method in OF_MODELS and method not in task.models:
+                if method in of_models and method not in task.models:
                     raise ValueError(
                         f"tasks.{name}.models.{method} is missing: the model that the method "
                         "is, or starts from"
                     )
-            if others := sorted(set(task.models) - set(OF_MODELS)):
+            if others := sorted(set(task.models) - set(of_models)):
                 raise ValueError(
-                    f"tasks.{name}.models.{others[0]}: only {', '.join(OF_MODELS)} have a model of "
+                    f"tasks.{name}.models.{others[0]}: only {', '.join(of_models)} have a model of "
                     f"their own; the others start from tasks.{name}.model"
                 )
             if name == "repetition" and task.prefix is None:

@@ -16,14 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from quark import files
+from quark.config.registry import METHODS
 from quark.schemas import TableError
 from quark.tables.columns import Row
 from quark.tables.text import read_table
 from quark.tasks import TASKS, Metric
 
-OKABE_ITO = ("#000000", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00")
-MARKERS = "osD^vPX"
-METHODS = ("base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark")
+LOOKS = [method.look for method in METHODS.values() if method.look]
+"""Colours of Okabe and Ito (2008), and markers."""
 FLUENCY = "output_ppl"
 STYLE: Any = {
     "svg.hashsalt": "quark",
@@ -38,12 +38,12 @@ UNDATED = {"svg": {"Date": None}, "png": {"Software": None}}
 
 
 def look(method: str, among: Sequence[str]) -> dict[str, str]:
-    """Colour and marker of a method; those that are not in `METHODS` take what is left."""
-    others = [name for name in dict.fromkeys(among) if name not in METHODS]
-    place = METHODS.index(method) if method in METHODS else 1 + others.index(method)
-    kind = place % len(MARKERS)
-    own = {"color": OKABE_ITO[kind], "marker": MARKERS[kind]}
-    return own if method in METHODS else own | {"markerfacecolor": "none"}
+    """Colour and marker of a method; hollow ones for those, and for variants, that have none."""
+    own = {name: METHODS[name].look for name in METHODS if METHODS[name].look}
+    others = [name for name in dict.fromkeys(among) if name not in own]
+    look = own.get(method) or LOOKS[(1 + others.index(method)) % len(LOOKS)]
+    drawn = dict(zip(("color", "marker"), look, strict=True))
+    return drawn if method in own else drawn | {"markerfacecolor": "none"}
 
 
 def shade(place: int, count: int) -> Any:

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from quark.figures.style import OKABE_ITO, canvas, only, places, rows_of, shade, title
+from quark.figures.style import LOOKS, canvas, only, places, rows_of, shade, title
 from quark.tables.columns import Row
 
 WIDTH = 0.8  # of a group of bars
-COLOURS = OKABE_ITO[1:]
+COLOURS = [colour for colour, _ in LOOKS[1:]]
 
 
 def draw_sweep(sources: Sequence[Path], out: Path) -> None:

@@ -1,21 +1,24 @@
-"""Quark and what the table compares it with; one method a file, which never imports another.
-
-`DECODERS` holds, for each method that is no plain policy, what makes its decoder: a function of
-the model's directory, the checkpoints of its parts, its settings and the precision.
-"""
+"""Quark and what the table compares it with; one method a file, which never imports another."""
 
 from collections.abc import Callable
+from importlib import import_module
 
+from quark.config.registry import spec
 from quark.decoding import Decoder
-from quark.methods import ctrl, dexperts, gedi, guided, pplm
 
-DECODERS: dict[str, Callable[..., Decoder]] = {
-    "ctrl": ctrl.decoder,
-    "dexperts": dexperts.decoder,
-    "gedi": gedi.decoder,
-    "ppo": guided.decoder,  # if it has a place
-    "pplm": pplm.decoder,
-    "quark_guided": guided.decoder,
-}
 
-__all__ = ["DECODERS"]
+def decoder_of(method: str) -> Callable[..., Decoder]:
+    """What makes a method's decoder.
+
+    It takes the model's directory, the checkpoints of the method's parts, its settings and the
+    precision.
+
+    Raises:
+        ValueError: there is no such method, or it decodes as a plain policy.
+    """
+    place = spec(method).decoder
+    if place is None:
+        raise ValueError(f"{method} has no decoder of its own")
+    module, name = place.split(":")
+    found: Callable[..., Decoder] = getattr(import_module(module), name)
+    return found

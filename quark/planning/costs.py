@@ -17,6 +17,7 @@ from quark.config import (
     TaskName,
     for_task,
 )
+from quark.config.registry import METHODS, iterations
 from quark.files import read_json
 from quark.planning.flop import KNOWN, Size, forward, learning, learning_map, sampling, trained
 
@@ -105,32 +106,30 @@ class _Task:
             if self.config.models[name].finetuned is not None:
                 yield self._finetune(name)
         yield from self._sorting()
-        learners = [m for m in self.own.methods if m in (*settings.PARTS, "ppo")]
-        if learners and "quark" not in self.own.methods:  # they take the samples of its iteration 0
+        parts = sorted({part for m in self.own.methods for part in METHODS[m].parts})
+        begun = any(settings.explorer(m, 0) == "quark" != m for m in self.own.methods)
+        if (parts or begun) and "quark" not in self.own.methods:  # they take its first samples
             yield from self._explore("quark", 0)
-        if any(method in settings.PARTS for method in self.own.methods):
+        if parts:
             yield Cost(self.task, "corpus", "corpus")
-            parts = {part for m in self.own.methods for part in settings.PARTS.get(m, ())}
-            yield from (self._fit(part) for part in sorted(parts))
+            yield from (self._fit(part) for part in parts)
         for method in self.own.methods:
             yield from self._iterations(method)
             yield from self._evaluation(method)
 
     # --------------------------------------------------------------------------------- training
     def _iterations(self, method: Method) -> Iterator[Cost]:
-        if method in settings.QUARKS:
-            for iteration in range(self.config.quark.iterations):
+        for iteration in range(iterations(self.config, method)):
+            explorer = settings.explorer(method, iteration)
+            if explorer == method:
                 yield from self._explore(method, iteration)
+            if method in settings.QUARKS:
                 yield Cost(self.task, method, "quantize")
-                yield replace(self._train(method), place=f"iteration-{iteration}")
-        elif method == "ppo":
-            for iteration in range(self.config.baselines.ppo.iterations):
-                samples = self.config.baselines.ppo.samples
-                if iteration:
-                    yield from self._explore(method, iteration)
-                else:
-                    samples = self.config.quark.first_samples  # Quark's own
-                yield replace(self._ppo(samples), place=f"iteration-{iteration}")
+                trained = self._train(method)
+            else:
+                how = settings.explore(self.config, self.task, explorer, 1, iteration)
+                trained = self._ppo(how.samples, iteration)
+            yield replace(trained, place=f"iteration-{iteration}")
 
     def _explore(self, method: Method, iteration: int) -> Iterator[Cost]:
         how = settings.explore(self.config, self.task, method, 1, iteration)
@@ -162,13 +161,15 @@ class _Task:
             disk=12 * learnt,  # float32, and both moments of Adam
         )
 
-    def _ppo(self, samples: int) -> Cost:
+    def _ppo(self, samples: int, iteration: int) -> Cost:
         how = self.config.baselines.ppo
         model = self._size(self.own.model)
         rows = self._count(self.prompts, "train", self.config.quark.prompts) * samples
         new = self.config.quark.sampling.max_new_tokens
         read = 0 if self.linear else self.prompt + new
-        once = 2 * forward(model, read, new)  # the rollout under policy and base
+        once = forward(model, read, new)  # the rollout under the base model
+        if iteration or not self.linear:  # and under the policy, once a map is another
+            once *= 2
         learn = learning_map(model, new) if self.linear else learning(model, read, new, how)
         flop = once + how.epochs * learn
         return Cost(
@@ -181,7 +182,7 @@ class _Task:
             disk=12 * trained(model, how),
         )
 
-    def _fit(self, part: settings.Part) -> Cost:
+    def _fit(self, part: str) -> Cost:
         corpus = self.config.baselines.corpus
         prompts = self._count(self.prompts, "train", self.config.quark.prompts)
         explored = prompts * self.config.quark.first_samples
@@ -293,11 +294,7 @@ class _Task:
 
     def _passes(self, method: Method) -> int:
         """How many models read each token of a method, counting its own."""
-        steps = self.config.baselines.pplm.iterations
-        several = {"dexperts": 3, "pplm": 2 + 3 * steps}
-        if not self.linear:
-            several |= {"gedi": 3, "quark_guided": 3}
-        return several.get(method, 1)
+        return METHODS[method].passes(self.config)
 
     def _sampled(
         self, method: str, stage: str, prompts: int, samples: int, how: Sampling, model: Size

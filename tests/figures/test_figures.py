@@ -11,8 +11,9 @@ import pytest
 from matplotlib.image import imread
 
 from quark import schemas
+from quark.config.registry import METHODS
 from quark.figures import FIGURES
-from quark.figures.style import MARKERS, METHODS, OKABE_ITO, look
+from quark.figures.style import LOOKS, look
 from quark.schemas import TableError
 
 BASE = {"avg_max_toxicity": 0.6, "output_ppl": 20.0, "dist2": 0.8}
@@ -174,11 +175,12 @@ def test_curves_hold_every_iteration_of_every_seed(tmp_path: Path) -> None:
 
 
 def test_a_method_looks_the_same_among_any_others() -> None:
-    among = [*METHODS, "unlikelihood", "simctg"]
+    among = [*METHODS, "gedi.weight.30", "gedi.weight.45"]
     looks = [tuple(sorted(look(m, among).items())) for m in among]
     assert len(set(looks)) == len(among)
     assert look("quark", ["quark"]) == look("quark", among)
-    assert len(set(OKABE_ITO)) == len(MARKERS) == len(METHODS)
+    colours, markers = zip(*LOOKS, strict=True)
+    assert len(set(colours)) == len(set(markers)) == len(LOOKS) == 7
 
 
 def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from quark import stages
 from quark.config import Precision, Sampling, Section
+from quark.config.registry import METHODS, MethodSpec
 from quark.decoding import Decoder, Decoding, Guided, Plain
 from quark.lm import Policy, load_model
-from quark.methods import DECODERS
 from quark.sampling import sample
 from quark.settings import SampleSettings
 
@@ -76,7 +76,8 @@ def test_the_stage_finds_it_by_its_name(
     make_policy: Make, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_policy(0).lm.save_pretrained(tmp_path)
-    monkeypatch.setitem(DECODERS, "taboo", decoder)
+    spec = MethodSpec("Taboo", decoder=f"{__name__}:decoder")
+    monkeypatch.setitem(METHODS, "taboo", spec)
     fixed: dict[str, Any] = {"version": 1, "stream": "s", "iteration": 0, "prompts": None}
     fixed["prefix"] = None
     settings = SampleSettings(

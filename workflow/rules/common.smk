@@ -5,12 +5,12 @@ import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
-from quark import planning, precision, settings, tracking
+from quark import planning, precision, settings
+from quark.config import registry
 from quark.scorers import (
     SCORERS,
     SERVICE,
@@ -103,11 +103,9 @@ SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not No
 
 wildcard_constraints:
     task="|".join(CONFIG.tasks),
-    method="|".join(
-        map(re.escape, [*get_args(configuration.Method), *(v for _, v in VARIANTS)])
-    ),
+    method="|".join(map(re.escape, [*registry.METHODS, *(v for _, v in VARIANTS)])),
     sweep="|".join(map(re.escape, CONFIG.ablations)) or NOTHING,
-    part="|".join(get_args(settings.Part)),
+    part="|".join(settings.PARTS),
     seed=SEED,
     shard=r"\d+-of-\d+",
     iteration=r"\d+",

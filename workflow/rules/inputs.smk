@@ -47,14 +47,7 @@ def prompts(wildcards):
     return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
-ITERATED = (*settings.QUARKS, "ppo")  # methods that sample and train in rounds
-TRAINED_AS = {"quark_guided": "quark"}  # methods that decode with another's policy
-STAGES = {  # the settings that make an iteration
-    **dict.fromkeys(
-        settings.QUARKS, (settings.explore, settings.quantize, settings.train)
-    ),
-    "ppo": (settings.explore, settings.ppo),
-}
+ITERATED = registry.in_rounds()  # methods that sample and train in rounds
 
 
 def family(method):
@@ -80,12 +73,7 @@ def iterated(methods=ITERATED):
 
 def iterations(task, method):
     """How many rounds of sampling and training a method has."""
-    chosen = config_of(task, method)
-    return (
-        chosen.quark.iterations
-        if family(method) in settings.QUARKS
-        else chosen.baselines.ppo.iterations
-    )
+    return registry.iterations(config_of(task, method), family(method))
 
 
 def classifier(name):
@@ -106,7 +94,7 @@ def texts(wildcards):
 
 def trained_as(task, method):
     """The method whose training a method, or a variant, decodes with; mostly its own."""
-    own = TRAINED_AS.get(family(method), family(method))
+    own = registry.spec(family(method)).trained_as or family(method)
     return own if trains_alike(task, method, own) else method
 
 
@@ -118,11 +106,11 @@ def trains_alike(task, method, own):
         return count == iterations(task, method) and all(
             stage(here, task, own, 0, i) == stage(there, task, own, 0, i)
             for i in range(count)
-            for stage in STAGES[own]
+            for stage in settings.ROUNDS[registry.spec(own).rounds.kind]
         )
     return all(
         settings.fit(here, task, part, 0) == settings.fit(there, task, part, 0)
-        for part in settings.PARTS.get(own, ())
+        for part in registry.spec(own).parts
     )
 
 
@@ -179,7 +167,7 @@ def parts_of(task, method, seed, name):
         f"{PART if own else VARIED_PART}/{name}",
         task=task,
         method=method,
-        part=settings.PARTS.get(family(method), ()),
+        part=list(registry.spec(family(method)).parts),
         seed=seed,
     )
 
@@ -242,7 +230,7 @@ def method_costs(task, method, seed):
             for i in range(iterations(task, method))
             for stage in ("samples", "scores", "training")
         ]
-    if family(method) not in settings.PARTS:
+    if not registry.spec(family(method)).parts:
         return []
     explored = expand(
         f"{QUARK}/{{stage}}.json",
@@ -292,7 +280,7 @@ def logged(wildcards):
         found += [
             of_iteration(task, method, seed, i, f"{stage}.json")
             for i in range(count)
-            for stage in tracking.STAGES[method]
+            for stage in registry.spec(method).rounds.stages
         ]
     if method in settings.QUARKS:
         found.append(of_iteration(task, method, seed, count - 1, "checkpoint"))

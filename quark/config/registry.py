@@ -1,0 +1,230 @@
+"""The methods of the table: one `MethodSpec` each, by name.
+
+A spec says what a method is: what it learns from, how it decodes, what
+it costs. Everything that lists or tells apart methods reads it here, so a new method is one entry.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi
+    from quark.config.method import Contrast, Place
+    from quark.config.whole import WrittenConfig
+
+    Steering: TypeAlias = Contrast | Place | GeDi | PPLM | CTRL
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How a method that samples, scores and trains in rounds goes about it.
+
+    `kind`: whose stages a round has. `section`: the configuration's section that sets them.
+    `iterations`: how many rounds. `begins_with`: the method whose first samples are its own too.
+    `stages`: the JSON files of a round. `summary`: of some of them, what is compared across rounds.
+    """
+
+    kind: Literal["quark", "ppo"]
+    section: str
+    iterations: "Callable[[WrittenConfig], int]"
+    stages: tuple[str, ...]
+    summary: Mapping[str, tuple[str, ...]]
+    begins_with: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """What a method is.
+
+    Attributes:
+        label: its name as papers write it.
+        rounds: if it samples and trains in rounds.
+        parts: what it learns from the corpus, in the order its decoder takes them; how each is
+            trained, None: it is fitted without steps.
+        trained_as: the method whose policy it decodes with; None: its own.
+        has_own_model: it is, or starts from, the model that `tasks.TASK.models` names.
+        is_plain: it is a plain model, without reward token or guide; contrastive search can decode
+            it.
+        decoder: `module:function` that makes its decoder of the model's directory, the checkpoints
+            of its parts, its settings and the precision; None: a policy under its own law.
+        steering: the settings of that decoder; None: it decodes as a policy after all.
+        has_tokens: it has reward tokens, of any form or of some forms.
+        needs_tokens: and cannot do without.
+        place: where it decodes on the axis of linear reward tokens.
+        within_base: its decoder draws within the base model's nucleus.
+        reads_as_base: whether its decoder computes the base model's hidden states: always, or with
+            linear reward tokens.
+        passes: how many models read each token, its own among them.
+        share: of a split's prompts that it is evaluated on.
+        also_reads: keys of other sections that its results depend on.
+        look: colour and marker in figures; None: what is left.
+    """
+
+    label: str
+    rounds: Rounds | None = None
+    parts: "Mapping[str, Callable[[WrittenConfig], Finetuning | None]]" = field(
+        default_factory=dict
+    )
+    trained_as: str | None = None
+    has_own_model: bool = False
+    is_plain: bool = False
+    decoder: str | None = None
+    steering: "Callable[[WrittenConfig], Steering | None]" = lambda config: None
+    has_tokens: "Callable[[WrittenConfig], bool]" = lambda config: False
+    needs_tokens: bool = False
+    place: "Callable[[WrittenConfig], float] | None" = None
+    within_base: bool = False
+    reads_as_base: Literal["always", "linear"] | None = None
+    passes: "Callable[[WrittenConfig], int]" = lambda config: 1
+    share: "Callable[[WrittenConfig], float | None]" = lambda config: None
+    also_reads: tuple[str, ...] = ()
+    look: tuple[str, str] | None = None
+
+
+def is_linear(config: "WrittenConfig") -> bool:
+    """Whether reward tokens are places of a linear map of the frozen base model's states."""
+    return config.quark.reward_tokens.form == "linear"
+
+
+def _tokens(config: "WrittenConfig") -> bool:
+    return config.quark.reward_tokens.form != "none"
+
+
+_QUARK = Rounds(
+    kind="quark",
+    section="quark",
+    iterations=lambda config: config.quark.iterations,
+    stages=("samples", "scores", "pool", "training"),
+    summary={
+        "pool": ("mean_reward", "pool_mean_reward"),
+        "training": ("lm_loss", "kl", "entropy"),
+    },
+)
+_PPO = Rounds(
+    kind="ppo",
+    section="ppo",
+    iterations=lambda config: config.baselines.ppo.iterations,
+    stages=("samples", "scores", "training"),
+    summary={"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
+    begins_with="quark",
+)
+
+METHODS: dict[str, MethodSpec] = {
+    "base": MethodSpec("base model", is_plain=True, reads_as_base="always", look=("#000000", "o")),
+    "dapt": MethodSpec(
+        "DAPT",
+        parts={"dapt": lambda config: config.baselines.dapt},
+        is_plain=True,
+        look=("#0072B2", "s"),
+    ),
+    "ctrl": MethodSpec(
+        "CTRL",
+        has_own_model=True,
+        decoder="quark.methods.ctrl:decoder",
+        steering=lambda config: config.baselines.ctrl,
+    ),
+    "pplm": MethodSpec(
+        "PPLM",
+        parts={"classifier": lambda config: None},
+        decoder="quark.methods.pplm:decoder",
+        steering=lambda config: config.baselines.pplm,
+        passes=lambda config: 2 + 3 * config.baselines.pplm.iterations,
+        share=lambda config: config.baselines.pplm.share,
+        look=("#009E73", "D"),
+    ),
+    "gedi": MethodSpec(
+        "GeDi",
+        parts={"gedi": lambda config: config.baselines.gedi.training},
+        decoder="quark.methods.gedi:decoder",
+        steering=lambda config: config.baselines.gedi,
+        has_tokens=_tokens,
+        needs_tokens=True,
+        reads_as_base="always",
+        passes=lambda config: 1 if is_linear(config) else 3,
+        look=("#CC79A7", "^"),
+    ),
+    "dexperts": MethodSpec(
+        "DExperts",
+        parts=dict.fromkeys(
+            ("expert", "anti-expert"), lambda config: config.baselines.dexperts.training
+        ),
+        decoder="quark.methods.dexperts:decoder",
+        steering=lambda config: config.baselines.dexperts.contrast,
+        within_base=True,
+        reads_as_base="always",
+        passes=lambda config: 3,
+        look=("#E69F00", "v"),
+    ),
+    "ppo": MethodSpec(
+        "PPO",
+        rounds=_PPO,
+        decoder="quark.methods.guided:decoder",
+        steering=lambda config: config.baselines.ppo.steering if is_linear(config) else None,
+        has_tokens=lambda config: config.quark.reward_tokens.form not in ("none", "embedding"),
+        place=lambda config: config.baselines.ppo.place,
+        within_base=True,
+        reads_as_base="linear",
+        also_reads=tuple(
+            f"quark.{key}" for key in ("prompts", "first_samples", "sampling", "reward_tokens")
+        ),
+        look=("#56B4E9", "P"),
+    ),
+    "unlikelihood": MethodSpec("Unlikelihood", has_own_model=True, is_plain=True),
+    "simctg": MethodSpec("SimCTG", has_own_model=True, is_plain=True),
+    "quark": MethodSpec(
+        "Quark",
+        rounds=_QUARK,
+        has_tokens=_tokens,
+        place=lambda config: 1.0,
+        reads_as_base="linear",
+        look=("#D55E00", "X"),
+    ),
+    "quark_guided": MethodSpec(
+        "guided Quark",
+        trained_as="quark",
+        decoder="quark.methods.guided:decoder",
+        steering=lambda config: config.quark_guided,
+        has_tokens=_tokens,
+        needs_tokens=True,
+        place=lambda config: config.quark_guided.place,
+        within_base=True,
+        reads_as_base="linear",
+        passes=lambda config: 1 if is_linear(config) else 3,
+        also_reads=("quark",),
+    ),
+    "quark_unlikelihood": MethodSpec(
+        "Quark+Unlikelihood",
+        rounds=_QUARK,
+        has_own_model=True,
+        has_tokens=_tokens,
+        place=lambda config: 1.0,
+        reads_as_base="linear",
+    ),
+}
+"""By the name that `tasks.TASK.methods` uses, in the order of the published tables."""
+
+
+def spec(name: str) -> MethodSpec:
+    """The spec of a method.
+
+    Raises:
+        ValueError: there is no such method; the text names the one most like it.
+    """
+    if name not in METHODS:
+        found = difflib.get_close_matches(name, METHODS, 1)
+        hint = f"; did you mean {found[0]}?" if found else ""
+        raise ValueError(f"{name!r} is no method; there are {', '.join(METHODS)}{hint}")
+    return METHODS[name]
+
+
+def in_rounds(kind: str | None = None) -> list[str]:
+    """The methods that sample and train in rounds, all or of one kind."""
+    return [n for n, s in METHODS.items() if s.rounds and kind in (None, s.rounds.kind)]
+
+
+def iterations(config: "WrittenConfig", name: str) -> int:
+    """How many rounds a method has; 0: it has none."""
+    rounds = spec(name).rounds
+    return rounds.iterations(config) if rounds else 0
