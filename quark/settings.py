@@ -8,19 +8,15 @@ same JSON into the rule's `params:`, so a rule runs again exactly when they chan
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
 
 from quark.config import (
-    CTRL,
-    PPLM,
     Benchmark,
     Classifier,
     Config,
-    Contrast,
     Corpus,
     Count,
     Finetuning,
-    GeDi,
     GeDiTraining,
     Label,
     Mauve,
@@ -28,7 +24,6 @@ from quark.config import (
     ModelSource,
     Name,
     Perspective,
-    Place,
     PPOTraining,
     Precision,
     Probability,
@@ -44,7 +39,18 @@ from quark.config import (
 )
 from quark.config.registry import METHODS, in_rounds, is_linear, spec
 
-Steering = Contrast | Place | GeDi | PPLM | CTRL
+
+def _of_its_method(value: Any, info: ValidationInfo) -> Any:
+    """The settings of a decoder, whose type the method says."""
+    if not isinstance(value, Mapping):
+        return value
+    settings = spec(info.data["method"]).settings
+    if settings is None:
+        raise ValueError(f"{info.data['method']} has no settings to decode with")
+    return settings.model_validate(value)
+
+
+Steering = Annotated[SerializeAsAny[Section], BeforeValidator(_of_its_method)]
 
 
 class SampleSettings(Section):

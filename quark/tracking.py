@@ -152,7 +152,9 @@ def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
     """A method's own settings; empty for the base model."""
     rounds = spec(method).rounds
     name = rounds.section if rounds else method
-    found: dict[str, Any] = settings.get(name) or settings["baselines"].get(name, {})
+    found: dict[str, Any] = (
+        settings.get(name) or settings["baselines"].get(name) or settings["plugins"].get(name, {})
+    )
     return found
 
 

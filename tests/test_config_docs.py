@@ -33,7 +33,7 @@ def _keys(kind: Any, key: str) -> Iterator[str]:
     elif get_origin(kind) is dict:
         names = {"tasks": "TASK", "splits": "SPLIT", "override": "SECTION", "SECTION": "KEY"}
         names |= {"variants": "VARIANT", "VARIANT": "SECTION", "tuning": "TASK"}
-        names |= {"tries": "SECTION"}
+        names |= {"tries": "SECTION", "plugins": "METHOD", "METHOD": "KEY"}
         chosen = names.get(key.split(".")[-1], "NAME")
         yield from _keys(inner[1], f"{key}.{chosen}")
     elif get_origin(kind) is tuple and _is_section(inner[0]):

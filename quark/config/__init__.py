@@ -9,6 +9,7 @@ schema in `workflow/schemas/config.schema.json` is generated from these models (
     method      Quark, and what its baselines share with it
     baselines   what the table compares Quark with
     registry    the methods of the table: what each of them is
+    plugins     methods and scorers that other packages add
     whole       tasks, evaluation, and all of it together
     parsing     one YAML file
     reading     from YAML files to the checked whole, with errors that say what to do
@@ -37,6 +38,7 @@ from quark.config.method import (
     Training,
 )
 from quark.config.parsing import ConfigError, read
+from quark.config.plugins import Plugins
 from quark.config.reading import (
     check,
     for_task,
@@ -122,6 +124,7 @@ __all__ = [
     "Package",
     "Perspective",
     "Place",
+    "Plugins",
     "Positive",
     "Precision",
     "Probability",

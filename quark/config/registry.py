@@ -7,14 +7,16 @@ it costs. Everything that lists or tells apart methods reads it here, so a new m
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Literal
+
+from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi
+from quark.config.method import Contrast, Place
+from quark.config.plugins import Plugins
+from quark.config.types import Section
 
 if TYPE_CHECKING:
-    from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi
-    from quark.config.method import Contrast, Place
     from quark.config.whole import WrittenConfig
-
-    Steering: TypeAlias = Contrast | Place | GeDi | PPLM | CTRL
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class MethodSpec:
             it.
         decoder: `module:function` that makes its decoder of the model's directory, the checkpoints
             of its parts, its settings and the precision; None: a policy under its own law.
-        steering: the settings of that decoder; None: it decodes as a policy after all.
+        settings: the type of that decoder's settings.
+        steering: these settings; None: it decodes as a policy after all. Those of a method of
+            another package stand under `plugins`: `config.plugin(NAME)`.
         has_tokens: it has reward tokens, of any form or of some forms.
         needs_tokens: and cannot do without.
         place: where it decodes on the axis of linear reward tokens.
@@ -71,7 +75,8 @@ class MethodSpec:
     has_own_model: bool = False
     is_plain: bool = False
     decoder: str | None = None
-    steering: "Callable[[WrittenConfig], Steering | None]" = lambda config: None
+    settings: type[Section] | None = None
+    steering: "Callable[[WrittenConfig], Section | None]" = lambda config: None
     has_tokens: "Callable[[WrittenConfig], bool]" = lambda config: False
     needs_tokens: bool = False
     place: "Callable[[WrittenConfig], float] | None" = None
@@ -90,6 +95,13 @@ def is_linear(config: "WrittenConfig") -> bool:
 
 def _tokens(config: "WrittenConfig") -> bool:
     return config.quark.reward_tokens.form != "none"
+
+
+def _loaded(point: EntryPoint) -> MethodSpec:
+    found = point.load()
+    if not isinstance(found, MethodSpec):
+        raise TypeError(f"{point.value} is no MethodSpec")
+    return found
 
 
 _QUARK = Rounds(
@@ -111,7 +123,7 @@ _PPO = Rounds(
     begins_with="quark",
 )
 
-METHODS: dict[str, MethodSpec] = {
+BUILT_IN: dict[str, MethodSpec] = {
     "base": MethodSpec("base model", is_plain=True, reads_as_base="always", look=("#000000", "o")),
     "dapt": MethodSpec(
         "DAPT",
@@ -123,12 +135,14 @@ METHODS: dict[str, MethodSpec] = {
         "CTRL",
         has_own_model=True,
         decoder="quark.methods.ctrl:decoder",
+        settings=CTRL,
         steering=lambda config: config.baselines.ctrl,
     ),
     "pplm": MethodSpec(
         "PPLM",
         parts={"classifier": lambda config: None},
         decoder="quark.methods.pplm:decoder",
+        settings=PPLM,
         steering=lambda config: config.baselines.pplm,
         passes=lambda config: 2 + 3 * config.baselines.pplm.iterations,
         share=lambda config: config.baselines.pplm.share,
@@ -138,6 +152,7 @@ METHODS: dict[str, MethodSpec] = {
         "GeDi",
         parts={"gedi": lambda config: config.baselines.gedi.training},
         decoder="quark.methods.gedi:decoder",
+        settings=GeDi,
         steering=lambda config: config.baselines.gedi,
         has_tokens=_tokens,
         needs_tokens=True,
@@ -151,6 +166,7 @@ METHODS: dict[str, MethodSpec] = {
             ("expert", "anti-expert"), lambda config: config.baselines.dexperts.training
         ),
         decoder="quark.methods.dexperts:decoder",
+        settings=Contrast,
         steering=lambda config: config.baselines.dexperts.contrast,
         within_base=True,
         reads_as_base="always",
@@ -161,6 +177,7 @@ METHODS: dict[str, MethodSpec] = {
         "PPO",
         rounds=_PPO,
         decoder="quark.methods.guided:decoder",
+        settings=Place,
         steering=lambda config: config.baselines.ppo.steering if is_linear(config) else None,
         has_tokens=lambda config: config.quark.reward_tokens.form not in ("none", "embedding"),
         place=lambda config: config.baselines.ppo.place,
@@ -185,6 +202,7 @@ METHODS: dict[str, MethodSpec] = {
         "guided Quark",
         trained_as="quark",
         decoder="quark.methods.guided:decoder",
+        settings=Place,
         steering=lambda config: config.quark_guided,
         has_tokens=_tokens,
         needs_tokens=True,
@@ -203,7 +221,10 @@ METHODS: dict[str, MethodSpec] = {
         reads_as_base="linear",
     ),
 }
-"""By the name that `tasks.TASK.methods` uses, in the order of the published tables."""
+"""In the order of the published tables."""
+
+METHODS = Plugins("quark.methods", BUILT_IN, _loaded)
+"""By the name that `tasks.TASK.methods` uses; also those of other packages."""
 
 
 def spec(name: str) -> MethodSpec:

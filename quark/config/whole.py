@@ -10,13 +10,14 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
 
 from quark.config.baselines import Baselines
 from quark.config.method import Place, Quark, Sampling
-from quark.config.registry import METHODS, spec
+from quark.config.registry import BUILT_IN, METHODS, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
     AskedPrecision,
@@ -40,7 +41,7 @@ def _known(name: str) -> str:
 
 
 Method = Annotated[
-    str, AfterValidator(_known), WithJsonSchema({"enum": list(METHODS), "type": "string"})
+    str, AfterValidator(_known), WithJsonSchema({"enum": list(BUILT_IN), "type": "string"})
 ]
 """The name of a method (see `quark.config.registry`)."""
 
@@ -94,8 +95,8 @@ class Benchmark(Section):
 
 
 Varied = Literal["quark", "evaluation"]
-Overridable = Literal["quark", "quark_guided", "baselines", "evaluation"]
-Tunable = Literal["quark", "quark_guided", "baselines"]
+Overridable = Literal["quark", "quark_guided", "baselines", "plugins", "evaluation"]
+Tunable = Literal["quark", "quark_guided", "baselines", "plugins"]
 Override = dict[Overridable, dict[str, Any]]
 
 
@@ -182,7 +183,7 @@ def _is_number(value: Any) -> bool:
 
 def _method(path: tuple[str, ...]) -> str:
     """The method that a key is a setting of."""
-    return path[1] if path[0] == "baselines" else path[0]
+    return path[1] if path[0] in ("baselines", "plugins") else path[0]
 
 
 def _leaves(nested: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -211,6 +212,9 @@ class WrittenConfig(Section):
     quark: Quark
     quark_guided: Place = Field(description="Quark, decoded further out than its best token")
     baselines: Baselines
+    plugins: dict[Name, dict[str, Any]] = Field(
+        {}, description="settings of methods that other packages add, by the method's name"
+    )
     evaluation: Evaluation
     ablations: Annotated[dict[Name, Ablation], WithoutNull] = Field(
         {}, description="sweeps of Quark's settings, a table each; null: it is none"
@@ -220,10 +224,31 @@ class WrittenConfig(Section):
     )
     benchmark: Benchmark
 
+    def plugin(self, name: str) -> Section:
+        """The settings of a method that another package adds."""
+        settings = spec(name).settings
+        if settings is None or name in BUILT_IN:
+            raise ValueError(f"plugins.{name}: this method has no settings there")
+        try:
+            return settings.model_validate(self.plugins.get(name, {}))
+        except ValidationError as error:
+            faults = [
+                f"{'.'.join(map(str, ('plugins', name, *fault['loc'])))}: {fault['msg']}"
+                for fault in error.errors()
+            ]
+            raise ValueError("; ".join(faults)) from None
+
     @property
     def methods(self) -> set[Method]:
         """Of all tasks."""
         return {method for task in self.tasks.values() for method in task.methods}
+
+    @model_validator(mode="after")
+    def _plugins_have_their_settings(self) -> Self:
+        for name in self.plugins.keys() | (self.methods - BUILT_IN.keys()):
+            if name in self.plugins or spec(name).settings is not None:
+                self.plugin(name)
+        return self
 
     @model_validator(mode="after")
     def _checkpointing_has_no_cache(self) -> Self:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quark.config import WrittenConfig
+from quark.config import Plugins, WrittenConfig
 
 
 class Scorer(Protocol):
@@ -38,12 +38,17 @@ class Scorer(Protocol):
         ...
 
 
-SCORERS: dict[str, str] = {
-    "profanity-check": "quark.scorers.profanity:ProfanityCheck",
-    "vader": "quark.scorers.vader:Vader",
-    "vader-continuation": "quark.scorers.vader:continuation",
-    "diversity": "quark.scorers.diversity:Diversity",
-}
+SCORERS = Plugins(
+    "quark.scorers",
+    {
+        "profanity-check": "quark.scorers.profanity:ProfanityCheck",
+        "vader": "quark.scorers.vader:Vader",
+        "vader-continuation": "quark.scorers.vader:continuation",
+        "diversity": "quark.scorers.diversity:Diversity",
+    },
+    of=lambda point: point.value,  # not loaded yet
+)
+"""What makes each scorer, as `module:name`; also those of other packages."""
 
 
 SERVICE = "perspective"

@@ -76,8 +76,8 @@ def test_the_stage_finds_it_by_its_name(
     make_policy: Make, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_policy(0).lm.save_pretrained(tmp_path)
-    spec = MethodSpec("Taboo", decoder=f"{__name__}:decoder")
-    monkeypatch.setitem(METHODS, "taboo", spec)
+    spec = MethodSpec("Taboo", settings=Taboo, decoder=f"{__name__}:decoder")
+    monkeypatch.setitem(METHODS.entries, "taboo", spec)
     fixed: dict[str, Any] = {"version": 1, "stream": "s", "iteration": 0, "prompts": None}
     fixed["prefix"] = None
     settings = SampleSettings(
