@@ -221,7 +221,7 @@ def _checked(settings: Mapping[str, Any]) -> Config:
 def _params(settings: Mapping[str, Any], task: str, method: str, seed: int) -> dict[str, str]:
     """The settings that this run's numbers depend on, and no other method's."""
     config = _checked(settings)
-    start = model(config, task, method)  # type: ignore[arg-type]
+    start = model(config, task, method)
     chosen: dict[str, Any] = {
         "method": method,
         "seed": seed,

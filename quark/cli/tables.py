@@ -21,8 +21,8 @@ from quark.threads import use_threads
 @app.command()
 def make_table(
     evaluations: Annotated[list[Path], typer.Option(help="metrics.json files, in table order")],
-    published: Annotated[Path, typer.Option(help="CSV of the paper's numbers")],
     out: Annotated[Path, typer.Option(help="the CSV; .md and .tex appear beside it")],
+    published: Annotated[Path | None, typer.Option(help="CSV of the paper's numbers")] = None,
 ) -> None:
     """Write the table of a task."""
     from quark import tables

@@ -5,8 +5,8 @@ Another package adds one by an entry point (https://packaging.python.org/specifi
     [project.entry-points."quark.methods"]
     taboo = "my_package:TABOO"
 
-Groups: `quark.methods` (a `MethodSpec`, in a module that imports no torch) and `quark.scorers`
-(what makes a `Scorer`).
+Groups: `quark.methods` (a `MethodSpec`, in a module that imports no torch), `quark.tasks` (a
+`Task`, likewise) and `quark.scorers` (what makes a `Scorer`).
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The methods of the table: one `MethodSpec` each, by name.
+"""The methods of the table, one `MethodSpec` each, and the tasks, by name.
 
 A spec says what a method is: what it learns from, how it decodes, what
 it costs. Everything that lists or tells apart methods reads it here, so a new method is one entry.
@@ -95,6 +95,19 @@ def is_linear(config: "WrittenConfig") -> bool:
 
 def _tokens(config: "WrittenConfig") -> bool:
     return config.quark.reward_tokens.form != "none"
+
+
+TASKS = Plugins(
+    "quark.tasks",
+    {
+        "toxicity": "quark.tasks.toxicity:TASK",
+        "sentiment_positive": "quark.tasks.sentiment:POSITIVE",
+        "sentiment_negative": "quark.tasks.sentiment:NEGATIVE",
+        "repetition": "quark.tasks.repetition:TASK",
+    },
+    of=lambda point: point.value,  # not loaded yet
+)
+"""Where the `Task` of each name is, as `module:name`; also those of other packages."""
 
 
 def _loaded(point: EntryPoint) -> MethodSpec:

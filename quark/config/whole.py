@@ -17,7 +17,7 @@ from pydantic import (
 
 from quark.config.baselines import Baselines
 from quark.config.method import Place, Quark, Sampling
-from quark.config.registry import BUILT_IN, METHODS, spec
+from quark.config.registry import BUILT_IN, METHODS, TASKS, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
     AskedPrecision,
@@ -32,13 +32,24 @@ from quark.config.types import (
     nearest,
 )
 
-TaskName = Literal["toxicity", "sentiment_positive", "sentiment_negative", "repetition"]
-
 
 def _known(name: str) -> str:
     spec(name)
     return name
 
+
+def _known_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(f"{name!r} is no task; there are {', '.join(TASKS)}{nearest(name, TASKS)}")
+    return name
+
+
+TaskName = Annotated[
+    str,
+    AfterValidator(_known_task),
+    WithJsonSchema({"enum": list(TASKS.built_in), "type": "string"}),
+]
+"""The name of a task (see `quark.tasks`)."""
 
 Method = Annotated[
     str, AfterValidator(_known), WithJsonSchema({"enum": list(BUILT_IN), "type": "string"})

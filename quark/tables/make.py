@@ -11,7 +11,7 @@ from quark.tables.published import published_columns, read_published
 from quark.tables.text import csv_text, latex, markdown, read_csv
 
 
-def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
+def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -> None:
     """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
 
     One row for each split, decoding and method: metrics over prompts after averaging over seeds,
@@ -23,7 +23,8 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     Args:
         evaluations: folders with `prompts.parquet` and `settings.json`. Rows follow the order in
             which splits, within them decodings, and within those methods appear here first.
-        published: numbers of the paper, a row for each cell, with source and confidence.
+        published: numbers of the paper, a row for each cell, with source and confidence; None:
+            there are none.
         out: the CSV file.
 
     Raises:
@@ -35,7 +36,7 @@ def make_table(evaluations: Sequence[Path], published: Path, out: Path) -> None:
     task = runs[0].task
     if {run.settings["split"] for run in runs} == task.published.together:
         runs += pool(runs)
-    cells = read_published(published, task.published)
+    cells = read_published(published, task.published) if published else {}
     rank = {key: list(dict.fromkeys(run.settings[key] for run in runs)) for key in PLACE}
     groups: dict[tuple[int, ...], list[Run]] = defaultdict(list)
     for run in runs:

@@ -24,7 +24,7 @@ def published_columns(
     settings: Mapping[str, Any],
     which: Published,
     cells: dict[tuple[str, ...], dict[str, str]],
-    file: Path,
+    file: Path | None,
 ) -> Row:
     """Return the published columns of one row, values as published; None without counterpart."""
     split, method = which.splits.get(settings["split"]), which.methods.get(settings["method"])

@@ -110,6 +110,10 @@ class Published:
         return self.pooled if split == ALL else self.metrics
 
 
+NOTHING_PUBLISHED = Published(table="", splits={}, methods={}, metrics=(), note="there are none")
+"""Of a task that no paper has numbers of; it needs no file."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A task.
@@ -123,7 +127,7 @@ class Task:
     reward: Callable[[Values], Values]
     by_prompt: Callable[[Generations], dict[str, Values]]
     metrics: Mapping[str, Metric]
-    published: Published = field(repr=False)
+    published: Published = field(default=NOTHING_PUBLISHED, repr=False)
 
     @property
     def columns(self) -> list[str]:

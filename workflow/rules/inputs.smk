@@ -262,6 +262,11 @@ def evaluated(task, name, methods=None, splits=None, seeds=CONFIG.seeds):
     ]
 
 
+def published(task):
+    """The paper's numbers, if there are any of the task."""
+    return f"config/published/{task}.csv" if TASKS[task].published.table else []
+
+
 def measured(task, methods=None, splits=None):
     """What a table reads beside the metrics of all evaluations."""
     return [

@@ -5,7 +5,7 @@ rule table:
     input:
         metrics=lambda w: evaluated(w.task, "metrics.json"),
         beside=lambda w: measured(w.task),
-        published="config/published/{task}.csv",
+        published=lambda w: published(w.task),
     output:
         csv="results/{task}/table.csv",
         md="results/{task}/table.md",
@@ -22,8 +22,9 @@ rule table:
         runtime=growing(10),
     params:
         metrics=lambda w, input: repeated("evaluations", input.metrics),
+        published=lambda w, input: option("published", input.published),
     shell:
-        "quark make-table {params.metrics} --published {input.published} --out {output.csv} 2> {log}"
+        "quark make-table {params.metrics} {params.published} --out {output.csv} 2> {log}"
 
 
 use rule table as ablation with:
@@ -32,7 +33,7 @@ use rule table as ablation with:
             CONFIG.ablations[w.sweep].task, "metrics.json", sweep(w.sweep)
         ),
         beside=lambda w: measured(CONFIG.ablations[w.sweep].task, sweep(w.sweep)),
-        published=lambda w: f"config/published/{CONFIG.ablations[w.sweep].task}.csv",
+        published=lambda w: published(CONFIG.ablations[w.sweep].task),
     output:
         csv="results/ablations/{sweep}.csv",
         md="results/ablations/{sweep}.md",
@@ -52,7 +53,7 @@ use rule table as tries with:
             splits=[CONFIG.tuning[w.task].split],
         ),
         beside=lambda w: measured(w.task, tried(w.task), [CONFIG.tuning[w.task].split]),
-        published="config/published/{task}.csv",
+        published=lambda w: published(w.task),
     output:
         csv="results/tuning/{task}/table.csv",
         md="results/tuning/{task}/table.md",
