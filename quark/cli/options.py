@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from quark.config import Config, ConfigError, load
+from quark.config import Config, ConfigError, TaskName, load
 from quark.precision import resolve
 from quark.scorers import check_scorers
 
@@ -75,3 +75,14 @@ def configured(files: list[Path] | None, results: Path) -> Config:
     config = load([DEFAULT, *laid_over(files)])
     check_scorers(config)
     return resolve(config, results)
+
+
+def task_of(config: Config, name: str) -> TaskName:
+    """A task by its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in config.tasks:
+        raise ConfigError(f"no task {name!r}, there are {', '.join(config.tasks)}")
+    return name

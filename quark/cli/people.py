@@ -16,6 +16,7 @@ from quark.cli.options import (
     app,
     configured,
     laid_over,
+    task_of,
 )
 from quark.threads import use_threads
 
@@ -68,7 +69,7 @@ def plan(
     from quark import planning
 
     whole = configured(config, results)
-    chosen = [_task(whole, task) for task in tasks or whole.tasks]
+    chosen = [task_of(whole, task) for task in tasks or whole.tasks]
     costs = planning.plan(whole, [task for task in whole.tasks if task in chosen], resources)
     if tflops is None:
         cores = threads or os.cpu_count() or 1
@@ -155,7 +156,7 @@ def export(
 
     use_threads(threads)
     whole = configured(config, results)
-    run(whole, _task(whole, task), method, seed, results, resources, out, place)
+    run(whole, task_of(whole, task), method, seed, results, resources, out, place)
 
 
 @app.command(name="try")
@@ -182,7 +183,7 @@ def try_(
 
     use_threads(threads)
     whole = configured(config, results)
-    trial = Trial(whole, _task(whole, task), method, seed, results, resources, memory_mb, place)
+    trial = Trial(whole, task_of(whole, task), method, seed, results, resources, memory_mb, place)
     if trial.checkpoint.is_relative_to(TRAINED):
         typer.echo(f"{task} was not run here: this Quark comes with the package; place {place:g}.")
     if prompt is not None:
@@ -194,15 +195,3 @@ def try_(
             show_table(trial.table(asked, samples))
         except PromptLengthError as error:
             typer.echo(error)
-
-
-def _task(config: configuration.Config, name: str) -> configuration.TaskName:
-    """A task by its name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    for task in config.tasks:
-        if task == name:
-            return task
-    raise configuration.ConfigError(f"no task {name!r}, there are {', '.join(config.tasks)}")

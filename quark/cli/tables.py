@@ -14,6 +14,7 @@ from quark.cli.options import (
     Threads,
     app,
     parse,
+    task_of,
 )
 from quark.threads import use_threads
 
@@ -71,7 +72,7 @@ def figure(
 
 @app.command()
 def page(
-    task: Annotated[configuration.TaskName, typer.Option()],
+    task: Annotated[str, typer.Option()],
     settings: Annotated[str, typer.Option(help="JSON of the whole configuration")],
     table: Annotated[Path, typer.Option(help="CSV of the task's table")],
     costs: Annotated[Path, typer.Option(help="CSV of what its stages cost")],
@@ -90,7 +91,7 @@ def page(
     written = [Written(*each) for each in theirs]
     make_page(
         whole,
-        task,
+        task_of(whole, task),
         table=table,
         costs=costs,
         written=written,
