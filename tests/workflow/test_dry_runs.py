@@ -52,6 +52,14 @@ def test_a_forced_track_logs_all_runs_anew(finished):
     assert finished.planned("--forcerun", "track") == {"track": 2, "publish": 1}
 
 
+def test_guided_quark_decodes_with_quarks_policy(finished):
+    """Whatever PPO's number of iterations: it needs its own evaluation and no training."""
+    task = {"methods": ["base", "quark", "quark_guided"]}
+    change = {"tasks": {"toxicity": task}, "baselines": {"ppo": {"iterations": 5}}}
+    over = finished.configure("guided.yaml", change)
+    assert finished.planned(config=(over,)) == EVALUATED | TABLE | {"track": 3}
+
+
 def test_another_seed_leaves_the_first_alone(finished):
     over = finished.configure("seeds.yaml", {"seeds": [1, 2]})
     planned = finished.planned(config=(over,))

@@ -102,8 +102,8 @@ def trains_alike(task, method, own):
     """Whether a variant leaves the training of method `own` as it is."""
     here, there = CONFIGS[task], config_of(task, method)
     if own in ITERATED:
-        count = iterations(task, own)
-        return count == iterations(task, method) and all(
+        count = registry.iterations(here, own)
+        return count == registry.iterations(there, own) and all(
             stage(here, task, own, 0, i) == stage(there, task, own, 0, i)
             for i in range(count)
             for stage in settings.ROUNDS[registry.spec(own).rounds.kind]
