@@ -8,7 +8,7 @@ same JSON into the rule's `params:`, so a rule runs again exactly when they chan
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo
 
 from quark.config import (
     Benchmark,
@@ -42,11 +42,12 @@ from quark.config.registry import METHODS, in_rounds, is_linear, spec
 
 def _of_its_method(value: Any, info: ValidationInfo) -> Any:
     """The settings of a decoder, whose type the method says."""
-    if not isinstance(value, Mapping):
+    method = info.data.get("method")  # missing if it is not valid itself
+    if method is None or not isinstance(value, Mapping):
         return value
-    settings = spec(info.data["method"]).settings
+    settings = spec(method).settings
     if settings is None:
-        raise ValueError(f"{info.data['method']} has no settings to decode with")
+        raise ValueError(f"{method} has no settings to decode with")
     return settings.model_validate(value)
 
 
@@ -160,12 +161,18 @@ PARTS = {part: how for method in METHODS.values() for part, how in method.parts.
 """What is trained on the corpus, and how."""
 
 
+def _is_part(name: str) -> str:
+    if name not in PARTS:
+        raise ValueError(f"{name!r} is no part of a method; there are {', '.join(PARTS)}")
+    return name
+
+
 class FitSettings(Section):
     """`quark fit`."""
 
     version: int = Field(description="of the baselines")
     stream: str
-    part: Name
+    part: Annotated[str, AfterValidator(_is_part)]
     training: GeDiTraining | Finetuning | None = Field(description="null: of the classifier")
     reward_tokens: RewardTokens | None = Field(description="of GeDi: they name the classes")
     precision: Precision

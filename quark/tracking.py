@@ -80,17 +80,18 @@ def track(
     """
     settings = _settings(config, task)
     folder = results / task / method / f"seed-{seed}"
+    checked = resolved(check(settings), settings["precision"])
     rounds = spec(method).rounds
-    count = rounds.iterations(_checked(settings)) if rounds else 0
+    count = rounds.iterations(checked) if rounds else 0
+    stages = rounds.stages if rounds else ()
     iterations = [
-        {stage: _Stage(_stage_file(folder, method, i, stage)) for stage in rounds.stages}
+        {stage: _Stage(_stage_file(folder, method, i, stage)) for stage in stages}
         for i in range(count)
-        if rounds
     ]
     artifacts = {
         folder / "evaluation" / place / "metrics.json": f"evaluation/{place}"
         for split in settings["tasks"][task]["splits"]
-        for place in (f"{split}/{name}" for name in decodings(_checked(settings), method))
+        for place in (f"{split}/{name}" for name in decodings(checked, method))
     }
     points = [point for file in artifacts for point in _evaluated(file)]
     points += [
@@ -102,7 +103,7 @@ def track(
         last = folder / f"iteration-{count - 1}" / "checkpoint"
         artifacts |= {last / name: LEARNT for name in ("policy.safetensors", "checkpoint.json")}
     _require(artifacts)
-    run = Run(f"{method}/seed-{seed}", _params(settings, task, method, seed), points)
+    run = Run(f"{method}/seed-{seed}", _params(settings, checked, task, method, seed), points)
     nested = [_nested(f"{run.key}/iteration-{i}", stages) for i, stages in enumerate(iterations)]
 
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")  # before the import
@@ -214,13 +215,10 @@ def _evaluated(file: Path) -> Iterator[Point]:
     return _points({f"{place}/{name}": v for name, v in _Stage(file).items()}, file)
 
 
-def _checked(settings: Mapping[str, Any]) -> Config:
-    return resolved(check(settings), settings["precision"])
-
-
-def _params(settings: Mapping[str, Any], task: str, method: str, seed: int) -> dict[str, str]:
+def _params(
+    settings: Mapping[str, Any], config: Config, task: str, method: str, seed: int
+) -> dict[str, str]:
     """The settings that this run's numbers depend on, and no other method's."""
-    config = _checked(settings)
     start = model(config, task, method)
     chosen: dict[str, Any] = {
         "method": method,

@@ -8,8 +8,8 @@ schema in `workflow/schemas/config.schema.json` is generated from these models (
     resources   models and prompts, and where they come from
     method      Quark, and what its baselines share with it
     baselines   what the table compares Quark with
-    registry    the methods of the table: what each of them is
-    plugins     methods and scorers that other packages add
+    registry    the methods of the table, what each of them is, and the names of the tasks
+    plugins     methods, tasks and scorers that other packages add
     whole       tasks, evaluation, and all of it together
     parsing     one YAML file
     reading     from YAML files to the checked whole, with errors that say what to do

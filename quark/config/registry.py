@@ -1,14 +1,12 @@
 """The methods of the table, one `MethodSpec` each, and the tasks, by name.
 
-A spec says what a method is: what it learns from, how it decodes, what
-it costs. Everything that lists or tells apart methods reads it here, so a new method is one entry.
+A spec says what a method is: what it learns from, how it decodes, what it costs. Everything that
+lists methods or tells them apart reads it here, so a new method is one entry.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi
 from quark.config.method import Contrast, Place
@@ -97,7 +95,7 @@ def _tokens(config: "WrittenConfig") -> bool:
     return config.quark.reward_tokens.form != "none"
 
 
-TASKS = Plugins(
+TASKS: Plugins[Any] = Plugins(
     "quark.tasks",
     {
         "toxicity": "quark.tasks.toxicity:TASK",
@@ -105,35 +103,26 @@ TASKS = Plugins(
         "sentiment_negative": "quark.tasks.sentiment:NEGATIVE",
         "repetition": "quark.tasks.repetition:TASK",
     },
-    of=lambda point: point.value,  # not loaded yet
 )
-"""Where the `Task` of each name is, as `module:name`; also those of other packages."""
+"""The tasks; `quark.tasks` gives the `Task` of a name, here only the names are of use."""
 
 
-def _loaded(point: EntryPoint) -> MethodSpec:
-    found = point.load()
-    if not isinstance(found, MethodSpec):
-        raise TypeError(f"{point.value} is no MethodSpec")
-    return found
-
-
-_QUARK = Rounds(
-    kind="quark",
-    section="quark",
-    iterations=lambda config: config.quark.iterations,
-    stages=("samples", "scores", "pool", "training"),
-    summary={
-        "pool": ("mean_reward", "pool_mean_reward"),
-        "training": ("lm_loss", "kl", "entropy"),
-    },
-)
-_PPO = Rounds(
-    kind="ppo",
-    section="ppo",
-    iterations=lambda config: config.baselines.ppo.iterations,
-    stages=("samples", "scores", "training"),
-    summary={"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
-    begins_with="quark",
+_QUARK = MethodSpec(
+    "Quark",
+    rounds=Rounds(
+        kind="quark",
+        section="quark",
+        iterations=lambda config: config.quark.iterations,
+        stages=("samples", "scores", "pool", "training"),
+        summary={
+            "pool": ("mean_reward", "pool_mean_reward"),
+            "training": ("lm_loss", "kl", "entropy"),
+        },
+    ),
+    has_tokens=_tokens,
+    place=lambda config: 1.0,
+    reads_as_base="linear",
+    look=("#D55E00", "X"),
 )
 
 BUILT_IN: dict[str, MethodSpec] = {
@@ -188,7 +177,14 @@ BUILT_IN: dict[str, MethodSpec] = {
     ),
     "ppo": MethodSpec(
         "PPO",
-        rounds=_PPO,
+        rounds=Rounds(
+            kind="ppo",
+            section="ppo",
+            iterations=lambda config: config.baselines.ppo.iterations,
+            stages=("samples", "scores", "training"),
+            summary={"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
+            begins_with="quark",
+        ),
         decoder="quark.methods.guided:decoder",
         settings=Place,
         steering=lambda config: config.baselines.ppo.steering if is_linear(config) else None,
@@ -203,14 +199,7 @@ BUILT_IN: dict[str, MethodSpec] = {
     ),
     "unlikelihood": MethodSpec("Unlikelihood", has_own_model=True, is_plain=True),
     "simctg": MethodSpec("SimCTG", has_own_model=True, is_plain=True),
-    "quark": MethodSpec(
-        "Quark",
-        rounds=_QUARK,
-        has_tokens=_tokens,
-        place=lambda config: 1.0,
-        reads_as_base="linear",
-        look=("#D55E00", "X"),
-    ),
+    "quark": _QUARK,
     "quark_guided": MethodSpec(
         "guided Quark",
         trained_as="quark",
@@ -225,18 +214,13 @@ BUILT_IN: dict[str, MethodSpec] = {
         passes=lambda config: 1 if is_linear(config) else 3,
         also_reads=("quark",),
     ),
-    "quark_unlikelihood": MethodSpec(
-        "Quark+Unlikelihood",
-        rounds=_QUARK,
-        has_own_model=True,
-        has_tokens=_tokens,
-        place=lambda config: 1.0,
-        reads_as_base="linear",
+    "quark_unlikelihood": replace(
+        _QUARK, label="Quark+Unlikelihood", has_own_model=True, look=None
     ),
 }
 """In the order of the published tables."""
 
-METHODS = Plugins("quark.methods", BUILT_IN, _loaded)
+METHODS = Plugins("quark.methods", BUILT_IN, MethodSpec)
 """By the name that `tasks.TASK.methods` uses; also those of other packages."""
 
 
@@ -246,11 +230,7 @@ def spec(name: str) -> MethodSpec:
     Raises:
         ValueError: there is no such method; the text names the one most like it.
     """
-    if name not in METHODS:
-        found = difflib.get_close_matches(name, METHODS, 1)
-        hint = f"; did you mean {found[0]}?" if found else ""
-        raise ValueError(f"{name!r} is no method; there are {', '.join(METHODS)}{hint}")
-    return METHODS[name]
+    return METHODS[METHODS.known(name)]
 
 
 def in_rounds(kind: str | None = None) -> list[str]:

@@ -32,27 +32,17 @@ from quark.config.types import (
     nearest,
 )
 
-
-def _known(name: str) -> str:
-    spec(name)
-    return name
-
-
-def _known_task(name: str) -> str:
-    if name not in TASKS:
-        raise ValueError(f"{name!r} is no task; there are {', '.join(TASKS)}{nearest(name, TASKS)}")
-    return name
-
-
 TaskName = Annotated[
     str,
-    AfterValidator(_known_task),
+    AfterValidator(TASKS.known),
     WithJsonSchema({"enum": list(TASKS.built_in), "type": "string"}),
 ]
 """The name of a task (see `quark.tasks`)."""
 
 Method = Annotated[
-    str, AfterValidator(_known), WithJsonSchema({"enum": list(BUILT_IN), "type": "string"})
+    str,
+    AfterValidator(METHODS.known),
+    WithJsonSchema({"enum": list(BUILT_IN), "type": "string"}),
 ]
 """The name of a method (see `quark.config.registry`)."""
 
@@ -256,9 +246,9 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _plugins_have_their_settings(self) -> Self:
-        for name in self.plugins.keys() | (self.methods - BUILT_IN.keys()):
-            if name in self.plugins or spec(name).settings is not None:
-                self.plugin(name)
+        needy = {n for n in self.methods - BUILT_IN.keys() if spec(n).settings is not None}
+        for name in sorted(self.plugins.keys() | needy):
+            self.plugin(name)
         return self
 
     @model_validator(mode="after")

@@ -22,8 +22,8 @@ from quark.tables.columns import Row
 from quark.tables.text import read_table
 from quark.tasks import TASKS, Metric
 
-LOOKS = [method.look for method in METHODS.values() if method.look]
-"""Colours of Okabe and Ito (2008), and markers."""
+LOOKS = {name: method.look for name, method in METHODS.items() if method.look}
+"""Of methods that have their own: a colour of Okabe and Ito (2008), and a marker."""
 FLUENCY = "output_ppl"
 STYLE: Any = {
     "svg.hashsalt": "quark",
@@ -38,12 +38,13 @@ UNDATED = {"svg": {"Date": None}, "png": {"Software": None}}
 
 
 def look(method: str, among: Sequence[str]) -> dict[str, str]:
-    """Colour and marker of a method; hollow ones for those, and for variants, that have none."""
-    own = {name: METHODS[name].look for name in METHODS if METHODS[name].look}
-    others = [name for name in dict.fromkeys(among) if name not in own]
-    look = own.get(method) or LOOKS[(1 + others.index(method)) % len(LOOKS)]
-    drawn = dict(zip(("color", "marker"), look, strict=True))
-    return drawn if method in own else drawn | {"markerfacecolor": "none"}
+    """Colour and marker of a method; a variant, or a method without, gets a hollow marker."""
+    if method in LOOKS:
+        color, marker = LOOKS[method]
+        return {"color": color, "marker": marker}
+    others = [name for name in dict.fromkeys(among) if name not in LOOKS]
+    color, marker = list(LOOKS.values())[(1 + others.index(method)) % len(LOOKS)]
+    return {"color": color, "marker": marker, "markerfacecolor": "none"}
 
 
 def shade(place: int, count: int) -> Any:

@@ -12,7 +12,7 @@ from quark.figures.style import LOOKS, canvas, only, places, rows_of, shade, tit
 from quark.tables.columns import Row
 
 WIDTH = 0.8  # of a group of bars
-COLOURS = [colour for colour, _ in LOOKS[1:]]
+COLOURS = [colour for name, (colour, _) in LOOKS.items() if name != "base"]
 
 
 def draw_sweep(sources: Sequence[Path], out: Path) -> None:

@@ -1,7 +1,7 @@
 """Quark and what the table compares it with; one method a file, which never imports another."""
 
 from collections.abc import Callable
-from importlib import import_module
+from pkgutil import resolve_name
 
 from quark.config.registry import spec
 from quark.decoding import Decoder
@@ -19,6 +19,5 @@ def decoder_of(method: str) -> Callable[..., Decoder]:
     place = spec(method).decoder
     if place is None:
         raise ValueError(f"{method} has no decoder of its own")
-    module, name = place.split(":")
-    found: Callable[..., Decoder] = getattr(import_module(module), name)
+    found: Callable[..., Decoder] = resolve_name(place)
     return found

@@ -17,7 +17,7 @@ from quark.config import (
     TaskName,
     for_task,
 )
-from quark.config.registry import METHODS, iterations
+from quark.config.registry import METHODS, is_linear, iterations
 from quark.files import read_json
 from quark.planning.flop import KNOWN, Size, forward, learning, learning_map, sampling, trained
 
@@ -96,7 +96,7 @@ class _Task:
         self.own = config.tasks[task]
         self.prompt = self.own.prefix or PROMPT
         self.prompts = self.own.prompts
-        self.linear = config.quark.reward_tokens.form == "linear"
+        self.linear = is_linear(config)
 
     def costs(self) -> Iterator[Cost]:
         """Of one seed, and of what all seeds share."""
@@ -107,9 +107,9 @@ class _Task:
                 yield self._finetune(name)
         yield from self._sorting()
         parts = sorted({part for m in self.own.methods for part in METHODS[m].parts})
-        begun = any(settings.explorer(m, 0) == "quark" != m for m in self.own.methods)
-        if (parts or begun) and "quark" not in self.own.methods:  # they take its first samples
-            yield from self._explore("quark", 0)
+        explorers = {settings.explorer(m, 0) for m in self.own.methods}
+        if (parts or "quark" in explorers) and "quark" not in self.own.methods:
+            yield from self._explore("quark", 0)  # its first samples are learnt from
         if parts:
             yield Cost(self.task, "corpus", "corpus")
             yield from (self._fit(part) for part in parts)

@@ -5,8 +5,7 @@ Layer 3. A scorer is imported only when it is asked for, so the rest needs none 
 
 import difflib
 import os
-from collections.abc import Collection, Sequence
-from importlib import import_module
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,7 +37,7 @@ class Scorer(Protocol):
         ...
 
 
-SCORERS = Plugins(
+SCORERS: Plugins[Callable[[], Scorer]] = Plugins(
     "quark.scorers",
     {
         "profanity-check": "quark.scorers.profanity:ProfanityCheck",
@@ -46,9 +45,8 @@ SCORERS = Plugins(
         "vader-continuation": "quark.scorers.vader:continuation",
         "diversity": "quark.scorers.diversity:Diversity",
     },
-    of=lambda point: point.value,  # not loaded yet
 )
-"""What makes each scorer, as `module:name`; also those of other packages."""
+"""What makes each scorer; also those of other packages."""
 
 
 SERVICE = "perspective"
@@ -136,9 +134,7 @@ def load_scorer(name: str) -> Scorer:
         ScorerError: there is no such scorer.
     """
     check_scorer(name)
-    module, made_by = SCORERS[name].split(":")
-    scorer: Scorer = getattr(import_module(module), made_by)()
-    return scorer
+    return SCORERS[name]()
 
 
 def why(scorer: Scorer, prompt: str, response: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from quark.metrics.repetition import sums
 from quark.metrics.scored import mean_by_prompt
 from quark.ngrams import ORDERS, counts
-from quark.tasks.task import Generations, Metric, Published, Task, Values
+from quark.tasks.task import Generations, Metric, Published, Task, Values, as_labelled
 
 
 def by_prompt(made: Generations) -> dict[str, Values]:
@@ -106,13 +106,7 @@ TASK = Task(
     published=Published(
         table="quark_repetition_auto",
         splits={"test": "WikiText-103"},
-        methods={
-            "base": "MLE",
-            "unlikelihood": "Unlikelihood",
-            "simctg": "SimCTG",
-            "quark": "Quark",
-            "quark_unlikelihood": "Quark+Unlikelihood",
-        },
+        methods=as_labelled("MLE", "unlikelihood", "simctg", "quark", "quark_unlikelihood"),
         metrics=("diversity", "rep2", "rep3", "ppl", "acc", "rep", "wrep", "mauve"),
         note="GPT-2 base on WikiText-103; how it was decoded was not read, most likely greedily",
         decoding="greedy",

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from quark.metrics.scored import share_above
-from quark.tasks.task import ALL, Generations, Metric, Published, Task, Values
+from quark.tasks.task import ALL, Generations, Metric, Published, Task, Values, as_labelled
 
 POOLED = "neutral+adversarial_weighted_2to1"
 """Twice as many neutral prompts as others, all together: what fluency is published of."""
@@ -47,16 +47,7 @@ POSITIVE = Task(
     published=Published(
         table="quark_sentiment_auto",
         splits={"negative": "negative_prompts", "neutral": "neutral_prompts", ALL: POOLED},
-        methods={
-            "base": "GPT2",
-            "ctrl": "CTRL",
-            "pplm": "PPLM",
-            "gedi": "GeDi",
-            "dexperts": "DExperts",
-            "dapt": "DAPT",
-            "ppo": "PPO",
-            "quark": "Quark",
-        },
+        methods=as_labelled("GPT2", "ctrl", "pplm", "gedi", "dexperts", "dapt", "ppo", "quark"),
         metrics=("pct_positive",),
         pooled=("output_ppl", "dist2", "dist3"),
         note="GPT-2 large, scored by a DistilBERT sentiment classifier, judged by GPT-2 XL",

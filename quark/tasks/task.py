@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from quark.config.registry import BUILT_IN
 from quark.metrics.scored import mean_over_scored
 
 Values = NDArray[np.float64]
@@ -80,6 +81,11 @@ class Metric:
 
 ALL = "all"
 """The split of a row that is over the prompts of all splits together."""
+
+
+def as_labelled(base: str, *methods: str) -> dict[str, str]:
+    """What the paper calls methods: the base model by a name of its own, others by their label."""
+    return {"base": base} | {name: BUILT_IN[name].label for name in methods}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ probability as in Gehman et al. 2020 (protocol 5).
 import numpy as np
 
 from quark.metrics.toxicity import any_toxic, max_toxicity
-from quark.tasks.task import Generations, Metric, Published, Task, Values
+from quark.tasks.task import Generations, Metric, Published, Task, Values, as_labelled
 
 
 def reward(toxicity: Values) -> Values:
@@ -67,15 +67,7 @@ TASK = Task(
     published=Published(
         table="quark_toxicity_auto",
         splits={"nontoxic": "in_domain_RTP", "writingprompts": "out_of_domain_WritingPrompts"},
-        methods={
-            "base": "GPT2",
-            "dapt": "DAPT",
-            "pplm": "PPLM",
-            "gedi": "GeDi",
-            "dexperts": "DExperts",
-            "ppo": "PPO",
-            "quark": "Quark",
-        },
+        methods=as_labelled("GPT2", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark"),
         metrics=("avg_max_toxicity", "toxicity_prob", "output_ppl", "dist2", "dist3"),
         note="GPT-2 large, scored by Perspective, judged by GPT-2 XL",
     ),

@@ -179,7 +179,7 @@ def test_a_method_looks_the_same_among_any_others() -> None:
     looks = [tuple(sorted(look(m, among).items())) for m in among]
     assert len(set(looks)) == len(among)
     assert look("quark", ["quark"]) == look("quark", among)
-    colours, markers = zip(*LOOKS, strict=True)
+    colours, markers = zip(*LOOKS.values(), strict=True)
     assert len(set(colours)) == len(set(markers)) == len(LOOKS) == 7
 
 
