@@ -56,7 +56,7 @@ test: .venv/quark  ## run the tests
 tiny: .venv/quark  ## run the whole pipeline on a tiny random model
 	rm -rf $(TINY)
 	mkdir -p $(TINY)/tests
-	for part in Snakefile config profiles workflow tests/data; do \
+	for part in Snakefile config profiles workflow tests/inputs; do \
 	    ln -s "$(CURDIR)/$$part" $(TINY)/$$part || exit 1; done
 	cd $(TINY) && snakemake results/tables/toxicity.csv --cores 2 --configfile config/scale/test.yaml
 	@cat $(TINY)/results/tables/toxicity.md

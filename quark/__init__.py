@@ -13,19 +13,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 PUBLIC = {
-    "Plain": "decoding",
-    "Trial": "trying",
-    "decode": "lm",
-    "encode": "lm",
-    "export": "exporting",
-    "fused_token_loss": "objective",
-    "load_model": "lm",
-    "load_policy": "checkpoint",
+    "Plain": "generation.decoding",
+    "Trial": "tools.demo",
+    "decode": "models.lm",
+    "encode": "models.lm",
+    "export": "tools.export",
+    "fused_token_loss": "maths.objective",
+    "load_model": "models.lm",
+    "load_policy": "models.checkpoint",
     "load_scorer": "scorers",
-    "load_tokenizer": "lm",
-    "ranks": "seeds",
-    "sample": "sampling",
-    "token_loss": "objective",
+    "load_tokenizer": "models.lm",
+    "ranks": "core.seeds",
+    "sample": "generation.sampler",
+    "token_loss": "maths.objective",
 }
 """What is meant to be used from Python, and the module that holds it."""
 

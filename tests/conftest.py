@@ -19,10 +19,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from quark import schemas
 from quark.config import RewardTokens, Sampling, Training
-from quark.lm import Policy
-from quark.reward_tokens import new_reward_tokens
+from quark.core import schemas
+from quark.models.lm import Policy
+from quark.models.reward_tokens import new_reward_tokens
 
 torch.set_num_threads(1)
 settings.register_profile("tests", derandomize=True, deadline=None, database=None)

@@ -29,7 +29,8 @@ with socket.socket(socket.AF_UNIX) as server:
 sys.exit(answer[0] if answer else "quark: the server ended")
 """
 IMPORTED = (
-    *("quark.cli", "quark.lm", "quark.sampling", "quark.training", "quark.tracking"),
+    *("quark.cli", "quark.models.lm", "quark.generation.sampler", "quark.training.trainer"),
+    "quark.reporting.tracking",
     *("mlflow", "accelerate", "sklearn.svm", "matplotlib.pyplot", "transformers.pipelines"),
     *("transformers.models.gpt2.modeling_gpt2", "transformers.models.auto.modeling_auto"),
 )

@@ -3,8 +3,8 @@
 import torch
 
 from quark.config import RewardTokens
-from quark.lm import Policy
-from quark.reward_tokens import LinearTokens, SinkTokens
+from quark.models.lm import Policy
+from quark.models.reward_tokens import LinearTokens, SinkTokens
 
 EMBEDDING = RewardTokens(form="embedding")
 LINEAR = RewardTokens(form="linear")

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from quark import checkpoint as checkpoints
 from quark.config import Config, LoRA, RewardTokens, load, overlay
-from quark.files import sha256, write_json
-from quark.lm import Policy, load_model
-from quark.lora import add_adapters
-from quark.resources import fetch_model
-from quark.reward_tokens import new_reward_tokens
+from quark.core.files import sha256, write_json
+from quark.data import fetch_model
+from quark.models import checkpoint as checkpoints
+from quark.models.lm import Policy, load_model
+from quark.models.lora import add_adapters
+from quark.models.reward_tokens import new_reward_tokens
 
 ROOT = Path(__file__).parents[1]
 FORMS = {

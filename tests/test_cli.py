@@ -132,7 +132,7 @@ def test_a_fault_without_explanation_keeps_its_traceback(monkeypatch, tmp_path):
     def broken(*_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("quark.scoring.score_stage", broken)
+    monkeypatch.setattr("quark.stages.score.score_stage", broken)
     arguments = ["--settings", '{"scorer": "x"}', "--samples", "s", "--out", str(tmp_path / "o")]
     monkeypatch.setattr(sys, "argv", ["quark", "score", *arguments])
     with pytest.raises(ValueError, match="a bug"):
@@ -164,7 +164,7 @@ def test_several_processes_share_threads_and_memory(monkeypatch):
     monkeypatch.setenv("RANK", "0")  # as torchrun does
     monkeypatch.setattr(cli.methods, "use_threads", found.append)
     monkeypatch.setattr(cli.methods, "parse", lambda *_: None)
-    monkeypatch.setattr("quark.stages.train_stage", lambda *files: found.append(files[-2]))
+    monkeypatch.setattr("quark.stages.train.train_stage", lambda *files: found.append(files[-2]))
     assert quark(monkeypatch, *TRAIN) == 0
     assert found == [2, 4500]
 

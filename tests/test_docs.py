@@ -12,10 +12,10 @@ import yaml
 from runs import configured
 
 import quark
-from quark import schemas
 from quark.cli import app
 from quark.config import load
-from quark.resources import fetch_model
+from quark.core import schemas
+from quark.data import fetch_model
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -22,13 +22,14 @@ from hypothesis import strategies as st
 from oracle import EMBEDDING
 from runs import write_model
 
-from quark import checkpoint, files, schemas
 from quark.config import ConfigError, Prompts, load
-from quark.files import DamagedError
-from quark.lm import ModelError, Policy
-from quark.resources import ResourceError, fetch_prompts
-from quark.resources import prompts as prompts_module
-from quark.schemas import TableError
+from quark.core import files, schemas
+from quark.core.files import DamagedError
+from quark.core.schemas import TableError
+from quark.data import ResourceError, fetch_prompts
+from quark.data import prompts as prompts_module
+from quark.models import checkpoint
+from quark.models.lm import ModelError, Policy
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "config/config.yaml"

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from quark.precision import processor
+from quark.config.precision import processor
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from quark.lm import pad
+from quark.models.lm import pad
 
 PROMPTS_AT_A_TIME = 4
 """Prompts whose samples the official loop draws together."""

@@ -8,11 +8,11 @@ import torch
 
 from quark.benchmarks.measure import Variant, compare
 from quark.benchmarks.work import RESPONSE_TOKENS, Work, prepare, random_pool, random_prompts
-from quark.decoding import Plain
-from quark.quantiles import quantiles
-from quark.sampling import sample
-from quark.seeds import ranks
-from quark.settings import SpeedSettings
+from quark.core.seeds import ranks
+from quark.generation.decoding import Plain
+from quark.generation.sampler import sample
+from quark.maths.quantiles import quantiles
+from quark.stages.settings import SpeedSettings
 
 
 def scaling(

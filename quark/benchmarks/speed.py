@@ -12,17 +12,17 @@ from quark.benchmarks import plain
 from quark.benchmarks.measure import Variant
 from quark.benchmarks.work import RESPONSE_TOKENS, Work, as_others, prepare, random_pool
 from quark.config import Precision, RewardTokens, Training
-from quark.decoding import Plain
-from quark.lm import Policy, pad
-from quark.logprobs import response_logprobs
-from quark.memo import Memo
+from quark.core.seeds import ranks, stream
+from quark.generation.decoding import Plain
+from quark.generation.logprobs import response_logprobs
+from quark.generation.sampler import sample
+from quark.maths.quantiles import quantiles
 from quark.methods.quark import learn
-from quark.quantiles import quantiles
-from quark.reward_tokens import new_reward_tokens
-from quark.sampling import sample
-from quark.seeds import ranks, stream
-from quark.settings import SpeedSettings
-from quark.training import Rows
+from quark.models.lm import Policy, pad
+from quark.models.reference_cache import Memo
+from quark.models.reward_tokens import new_reward_tokens
+from quark.stages.settings import SpeedSettings
+from quark.training.trainer import Rows
 
 
 def speed(

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from quark.benchmarks.measure import Variant, compare
 from quark.config import Precision, Sampling
-from quark.lm import DTYPES, Policy, device, load_model
-from quark.memory import keep_freed_memory
-from quark.seeds import stream
-from quark.settings import SpeedSettings
+from quark.core.seeds import stream
+from quark.models.lm import DTYPES, Policy, device, load_model
+from quark.models.memory import keep_freed_memory
+from quark.stages.settings import SpeedSettings
 
 PROMPT_TOKENS = 9, 19
 """Shortest and longest prompt; those of RealToxicityPrompts are 14 +- 5 tokens long."""

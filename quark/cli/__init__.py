@@ -4,8 +4,8 @@
     snakemake -np TARGET                      prints the very commands that make a target
 
 Every verb works without Snakemake. One of a rule takes what changes its result as `--settings JSON`
-(see `quark.settings`), files by name, and threads and memory as options of their own: those change
-the speed, not the result.
+(see `quark.stages.settings`), files by name, and threads and memory as options of their own: those
+change the speed, not the result.
 
     options      what the verbs share
     resources, methods, evaluation, tables      verbs of rules

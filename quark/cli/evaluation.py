@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from quark import settings as needs
 from quark.cli.options import (
     Checkpoints,
     Memory,
@@ -17,8 +16,9 @@ from quark.cli.options import (
     app,
     parse,
 )
-from quark.shards import Shard
-from quark.threads import use_threads
+from quark.core.shards import Shard
+from quark.stages import settings as needs
+from quark.stages.threads import use_threads
 
 
 @app.command()
@@ -32,7 +32,7 @@ def predict(
     threads: Threads = 1,
 ) -> None:
     """Predict how texts really go on, token by token."""
-    from quark.stages import predict_stage
+    from quark.stages.predict import predict_stage
 
     use_threads(threads)
     wanted = parse(needs.PredictSettings, settings)
@@ -51,7 +51,7 @@ def judge(
     threads: Threads = 1,
 ) -> None:
     """Measure the likelihood of each response under a judge, given its prompt."""
-    from quark.judging import judge_stage
+    from quark.stages.judge import judge_stage
 
     wanted, part = parse(needs.JudgeSettings, settings), Shard.parse(shard)
     judge_stage(wanted, samples, model, judge, out, memory_mb, part, threads)
@@ -68,7 +68,7 @@ def gather(
     memo: Annotated[Path | None, typer.Option(help="file for all of them")] = None,
 ) -> None:
     """Put the shards of a stage together."""
-    from quark.gathering import gather as run
+    from quark.stages.merge_shards import merge_shards as run
 
     run(parts, order, out, memos or [], memo)
 
@@ -87,7 +87,7 @@ def mauve(
     threads: Threads = 1,
 ) -> None:
     """Measure how close generations are to real texts (needs the extra `mauve`)."""
-    from quark.stages import mauve_stage
+    from quark.stages.mauve import mauve_stage
 
     use_threads(threads)
     wanted = parse(needs.MauveSettings, settings)
@@ -113,7 +113,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Compute the metrics of one method on one split, for each prompt and together."""
-    from quark import evaluation, files
+    from quark.core import files
+    from quark.reporting import evaluation
     from quark.tasks import TASKS
 
     wanted = parse(needs.EvaluateSettings, settings)

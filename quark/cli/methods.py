@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from quark import settings as needs
 from quark.cli.options import (
     CacheFile,
     Checkpoint,
@@ -22,8 +21,9 @@ from quark.cli.options import (
     parse,
 )
 from quark.config import ConfigError
-from quark.shards import Shard
-from quark.threads import use_threads
+from quark.core.shards import Shard
+from quark.stages import settings as needs
+from quark.stages.threads import use_threads
 
 
 @app.command()
@@ -41,7 +41,7 @@ def sample(
     threads: Threads = 1,
 ) -> None:
     """Continue prompts under the best reward token, or as a baseline decodes."""
-    from quark.stages import sample_stage
+    from quark.stages.sample import sample_stage
 
     use_threads(threads)
     wanted, part = parse(needs.SampleSettings, settings), Shard.parse(shard)
@@ -59,7 +59,7 @@ def score(
     threads: Threads = 1,
 ) -> None:
     """Score each response; a failed score is null and counted."""
-    from quark.scoring import score_stage
+    from quark.stages.score import score_stage
 
     wanted, part = parse(needs.ScoreSettings, settings), Shard.parse(shard)
     score_stage(wanted, samples, out, classifier, cache, part, threads)
@@ -75,7 +75,7 @@ def calibrate(
     threads: Threads = 1,
 ) -> None:
     """Compare a scorer with the published scores of prompts."""
-    from quark.calibration import calibrate as run
+    from quark.tools.calibration import calibrate as run
 
     wanted = parse(needs.CalibrateSettings, settings)
     run(wanted, prompts, out, classifier, cache, threads)
@@ -89,7 +89,7 @@ def quantize(
     out: Out,
 ) -> None:
     """Gather all samples so far into a pool and sort it into quantiles, 0 = best."""
-    from quark.pool import quantize as run
+    from quark.stages.quantize import quantize_stage as run
     from quark.tasks import TASKS
 
     wanted = parse(needs.QuantizeSettings, settings)
@@ -126,8 +126,8 @@ def train(
     threads: Threads = 1,
 ) -> None:
     """Train on each quantile under its reward token, kept near the base model by the KL penalty."""
-    from quark.distributed import launch
-    from quark.stages import train_stage
+    from quark.models.distributed import launch
+    from quark.stages.train import train_stage
 
     if layers == "split" and processes == 1:
         raise ConfigError("layers=split needs several processes: --processes, one for each GPU")
@@ -152,13 +152,13 @@ def corpus(
     threads: Threads = 1,
 ) -> None:
     """Gather wanted and unwanted text for the baselines."""
-    from quark.corpus import make_corpus
+    from quark.stages.corpus import corpus_stage
     from quark.tasks import TASKS
 
     wanted = parse(needs.CorpusSettings, settings)
     reward = TASKS[wanted.task].reward
     files = (prompts, texts, samples, scores, model, out)
-    make_corpus(wanted, *files, reward=reward, classifier=classifier, cache=cache, threads=threads)
+    corpus_stage(wanted, *files, reward=reward, classifier=classifier, cache=cache, threads=threads)
 
 
 @app.command()
@@ -171,7 +171,7 @@ def fit(
     threads: Threads = 1,
 ) -> None:
     """Train one part of a baseline on the corpus."""
-    from quark.baselines import fit_stage
+    from quark.stages.fit import fit_stage
 
     use_threads(threads)
     fit_stage(parse(needs.FitSettings, settings), corpus, model, out, memory_mb)
@@ -192,8 +192,8 @@ def train_ppo(
     threads: Threads = 1,
 ) -> None:
     """One iteration of PPO on scored samples."""
-    from quark.baselines import ppo_stage
+    from quark.stages.train_ppo import train_ppo_stage
 
     use_threads(threads)
     wanted = parse(needs.PPOSettings, settings)
-    ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, memo)
+    train_ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, memo)

@@ -7,7 +7,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from quark.config import Config, ConfigError, TaskName, load
-from quark.precision import resolve
+from quark.config.precision import resolve
 from quark.scorers import check_scorers
 
 DEFAULT = Path("config/config.yaml")

@@ -18,7 +18,7 @@ from quark.cli.options import (
     laid_over,
     task_of,
 )
-from quark.threads import use_threads
+from quark.stages.threads import use_threads
 
 Task = Annotated[str, typer.Option(help="a task of the configuration")]
 Seed = Annotated[int, typer.Option(help="of the run")]
@@ -66,7 +66,7 @@ def plan(
     """Estimate what a configuration will cost, before anything runs."""
     from rich import print as show_table
 
-    from quark import planning
+    from quark.tools import planning
 
     whole = configured(config, results)
     chosen = [task_of(whole, task) for task in tasks or whole.tasks]
@@ -87,7 +87,7 @@ def plan(
 @app.command()
 def schema(out: Out) -> None:
     """Write the JSON schema of the configuration, generated from its typed models."""
-    from quark.files import write_text
+    from quark.core.files import write_text
 
     content = configuration.WrittenConfig.model_json_schema()
     write_text(out, json.dumps(content, indent=2, sort_keys=True) + "\n")
@@ -104,7 +104,7 @@ def status(
     """Show how far each run is, what stopped, and the command that goes on."""
     from rich import print as show_text
 
-    from quark.status import status as find
+    from quark.tools.status import status as find
 
     whole = configured(config, results)
     show_text(find(whole, results, resources, logs, laid_over=laid_over(config)))
@@ -118,7 +118,7 @@ def table(
     """Print the table of a task; wider than the terminal rather than with a number cut."""
     from rich.console import Console
 
-    from quark.tables import shown_table
+    from quark.reporting.tables import shown_table
 
     Console().print(shown_table(results / "tables" / f"{task}.csv"), crop=False)
 
@@ -131,7 +131,7 @@ def compare(
     """Compare two runs: settings that differ, and metrics on the prompts that both have."""
     from rich import print as show_text
 
-    from quark.comparing import compare as run
+    from quark.reporting.compare_runs import compare as run
 
     show_text(run(one, other))
 
@@ -152,7 +152,7 @@ def export(
     threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 1,
 ) -> None:
     """Write the unlearned model as a Hugging Face directory."""
-    from quark.exporting import export as run
+    from quark.tools.export import export as run
 
     use_threads(threads)
     whole = configured(config, results)
@@ -178,8 +178,8 @@ def try_(
     """Continue a prompt with the base model and Quark; before any run, with the package's Quark."""
     from rich import print as show_table
 
-    from quark.reading import PromptLengthError
-    from quark.trying import TRAINED, Trial
+    from quark.models.decode_state import PromptLengthError
+    from quark.tools.demo import TRAINED, Trial
 
     use_threads(threads)
     whole = configured(config, results)

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from quark import config as configuration
-from quark import settings as needs
 from quark.cli.options import (
     Folder,
     Memory,
@@ -15,7 +14,8 @@ from quark.cli.options import (
     app,
     parse,
 )
-from quark.threads import use_threads
+from quark.stages import settings as needs
+from quark.stages.threads import use_threads
 
 
 @app.command()
@@ -26,7 +26,7 @@ def fetch_model(
     threads: Threads = 1,
 ) -> None:
     """Fetch a pretrained model once and store it as safetensors."""
-    from quark.resources import fetch_model as fetch
+    from quark.data import fetch_model as fetch
 
     use_threads(threads)
     fetch(name, parse(configuration.ModelSource, settings), out)
@@ -39,7 +39,7 @@ def fetch_classifier(
     out: Folder,
 ) -> None:
     """Fetch a text-classification model once and store it as safetensors."""
-    from quark.resources.classifiers import fetch_classifier as fetch
+    from quark.data.classifiers import fetch_classifier as fetch
 
     use_threads(1)
     fetch(name, parse(configuration.Source, settings), out)
@@ -56,7 +56,7 @@ def finetune_model(
     threads: Threads = 1,
 ) -> None:
     """Train a model further on plain texts and store it as another."""
-    from quark.finetuning import finetune_stage
+    from quark.stages.finetune_model import finetune_stage
 
     use_threads(threads)
     wanted = parse(needs.FinetuneSettings, settings)
@@ -70,7 +70,7 @@ def fetch_prompts(
     out: Folder,
 ) -> None:
     """Fetch prompts once, remove duplicates and cut them into splits."""
-    from quark.resources import fetch_prompts as fetch
+    from quark.data import fetch_prompts as fetch
 
     fetch(name, parse(configuration.Prompts, settings), out)
 
@@ -84,6 +84,6 @@ def sort_prompts(
     out: Folder,
 ) -> None:
     """Sort prompts into splits by what the base model makes of them."""
-    from quark.resources.sorting import sort_prompts as run
+    from quark.stages.sort_prompts import sort_prompts_stage as run
 
     run(parse(needs.SortSettings, settings), prompts, samples, scores, out)

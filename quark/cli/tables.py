@@ -16,7 +16,7 @@ from quark.cli.options import (
     parse,
     task_of,
 )
-from quark.threads import use_threads
+from quark.stages.threads import use_threads
 
 
 @app.command()
@@ -26,7 +26,7 @@ def make_table(
     published: Annotated[Path | None, typer.Option(help="CSV of the paper's numbers")] = None,
 ) -> None:
     """Write the table of a task."""
-    from quark import tables
+    from quark.reporting import tables
 
     tables.make_table([file.parent for file in evaluations], published, out)
 
@@ -37,7 +37,7 @@ def ablations(
     out: Out,
 ) -> None:
     """Gather the tables of all ablations into one."""
-    from quark.tables import gather
+    from quark.reporting.tables import gather
 
     gather(tables, out)
 
@@ -49,7 +49,7 @@ def tuning(
     out: Annotated[Path, typer.Option(help="the CSV; .md appears beside it")],
 ) -> None:
     """Choose among the settings that were tried on validation prompts."""
-    from quark.tables import make_tuning
+    from quark.reporting.tables import make_tuning
 
     make_tuning(table, most_perplexity, out)
 
@@ -65,7 +65,7 @@ def figure(
     out: Annotated[Path, typer.Option(help="the SVG; PNG and Parquet appear beside it")],
 ) -> None:
     """Draw a figure."""
-    from quark.figures import FIGURES
+    from quark.reporting.figures import FIGURES
 
     FIGURES[kind](source, out)
 
@@ -84,7 +84,7 @@ def page(
     scores: Annotated[list[Path] | None, typer.Option(help="theirs")] = None,
 ) -> None:
     """Write the page of a task: tables, figures, samples side by side, costs and settings."""
-    from quark.report import Written, make_page
+    from quark.reporting.report import Written, make_page
 
     whole = parse(configuration.Config, settings)
     theirs = zip(methods or [], generations or [], scores or [], strict=True)
@@ -109,7 +109,7 @@ def costs(
     out: Out,
 ) -> None:
     """Write what each stage cost in rows, tokens and seconds."""
-    from quark.tables import cost_table
+    from quark.reporting.tables import cost_table
 
     cost_table([Path(line) for line in stages.read_text().splitlines()], out)
 
@@ -127,7 +127,8 @@ def track(
     out: Annotated[Path, typer.Option(help="JSON with the run's id")],
 ) -> None:
     """Log one method and seed to MLflow, in place of its earlier run."""
-    from quark import files, tracking
+    from quark.core import files
+    from quark.reporting import tracking
 
     run = tracking.track(
         results, task, method, seed, config=settings, table=table, prompts=prompts, store=store
@@ -149,8 +150,8 @@ def benchmark(
 
     from quark.benchmarks.scaling import scaling
     from quark.benchmarks.speed import speed
-    from quark.files import whole
-    from quark.settings import SpeedSettings
+    from quark.core.files import whole
+    from quark.stages.settings import SpeedSettings
 
     use_threads(threads)
     measure = {"speed": speed, "scaling": scaling}[what]

@@ -1,6 +1,6 @@
 """The typed configuration: what a user may write in `config/*.yaml`, and nothing else.
 
-Layer 0: imports no torch. Every model is frozen and refuses unknown keys, so a misspelt key stops
+It imports no torch. Every model is frozen and refuses unknown keys, so a misspelt key stops
 the run before the first job, with the file it stands in and the nearest key that exists. The JSON
 schema in `workflow/schemas/config.schema.json` is generated from these models (`quark schema`).
 

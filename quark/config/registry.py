@@ -233,6 +233,11 @@ def spec(name: str) -> MethodSpec:
     return METHODS[METHODS.known(name)]
 
 
+def parts() -> dict[str, Callable[["WrittenConfig"], Any]]:
+    """What methods learn from the corpus, by name: its training in a configuration."""
+    return {part: how for method in METHODS.values() for part, how in method.parts.items()}
+
+
 def in_rounds(kind: str | None = None) -> list[str]:
     """The methods that sample and train in rounds, all or of one kind."""
     return [n for n, s in METHODS.items() if s.rounds and kind in (None, s.rounds.kind)]

@@ -407,6 +407,6 @@ class WrittenConfig(Section):
 
 
 class Config(WrittenConfig):
-    """The whole configuration as it runs: its precision is decided (see `quark.precision`)."""
+    """The whole configuration as it runs, its precision decided (see `quark.config.precision`)."""
 
     precision: Precision

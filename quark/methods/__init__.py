@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 
 from quark.config.registry import spec
-from quark.decoding import Decoder
+from quark.generation.decoding import Decoder
 
 
 def decoder_of(method: str) -> Callable[..., Decoder]:

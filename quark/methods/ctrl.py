@@ -21,9 +21,9 @@ from torch import Tensor
 
 from quark import config
 from quark.config import Precision
-from quark.decoding import Decoder, Decoding, Law
-from quark.lm import Policy, encode, load_model, load_tokenizer
-from quark.reading import Reading, read
+from quark.generation.decoding import Decoder, Decoding, Law
+from quark.models.decode_state import Reading, read
+from quark.models.lm import Policy, encode, load_model, load_tokenizer
 
 
 def decoder(

@@ -7,9 +7,9 @@ its anti-expert on unwanted text (Liu et al. 2021; protocol 6).
 from torch import Tensor
 
 from quark.config import Finetuning, Precision
-from quark.lm import Policy
-from quark.seeds import stream
-from quark.training import (
+from quark.core.seeds import stream
+from quark.models.lm import Policy
+from quark.training.trainer import (
     Rows,
     TextLoss,
     Trainer,

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quark import config
-from quark.checkpoint import load_policy
 from quark.config import Precision
-from quark.decoding import Contrast, Decoder, Guided, Plain
-from quark.lm import load_model
-from quark.trunk import share_trunk
+from quark.generation.decoding import Contrast, Decoder, Guided, Plain
+from quark.models.checkpoint import load_policy
+from quark.models.lm import load_model
+from quark.models.shared_layers import share_trunk
 
 
 def decoder(

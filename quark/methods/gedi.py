@@ -35,14 +35,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quark import config
-from quark.checkpoint import load_policy, read_about
 from quark.config import ConfigError, Precision, RewardTokens
-from quark.decoding import BaseStates, Decoder, Decoding, Guidance, Guided, Plain
-from quark.lm import DTYPES, Policy, encode, load_model, load_tokenizer
-from quark.objective import shifted_logprobs
-from quark.reading import response_hidden
-from quark.reward_tokens import EmbeddingTokens, LinearTokens, new_reward_tokens
-from quark.training import Rows, response_tokens
+from quark.generation.decoding import BaseStates, Decoder, Decoding, Guidance, Guided, Plain
+from quark.maths.objective import shifted_logprobs
+from quark.models.checkpoint import load_policy, read_about
+from quark.models.decode_state import response_hidden
+from quark.models.lm import DTYPES, Policy, encode, load_model, load_tokenizer
+from quark.models.reward_tokens import EmbeddingTokens, LinearTokens, new_reward_tokens
+from quark.training.trainer import Rows, response_tokens
 
 FIRST_SCALE = 10.0
 """s before training."""

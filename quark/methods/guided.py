@@ -20,11 +20,19 @@ from pathlib import Path
 from torch import Tensor
 
 from quark import config
-from quark.checkpoint import load_policy
 from quark.config import Precision
-from quark.decoding import BaseStates, Contrast, Decoder, Decoding, Guidance, Guided, Plain
-from quark.lm import ModelError, Policy, load_model
-from quark.reward_tokens import LinearTokens
+from quark.generation.decoding import (
+    BaseStates,
+    Contrast,
+    Decoder,
+    Decoding,
+    Guidance,
+    Guided,
+    Plain,
+)
+from quark.models.checkpoint import load_policy
+from quark.models.lm import ModelError, Policy, load_model
+from quark.models.reward_tokens import LinearTokens
 
 
 class _Shifted(BaseStates):

@@ -30,10 +30,10 @@ from torch.nn import functional
 
 from quark import config
 from quark.config import Precision
-from quark.decoding import Decoder, Decoding, Law
-from quark.lm import Policy, load_model, pad
-from quark.reading import Reading, read_padded
-from quark.training import Rows
+from quark.generation.decoding import Decoder, Decoding, Law
+from quark.models.decode_state import Reading, read_padded
+from quark.models.lm import Policy, load_model, pad
+from quark.training.trainer import Rows
 
 
 class PPLM:

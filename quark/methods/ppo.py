@@ -37,19 +37,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quark import config
-from quark.checkpoint import Moments
 from quark.config import Precision
-from quark.gae import advantages
-from quark.lm import DTYPES, Policy
-from quark.memo import Memo
-from quark.memory import rows_for_training
-from quark.objective import Forbidden, shifted_logprobs, token_logprobs
-from quark.progress import track
-from quark.reading import check_lengths, response_hidden
-from quark.reward_tokens import LinearTokens
-from quark.seeds import stream
-from quark.shards import batched
-from quark.training import (
+from quark.core.progress import track
+from quark.core.seeds import stream
+from quark.core.shards import batched
+from quark.maths.gae import advantages
+from quark.maths.objective import Forbidden, shifted_logprobs, token_logprobs
+from quark.models.checkpoint import Moments
+from quark.models.decode_state import check_lengths, response_hidden
+from quark.models.lm import DTYPES, Policy
+from quark.models.memory import rows_for_training
+from quark.models.reference_cache import Memo
+from quark.models.reward_tokens import LinearTokens
+from quark.training.trainer import (
     Rows,
     Trainer,
     autocast,

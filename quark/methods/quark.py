@@ -1,8 +1,8 @@
 """Learn: train the policy on each quantile of the pool under its reward token.
 
 The third step of Quark (Lu et al. 2022, section 2; official `main.py`, `ConditionTrainer`). The
-first two, explore and quantize, are `quark.sampling` and `quark.pool`; the loss is in
-`quark.objective`.
+first two, explore and quantize, are `quark.generation.sampler` and `quark.stages.quantize`; the
+loss is in `quark.maths.objective`.
 
 With linear reward tokens the language model is frozen. Policy and base model then share their last
 hidden states, which sampling kept (`quark.memo`), so training reads no text.
@@ -22,18 +22,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quark.checkpoint import Moments
 from quark.config import ConfigError, Precision, Training
-from quark.lm import DTYPES, Policy
-from quark.logprobs import response_logprobs
-from quark.memo import Memo
-from quark.memory import rows_for_training
-from quark.objective import Coefficients, fused_token_loss, shifted_logprobs
-from quark.progress import track
-from quark.reading import check_lengths, response_hidden
-from quark.reward_tokens import LinearTokens
-from quark.seeds import ranks, stream
-from quark.training import Rows, Trainer, autocast, choose_parameters, deal
+from quark.core.progress import track
+from quark.core.seeds import ranks, stream
+from quark.generation.logprobs import response_logprobs
+from quark.maths.objective import Coefficients, fused_token_loss, shifted_logprobs
+from quark.models.checkpoint import Moments
+from quark.models.decode_state import check_lengths, response_hidden
+from quark.models.lm import DTYPES, Policy
+from quark.models.memory import rows_for_training
+from quark.models.reference_cache import Memo
+from quark.models.reward_tokens import LinearTokens
+from quark.training.trainer import Rows, Trainer, autocast, choose_parameters, deal
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from quark.config import Precision
-from quark.decoding import Decoding, Law
-from quark.lm import Policy, pad
-from quark.reading import Reading, read_padded
-from quark.training import Rows, response_tokens
+from quark.generation.decoding import Decoding, Law
+from quark.models.decode_state import Reading, read_padded
+from quark.models.lm import Policy, pad
+from quark.training.trainer import Rows, response_tokens
 
 
 def contrast(hidden: Tensor, margin: float) -> Tensor:

@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from quark.config import Precision, Unlikelihood
-from quark.decoding import Plain
-from quark.lm import DTYPES, Policy
-from quark.reading import response_hidden
-from quark.training import Rows, autocast
+from quark.generation.decoding import Plain
+from quark.models.decode_state import response_hidden
+from quark.models.lm import DTYPES, Policy
+from quark.training.trainer import Rows, autocast
 
 SMALLEST = 1e-5
 """The least 1 - p whose logarithm is taken."""

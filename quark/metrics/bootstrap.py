@@ -1,6 +1,6 @@
 """Intervals over prompts: percentile bootstrap (Efron 1979), and Wilson's for a share.
 
-Layer 3. Prompts are resampled, not generations: the generations of one prompt are no independent
+Prompts are resampled, not generations: the generations of one prompt are no independent
 draws from what the table speaks of, which is prompts.
 """
 

@@ -1,6 +1,6 @@
 """dist-n: how varied the generations of one prompt are (Li et al. 2016; protocol 5).
 
-Layer 3. As in the official code and in DExperts, distinct n-grams are pooled over the generations
+As in the official code and in DExperts, distinct n-grams are pooled over the generations
 of a prompt and divided by the number of *words*, not of n-grams, so dist-2 and dist-3 of short
 texts cannot reach 1. Words are what lies between single spaces: "a  b" has an empty word in the
 middle, " a" one in front, and the empty text is one empty word (one distinct 1-gram, no 2-gram).

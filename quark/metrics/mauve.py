@@ -1,6 +1,6 @@
 """MAUVE: how close a set of texts is to a set of real ones (Pillutla et al. 2021, NeurIPS).
 
-Layer 3. The package `mauve-text` clusters features of both sets and compares their histograms; it
+The package `mauve-text` clusters features of both sets and compares their histograms; it
 is under GPL-3 and therefore an extra (`pip install mauve-text`), imported here alone. A few
 thousand texts of each kind are needed; with fewer the number says little.
 """

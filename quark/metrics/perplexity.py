@@ -1,6 +1,6 @@
 """Output perplexity under a judge, the published way and two steadier ones (protocol 5).
 
-Layer 3. Input is, for each generation, the negative log-likelihood of its response given its
+Input is, for each generation, the negative log-likelihood of its response given its
 prompt, summed over the response's tokens (nats), and the number of those tokens. A generation
 without tokens is empty and has no perplexity; the official code leaves it out, and so do we.
 

@@ -4,7 +4,7 @@
     rep     share where the likeliest token stands among the last `window` tokens before it
     wrep    share where it does, and is not the text's own
 
-Layer 3. A text is predicted after its prompt, whose tokens count among those before a place.
+A text is predicted after its prompt, whose tokens count among those before a place.
 Welleck's code averages `rep` and `wrep` over windows of 16, 32, 128 and 512 tokens; `window=None`
 takes all that came before, as Click does.
 """

@@ -1,6 +1,6 @@
 """Averages over prompts of which some have no score.
 
-Layer 3. A score that is NaN was never given (its scorer failed). Such scores are left out, and a
+A score that is NaN was never given (its scorer failed). Such scores are left out, and a
 prompt without any has no value of its own.
 """
 

@@ -1,6 +1,6 @@
 """Scorers, each found by the name that the configuration gives it.
 
-Layer 3. A scorer is imported only when it is asked for, so the rest needs none of their packages.
+A scorer is imported only when it is asked for, so the rest needs none of their packages.
 """
 
 import difflib

@@ -1,6 +1,6 @@
 """Scores that cost something, asked for once: a file that many processes share.
 
-Layer 3; needs no torch. The file is SQLite's, with its oldest journal, the one that works on the
+It needs no torch. The file is SQLite's, with its oldest journal, the one that works on the
 network file system of a cluster. A score is found by the SHA-256 of scorer, version, prompt and
 response, so no text stands in it.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quark.progress import track
+from quark.core.progress import track
+from quark.core.shards import batched
 from quark.scorers import Scorer, ScorerError, why
-from quark.shards import batched
 
 PATIENCE = 60.0
 """Seconds to wait for another process's write."""

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from quark.config import Label
-from quark.files import read_json
-from quark.memory import within_memory
-from quark.shards import batched
-from quark.weights import check_model
+from quark.core.files import read_json
+from quark.core.shards import batched
+from quark.models.memory import within_memory
+from quark.models.weights import check_model
 
 BATCH = 64
 """Texts read together."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from quark.ngrams import diversity
+from quark.maths.ngrams import diversity
 
 
 class Diversity:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quark.files import sha256
+from quark.core.files import sha256
 from quark.scorers import ScorerError
 
 PICKLES = {

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from quark.config import Label
-from quark.files import read_json
+from quark.core.files import read_json
+from quark.core.shards import batched
+from quark.models.weights import check_model
 from quark.scorers import ScorerError
-from quark.shards import batched
-from quark.weights import check_model
 
 FORMAT = "tox-block"
 """What the manifest of a fetched classifier calls this kind of model."""

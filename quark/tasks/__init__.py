@@ -1,6 +1,6 @@
 """What a task wants of a text, and what is measured of it; `docs/adding-a-task.md` adds one.
 
-Layer 4: imports no torch.
+It imports no torch.
 """
 
 from quark.config import Plugins, registry

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from quark.maths.ngrams import ORDERS, counts
 from quark.metrics.repetition import sums
 from quark.metrics.scored import mean_by_prompt
-from quark.ngrams import ORDERS, counts
 from quark.tasks.task import Generations, Metric, Published, Task, Values, as_labelled
 
 

@@ -9,12 +9,12 @@ from oracle import plain_logits
 
 from quark.benchmarks import plain
 from quark.config import Training
-from quark.lm import Policy
-from quark.logprobs import response_logprobs
+from quark.generation.logprobs import response_logprobs
+from quark.maths.nucleus import in_nucleus
+from quark.maths.quantiles import quantiles
 from quark.methods.quark import learn
-from quark.nucleus import in_nucleus
-from quark.quantiles import quantiles
-from quark.training import Rows
+from quark.models.lm import Policy
+from quark.training.trainer import Rows
 
 Make = Callable[..., Policy]
 

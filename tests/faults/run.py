@@ -53,7 +53,7 @@ class Run:
         self.folder = folder
         self.said: dict[int, Path] = {}  # by a command's process id
         (folder / "tests").mkdir(parents=True)
-        for part in ("Snakefile", "config", "profiles", "workflow", "tests/data"):
+        for part in ("Snakefile", "config", "profiles", "workflow", "tests/inputs"):
             (folder / part).symlink_to(ROOT / part)
 
     def start(self, *options: str, target: str = TABLE) -> Command:

@@ -13,9 +13,9 @@ from transformers import (
 
 from quark import config
 from quark.config import Sampling
-from quark.lm import ModelError, Policy, load_model
+from quark.generation.sampler import sample
 from quark.methods.ctrl import Controlled, decoder, penalised
-from quark.sampling import sample
+from quark.models.lm import ModelError, Policy, load_model
 
 CONTROL = [7, 8]
 GREEDY = Sampling(temperature=1, top_k=1, top_p=1.0, min_new_tokens=6, max_new_tokens=6)

@@ -9,9 +9,9 @@ import torch
 from scipy import stats
 
 from quark.config import Sampling
-from quark.decoding import Contrast, Decoder, Guided, GuideProcessor, Plain
-from quark.lm import Policy
-from quark.sampling import sample
+from quark.generation.decoding import Contrast, Decoder, Guided, GuideProcessor, Plain
+from quark.generation.sampler import sample
+from quark.models.lm import Policy
 
 PROMPTS = [[7], [1, 2, 3, 4, 5], [8, 8, 8]]
 NAMES = ["one", "long", "same"]

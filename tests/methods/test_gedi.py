@@ -11,12 +11,12 @@ from oracle import EMBEDDING, LINEAR
 
 from quark import config
 from quark.config import RewardTokens, Sampling, load
-from quark.decoding import Guided, GuideProcessor, Plain
-from quark.lm import Policy
+from quark.generation.decoding import Guided, GuideProcessor, Plain
+from quark.generation.sampler import sample
 from quark.methods import gedi as method
 from quark.methods.gedi import GeDi
-from quark.sampling import sample
-from quark.training import Rows
+from quark.models.lm import Policy
+from quark.training.trainer import Rows
 
 SCALE = 3.0
 CONFIG = Path(__file__).parents[2] / "config/config.yaml"

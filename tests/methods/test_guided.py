@@ -9,12 +9,12 @@ import torch
 from oracle import EMBEDDING, LINEAR, SINK, steered_logits
 from runs import write_model
 
-from quark.checkpoint import save
 from quark.config import Place, RewardTokens, Sampling
-from quark.decoding import Decoder, Guided, GuideProcessor, Plain
-from quark.lm import ModelError, Policy
+from quark.generation.decoding import Decoder, Guided, GuideProcessor, Plain
+from quark.generation.sampler import sample
 from quark.methods.guided import decoder
-from quark.sampling import sample
+from quark.models.checkpoint import save
+from quark.models.lm import ModelError, Policy
 
 Make = Callable[..., Policy]
 FORMS = pytest.mark.parametrize("form", [EMBEDDING, LINEAR, SINK], ids=lambda form: form.form)

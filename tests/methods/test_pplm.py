@@ -10,11 +10,11 @@ from transformers import DynamicCache
 
 from quark import config
 from quark.config import Sampling
-from quark.decoding import Plain
-from quark.lm import Policy
+from quark.generation.decoding import Plain
+from quark.generation.sampler import sample
 from quark.methods.pplm import PPLM, fit_classifier
-from quark.sampling import sample
-from quark.training import Rows
+from quark.models.lm import Policy
+from quark.training.trainer import Rows
 
 PROMPTS = [[7, 9], [1, 2, 3, 4, 5], [8, 8, 8], [6]]
 NAMES = ["two", "long", "same", "one"]

@@ -12,14 +12,14 @@ from oracle import LINEAR, SINK, plain_logits, under_token
 
 from quark import config
 from quark.config import RewardTokens, Training
-from quark.decoding import Plain
-from quark.lm import Policy
-from quark.memo import Memo
+from quark.generation.decoding import Plain
+from quark.generation.sampler import sample
 from quark.methods import ppo as method
 from quark.methods.ppo import Actor, Rollout, learn, losses, next_kl_coef, token_rewards
-from quark.reading import response_hidden
-from quark.sampling import sample
-from quark.training import Rows
+from quark.models.decode_state import response_hidden
+from quark.models.lm import Policy
+from quark.models.reference_cache import Memo
+from quark.training.trainer import Rows
 
 Make = Callable[..., Policy]
 SAMPLING = config.load([Path(__file__).parents[2] / "config/config.yaml"]).quark.sampling

@@ -10,16 +10,16 @@ from conftest import moved
 from oracle import EMBEDDING, LINEAR, SINK, under_token
 from runs import write_model
 
-from quark import checkpoint as checkpoints
 from quark.config import ConfigError, LoRA, RewardTokens, Training
-from quark.lm import Policy
-from quark.lora import add_adapters
-from quark.memo import Memo
+from quark.core.seeds import stream
+from quark.maths.objective import Coefficients, token_loss
 from quark.methods import quark as method
 from quark.methods.quark import learn, split_pool, training_order
-from quark.objective import Coefficients, token_loss
-from quark.seeds import stream
-from quark.training import Rows, choose_parameters
+from quark.models import checkpoint as checkpoints
+from quark.models.lm import Policy
+from quark.models.lora import add_adapters
+from quark.models.reference_cache import Memo
+from quark.training.trainer import Rows, choose_parameters
 
 Make = Callable[..., Policy]
 

@@ -9,11 +9,11 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from quark.config import Sampling
-from quark.decoding import Decoder, Plain
-from quark.lm import Policy
+from quark.generation.decoding import Decoder, Plain
+from quark.generation.sampler import sample
 from quark.methods.simctg import ContrastiveSearch, Loss, contrast
-from quark.sampling import sample
-from quark.training import Rows
+from quark.models.lm import Policy
+from quark.training.trainer import Rows
 
 Make = Callable[..., Policy]
 PROMPTS = [[7], [1, 2, 3, 4, 5], [8, 8, 8]]

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from quark import stages
 from quark.config import Precision, Sampling, Section
 from quark.config.registry import METHODS, MethodSpec
-from quark.decoding import Decoder, Decoding, Guided, Plain
-from quark.lm import Policy, load_model
-from quark.sampling import sample
-from quark.settings import SampleSettings
+from quark.generation.decoding import Decoder, Decoding, Guided, Plain
+from quark.generation.sampler import sample
+from quark.models.lm import Policy, load_model
+from quark.stages.sample import decoder_for
+from quark.stages.settings import SampleSettings
 
 Make = Callable[..., Policy]
 
@@ -91,9 +91,9 @@ def test_the_stage_finds_it_by_its_name(
     )
     taboo = Taboo(tokens=(3,), penalty=1)
     steering = settings.model_copy(update={"method": "taboo", "steering": taboo})
-    found = stages._decoder(steering, tmp_path, [])
+    found = decoder_for(steering, tmp_path, [])
     assert isinstance(found, Guided) and isinstance(found.guide, TabooGuide)
-    assert isinstance(stages._decoder(settings, tmp_path, []), Plain)
+    assert isinstance(decoder_for(settings, tmp_path, []), Plain)
     with torch.no_grad():
         law = found.read([[5]]).law().logits - Plain(found.policy).read([[5]]).law().logits
     expected = torch.zeros_like(law)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from oracle import plain_logits
 
 from quark.config import Unlikelihood
-from quark.lm import Policy
 from quark.methods.unlikelihood import (
     SMALLEST,
     Loss,
@@ -20,7 +19,8 @@ from quark.methods.unlikelihood import (
     sequence_loss,
     token_loss,
 )
-from quark.training import Rows
+from quark.models.lm import Policy
+from quark.training.trainer import Rows
 
 V = 5
 IDS = st.lists(st.integers(0, V - 1), min_size=1, max_size=9)

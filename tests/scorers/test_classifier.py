@@ -14,10 +14,10 @@ from transformers import (
 )
 
 from quark.config import Classifier as Settings
-from quark.files import read_json
-from quark.resources import ResourceError
-from quark.resources.classifiers import fetch_classifier
-from quark.resources.models import _byte_tokenizer
+from quark.core.files import read_json
+from quark.data import ResourceError
+from quark.data.classifiers import fetch_classifier
+from quark.data.models import _byte_tokenizer
 from quark.scorers import classifier as module
 from quark.scorers.classifier import Classifier, ClassifierError
 

@@ -13,14 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from quark import schemas
 from quark.config import Perspective
+from quark.core import schemas
 from quark.scorers import KEY, ScorerError
 from quark.scorers import perspective as client
 from quark.scorers.cache import Cached, ScoreCache
 from quark.scorers.perspective import RATE, PerspectiveAPI, TransientError
-from quark.scoring import score_stage
-from quark.settings import ScoreSettings
+from quark.stages.score import score_stage
+from quark.stages.settings import ScoreSettings
 
 SECRET = "a-key-that-nobody-may-see"
 

@@ -12,14 +12,15 @@ from keras_files import hdf5, pickled, weights
 
 from quark.config import Classifier as Settings
 from quark.config import load
-from quark.files import DamagedError, read_json
-from quark.resources import ResourceError
-from quark.resources.classifiers import fetch_classifier
+from quark.core.files import DamagedError, read_json
+from quark.data import ResourceError
+from quark.data.classifiers import fetch_classifier
 from quark.scorers import ScorerError
 from quark.scorers import tox_block as module
 from quark.scorers.tox_block import ToxBlock
-from quark.scoring import scorer_of
-from quark.settings import ScoreSettings, source
+from quark.stages.derive import source
+from quark.stages.score import scorer_of
+from quark.stages.settings import ScoreSettings
 
 ROOT = Path(__file__).parents[2]
 FETCHED = ROOT / "resources/classifiers/tox-block"

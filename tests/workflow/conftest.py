@@ -30,7 +30,7 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "tests").mkdir(parents=True)
-        for part in ("Snakefile", "config", "profiles", "workflow", "tests/data"):
+        for part in ("Snakefile", "config", "profiles", "workflow", "tests/inputs"):
             (folder / part).symlink_to(ROOT / part)
         self.configure("smaller.yaml", SMALLER)
 

@@ -42,8 +42,8 @@ TABOO = MethodSpec(
 
 
 def decoder(model, parts, settings, precision):
-    from quark.decoding import Guided
-    from quark.lm import load_model
+    from quark.generation.decoding import Guided
+    from quark.models.lm import load_model
 
     class Guide:
         models, within_base = (), False

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quark.config import load
-from quark.planning import plan
+from quark.tools.planning import plan
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import csv
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
-from quark.resources.models import _byte_tokenizer
+from quark.data.models import _byte_tokenizer
 
 pytestmark = pytest.mark.slow
 TASKS = ("sentiment_positive", "sentiment_negative")

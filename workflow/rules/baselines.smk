@@ -23,9 +23,7 @@ rule corpus:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        settings=lambda w: as_json(
-            settings.corpus(CONFIGS[w.task], w.task, int(w.seed))
-        ),
+        settings=lambda w: as_json(derive.corpus(CONFIGS[w.task], w.task, int(w.seed))),
         texts=lambda w, input: option(
             "texts", input.texts and f"{input.texts}/train.parquet"
         ),
@@ -56,7 +54,7 @@ rule fit:
         runtime=growing(720),
     params:
         settings=lambda w: as_json(
-            settings.fit(CONFIGS[w.task], w.task, w.part, int(w.seed))
+            derive.fit(CONFIGS[w.task], w.task, w.part, int(w.seed))
         ),
     shell:
         "quark fit --settings {params.settings:q} --corpus {input.corpus} --model {input.model}"
@@ -72,7 +70,7 @@ use rule fit as fit_variant with:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/part-{part}/seed-{seed}/fit.tsv"
     params:
-        settings=lambda w: as_json(settings.fit(of(w), w.task, w.part, int(w.seed))),
+        settings=lambda w: as_json(derive.fit(of(w), w.task, w.part, int(w.seed))),
 
 
 rule train_ppo:
@@ -99,9 +97,7 @@ rule train_ppo:
         runtime=growing(720),
     params:
         settings=lambda w: as_json(
-            settings.ppo(
-                of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
-            )
+            derive.ppo(of(w), w.task, family(w.method), int(w.seed), int(w.iteration))
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:

@@ -19,7 +19,7 @@ rule measure:
         mem_mb=growing(12000),
         runtime=growing(60),
     params:
-        settings=as_json(settings.speed(CONFIG)),
+        settings=as_json(derive.speed(CONFIG)),
     shell:
         "quark benchmark --what {wildcards.what} --settings {params.settings:q} --model {input.model}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.csv} 2> {log}"

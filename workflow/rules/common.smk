@@ -9,8 +9,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
-from quark import planning, precision, settings
-from quark.config import registry
+from quark.config import precision, registry
 from quark.scorers import (
     SCORERS,
     SERVICE,
@@ -19,7 +18,9 @@ from quark.scorers import (
     check_key,
     check_scorers,
 )
+from quark.stages import derive
 from quark.tasks import TASKS
+from quark.tools import planning
 
 RESULTS = Path("results")
 CONDA = "../envs/quark.yaml"
@@ -105,7 +106,7 @@ wildcard_constraints:
     task="|".join(CONFIG.tasks),
     method="|".join(map(re.escape, [*registry.METHODS, *(v for _, v in VARIANTS)])),
     sweep="|".join(map(re.escape, CONFIG.ablations)) or NOTHING,
-    part="|".join(settings.PARTS),
+    part="|".join(registry.parts()),
     seed=SEED,
     shard=r"\d+-of-\d+",
     iteration=r"\d+",

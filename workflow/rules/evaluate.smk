@@ -23,7 +23,7 @@ rule generate:
         runtime=growing(240),
     params:
         settings=lambda w: as_json(
-            settings.generate(
+            derive.generate(
                 of(w), w.task, family(w.method), int(w.seed), w.split, w.decoding
             )
         ),
@@ -61,7 +61,7 @@ use rule score_generations as score_again with:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/evaluation/{split}/{decoding}/score_again.tsv"
     params:
         settings=lambda w: as_json(
-            settings.score(CONFIG, CONFIG.tasks[w.task].second_scorer)
+            derive.score(CONFIG, CONFIG.tasks[w.task].second_scorer)
         ),
         classifier=lambda w, input: option("classifier", input.classifier),
         cache=lambda w: score_cache(CONFIG.tasks[w.task].second_scorer),
@@ -88,7 +88,7 @@ rule judge:
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        settings=lambda w: as_json(settings.judge(of(w))),
+        settings=lambda w: as_json(derive.judge(of(w))),
         shard=shard,
     shell:
         "quark judge --settings {params.settings:q} --samples {input.generations}"
@@ -116,7 +116,7 @@ rule predict:
         runtime=growing(240),
     params:
         settings=lambda w: as_json(
-            settings.predict(of(w), w.task, family(w.method), w.split)
+            derive.predict(of(w), w.task, family(w.method), w.split)
         ),
         checkpoints=lambda w, input: repeated("checkpoint", input.checkpoints),
     shell:
@@ -144,7 +144,7 @@ rule mauve:
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        settings=lambda w: as_json(settings.mauve(of(w))),
+        settings=lambda w: as_json(derive.mauve(of(w))),
     shell:
         "quark mauve --settings {params.settings:q} --samples {input.generations}"
         " --predictions {input.predictions} --model {input.model} --features {input.features}"
@@ -180,9 +180,7 @@ rule evaluate:
         runtime=growing(30),
     params:
         settings=lambda w: as_json(
-            settings.evaluate(
-                of(w), w.task, w.method, int(w.seed), w.split, w.decoding
-            )
+            derive.evaluate(of(w), w.task, w.method, int(w.seed), w.split, w.decoding)
         ),
         costs=lambda w, input: repeated("costs", input.costs),
         predictions=lambda w, input: option("predictions", input.predictions),

@@ -108,7 +108,7 @@ use rule tradeoff as rewards with:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/rewards.tsv"
     wildcard_constraints:
-        method="|".join(settings.QUARKS),
+        method="|".join(derive.QUARKS),
     params:
         kind="rewards",
         sources=lambda w, input: repeated("source", [input.source]),
@@ -150,7 +150,7 @@ use rule tradeoff as curves with:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/curves.tsv"
     wildcard_constraints:
-        method="|".join(settings.QUARKS),
+        method="|".join(derive.QUARKS),
     params:
         kind="curves",
         sources=lambda w, input: repeated(

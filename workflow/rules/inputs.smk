@@ -34,7 +34,7 @@ def tracked(task):
 def model(wildcards):
     """The model that a method, or the whole task, starts from."""
     method = family(getattr(wildcards, "method", "base"))
-    return f"resources/models/{settings.model(CONFIG, wildcards.task, method)}"
+    return f"resources/models/{derive.model(CONFIG, wildcards.task, method)}"
 
 
 def judge(wildcards):
@@ -106,10 +106,10 @@ def trains_alike(task, method, own):
         return count == registry.iterations(there, own) and all(
             stage(here, task, own, 0, i) == stage(there, task, own, 0, i)
             for i in range(count)
-            for stage in settings.ROUNDS[registry.spec(own).rounds.kind]
+            for stage in derive.ROUNDS[registry.spec(own).rounds.kind]
         )
     return all(
-        settings.fit(here, task, part, 0) == settings.fit(there, task, part, 0)
+        derive.fit(here, task, part, 0) == derive.fit(there, task, part, 0)
         for part in registry.spec(own).parts
     )
 
@@ -118,7 +118,7 @@ def explores_alike(task, method, seed):
     """Whether a variant's iteration 0 draws the very samples that its method's own does."""
     wanted = [task, family(method), int(seed), 0]
     one, other = (
-        settings.explore(c, *wanted) for c in (CONFIGS[task], config_of(task, method))
+        derive.explore(c, *wanted) for c in (CONFIGS[task], config_of(task, method))
     )
     return one == other
 
@@ -127,7 +127,7 @@ def of_iteration(task, method, seed, iteration, name):
     """File `name` of one iteration; what two methods would draw alike is drawn once."""
     explored = name.split(".")[0] in ("samples", "scores")
     if explored and iteration == 0:
-        other = settings.explorer(family(method), 0)
+        other = derive.explorer(family(method), 0)
         if other != family(method) or explores_alike(task, method, seed):
             method = other
     return f"{ITERATION}/{name}".format(
@@ -215,8 +215,8 @@ def memo_so_far(wildcards):
 def training_costs(task, method, seed):
     """What a method cost before it was evaluated, as the stages wrote it down."""
     method = trained_as(task, method)
-    start = settings.model(CONFIG, task, family(method))
-    trained = [n for n in settings.lineage(CONFIG, start) if n in FINETUNED]
+    start = derive.model(CONFIG, task, family(method))
+    trained = [n for n in derive.lineage(CONFIG, start) if n in FINETUNED]
     return expand("results/models/{name}/training.json", name=trained) + method_costs(
         task, method, seed
     )
@@ -247,7 +247,7 @@ def evaluated(task, name, methods=None, splits=None, seeds=CONFIG.seeds):
     """File `name` of all evaluations: by split, decoding, method and seed."""
     chosen = methods or CONFIG.tasks[task].methods
     decoded = {
-        method: settings.decodings(config_of(task, method), family(method))
+        method: derive.decodings(config_of(task, method), family(method))
         for method in chosen
     }
     return [
@@ -287,7 +287,7 @@ def logged(wildcards):
             for i in range(count)
             for stage in registry.spec(method).rounds.stages
         ]
-    if method in settings.QUARKS:
+    if method in derive.QUARKS:
         found.append(of_iteration(task, method, seed, count - 1, "checkpoint"))
     return found
 
@@ -372,7 +372,7 @@ def shard_files(name):
 
 def compared(task):
     """Whose samples stand side by side on a task's page: the base model's and Quark's."""
-    shown = ("base", *settings.QUARKS)
+    shown = ("base", *derive.QUARKS)
     return [method for method in CONFIG.tasks[task].methods if method in shown]
 
 
@@ -403,7 +403,7 @@ def has_counterparts(task):
 
 def figures(task):
     """The figures of a task's page."""
-    trained = [m for m in CONFIG.tasks[task].methods if m in settings.QUARKS]
+    trained = [m for m in CONFIG.tasks[task].methods if m in derive.QUARKS]
     drawn = [f"results/figures/{task}/tradeoff.svg"]
     if has_counterparts(task):
         drawn.append(f"results/figures/{task}/published.svg")

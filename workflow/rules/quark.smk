@@ -28,7 +28,7 @@ rule sample:
         runtime=growing(240),
     params:
         settings=lambda w: as_json(
-            settings.explore(
+            derive.explore(
                 of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
             )
         ),
@@ -61,7 +61,7 @@ rule score:
         mem_mb=lambda w, input, attempt: attempt * (8000 if input.classifier else 2000),
         runtime=growing(60),
     params:
-        settings=lambda w: as_json(settings.score(CONFIG, CONFIG.tasks[w.task].scorer)),
+        settings=lambda w: as_json(derive.score(CONFIG, CONFIG.tasks[w.task].scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),
         cache=lambda w: score_cache(CONFIG.tasks[w.task].scorer),
         shard=shard,
@@ -82,7 +82,7 @@ rule quantize:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/quantize.tsv"
     wildcard_constraints:
-        method=iterated(settings.QUARKS),
+        method=iterated(derive.QUARKS),
     conda:
         CONDA
     threads: 1
@@ -91,7 +91,7 @@ rule quantize:
         runtime=growing(30),
     params:
         settings=lambda w: as_json(
-            settings.quantize(
+            derive.quantize(
                 of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
             )
         ),
@@ -117,7 +117,7 @@ rule train:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.tsv"
     wildcard_constraints:
-        method=iterated(settings.QUARKS),
+        method=iterated(derive.QUARKS),
     conda:
         CONDA
     threads: CORES
@@ -128,7 +128,7 @@ rule train:
         layers="whole",
     params:
         settings=lambda w: as_json(
-            settings.train(
+            derive.train(
                 of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
             )
         ),

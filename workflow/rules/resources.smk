@@ -42,7 +42,7 @@ rule fetch_classifier:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        settings=lambda w: as_json(settings.source(CONFIG.classifiers[w.name])),
+        settings=lambda w: as_json(derive.source(CONFIG.classifiers[w.name])),
     shell:
         "quark fetch-classifier --name {wildcards.name} --settings {params.settings:q}"
         " --out {output.classifier} 2> {log}"
@@ -68,7 +68,7 @@ rule finetune_model:
         mem_mb=growing(12000),
         runtime=growing(720),
     params:
-        settings=lambda w: as_json(settings.finetune(CONFIG, w.name)),
+        settings=lambda w: as_json(derive.finetune(CONFIG, w.name)),
     shell:
         "quark finetune-model --settings {params.settings:q} --model {input.model}"
         " --texts {input.texts}/train.parquet --threads {threads}"
@@ -116,7 +116,7 @@ rule calibrate:
         mem_mb=lambda w, input, attempt: attempt * (8000 if input.classifier else 2000),
         runtime=growing(60),
     params:
-        settings=lambda w: as_json(settings.calibrate(CONFIG, w.scorer)),
+        settings=lambda w: as_json(derive.calibrate(CONFIG, w.scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),
         cache=lambda w: score_cache(w.scorer),
     shell:

@@ -33,7 +33,7 @@ rule sample_candidates:
         runtime=growing(240),
     params:
         settings=lambda w: as_json(
-            settings.candidates(CONFIG, w.name, CONFIG.prompts[w.name].sorted)
+            derive.candidates(CONFIG, w.name, CONFIG.prompts[w.name].sorted)
         ),
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/candidates.parquet"
@@ -54,7 +54,7 @@ use rule score as score_candidates with:
         "results/benchmarks/jobs/score_candidates/{name}.tsv"
     params:
         settings=lambda w: as_json(
-            settings.score(CONFIG, CONFIG.prompts[w.name].sorted.scorer)
+            derive.score(CONFIG, CONFIG.prompts[w.name].sorted.scorer)
         ),
         classifier=lambda w, input: option("classifier", input.classifier),
         cache=lambda w: score_cache(CONFIG.prompts[w.name].sorted.scorer),
@@ -80,7 +80,7 @@ rule sort_prompts:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        settings=lambda w: as_json(settings.sort(CONFIG.prompts[w.name].sorted, w.name)),
+        settings=lambda w: as_json(derive.sort(CONFIG.prompts[w.name].sorted, w.name)),
     shell:
         "quark sort-prompts --settings {params.settings:q} --prompts {input.prompts}"
         " --samples {input.samples} --scores {input.scores} --out {output.prompts} 2> {log}"

@@ -1,0 +1,1 @@
+"""Text from models: the sampler, what decodes, and log-probabilities of given text."""

@@ -1,0 +1,1 @@
+"""The formulas, one page each: objective, quantiles, advantages, nucleus, n-grams. No model."""

@@ -1,0 +1,1 @@
+"""Language models and what is attached to them: reward tokens, adapters, caches, checkpoints."""

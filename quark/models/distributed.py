@@ -1,0 +1,138 @@
+"""Training on several GPUs: one process for each, started by torchrun (`quark train --processes`).
+
+Every process takes its share of each batch's rows; the gradients of all are added before
+the optimiser's step, so that the step is that of one process but for the order of a sum. Each
+holds the whole model, or with `--layers split` its part of each layer, of its gradients and of
+Adam's moments (torch's FSDP2), and a whole layer only while that computes. What is no layer is
+whole in any case: embeddings, head, last norm, reward tokens. Processes draw the same random
+numbers and write nothing but the first.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def launch(processes: int) -> None:
+    """Start this very command again in several processes, unless it is one of them already."""
+    if processes > 1 and "RANK" not in os.environ:
+        run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*run, f"--nproc-per-node={processes}", "--module", "quark.cli", *sys.argv[1:]]
+        os.execv(sys.executable, command)
+
+
+def join() -> None:
+    """Meet the other processes that torchrun started; alone, do nothing."""
+    if "RANK" not in os.environ:
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, from 0; the first one writes."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def add_gradients(parameters: Iterable[Tensor]) -> None:
+    """Make each parameter's gradient the sum of all processes'; of split layers it is that already.
+
+    A process whose rows had nothing to do with a parameter has no gradient of it, but takes part.
+    """
+    if world() == 1:
+        return
+    for parameter in parameters:
+        if isinstance(parameter, DTensor):
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        distributed.all_reduce(parameter.grad)
+
+
+def add_terms(terms: dict[str, float]) -> dict[str, float]:
+    """The sums of all processes' terms; a process without rows has none of its own."""
+    if world() == 1:
+        return terms
+    everyone: list[dict[str, float]] = [{}] * world()
+    distributed.all_gather_object(everyone, terms)
+    return {name: sum(each.get(name, 0.0) for each in everyone) for name in max(everyone, key=len)}
+
+
+def least(number: int) -> int:
+    """The least of all processes' numbers."""
+    everyone = [number] * world()
+    if world() > 1:
+        distributed.all_gather_object(everyone, number)
+    return min(everyone)
+
+
+# ----------------------------------------------------------------------------------- split layers
+def split_layers(layers: Iterable[nn.Module]) -> None:
+    """Leave each process its part of each layer's parameters; gradients of rows add up."""
+    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
+    for layer in layers:
+        part = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)  # the only one that gloo knows
+
+
+def has_split_layers(module: nn.Module) -> bool:
+    """Whether layers of a model are split, so that no process can go on alone."""
+    return any(isinstance(each, FSDPModule) for each in module.modules())
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """A split tensor whole, on the CPU of the first process; nothing on the others, which help.
+
+    Any other tensor is returned as it is.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    full = tensor.full_tensor()
+    return full.cpu() if rank() == 0 else full.new_empty(0, device="cpu")
+
+
+def part_of(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor where a parameter is, and split as the parameter is."""
+    tensor = tensor.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return tensor
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+
+
+def own_bytes(tensor: Tensor) -> int:
+    """What a tensor takes in this process."""
+    own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return own.numel() * own.element_size()
+
+
+def clip_gradients(parameters: Sequence[Tensor], bound: float) -> float:
+    """Scale all gradients together so that their norm is at most `bound`; return what it was."""
+    kinds = [[p for p in parameters if isinstance(p, DTensor) is kind] for kind in (False, True)]
+    norms = []
+    for kind in filter(None, kinds):
+        norm = nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None])
+        norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    total = torch.stack(norms).norm() if len(norms) > 1 else norms[0]
+    for kind in filter(None, kinds):
+        nn.utils.clip_grads_with_norm_(kind, bound, total)
+    return float(total)

@@ -1,0 +1,56 @@
+"""What the stages of a task cost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from quark.core import files
+from quark.core.schemas import TableError
+from quark.reporting.tables.columns import Row
+from quark.reporting.tables.text import csv_text
+
+
+def cost_table(costs: Sequence[Path], out: Path) -> None:
+    """Write what each stage cost, in the order given, and the total, as CSV.
+
+    Args:
+        costs: files TASK/METHOD/seed-S/STAGE.json (STAGE may hold folders), or of a model that has
+            no seed models/NAME/STAGE.json, with any of the keys rows, tokens, seconds; others are
+            not looked at.
+        out: the CSV file; tokens_per_second is tokens / seconds of its line.
+
+    Raises:
+        TableError: a file is not there, lies elsewhere, or has none of the keys or no number.
+    """
+    lines = [_stage(Path(file)) for file in costs]
+    total: Row = {"task": "total", "method": None, "seed": None, "stage": None}
+    for key in ("rows", "tokens", "seconds"):
+        total[key] = sum(line[key] for line in lines if line[key] is not None)
+    for line in (*lines, total):
+        timed = line["tokens"] is not None and line["seconds"]
+        line["tokens_per_second"] = line["tokens"] / line["seconds"] if timed else None
+    files.write_text(out, csv_text([*lines, total]))
+
+
+def _stage(file: Path) -> Row:
+    if file.parts[-3:-2] == ("models",):
+        task, method, seed, stage = *file.parts[-3:-1], None, file.stem
+    else:
+        task, method, seed, stage = _place(file)
+    try:
+        found = files.read_json(file)
+    except FileNotFoundError:
+        raise TableError(f"{file}: no such file") from None
+    cost = {key: found.get(key) for key in ("rows", "tokens", "seconds")}
+    given = [value for value in cost.values() if value is not None]
+    if not given or not all(isinstance(value, int | float) for value in given):
+        raise TableError(f"{file}: {cost}: needs a number for rows, tokens or seconds")
+    return {"task": task, "method": method, "seed": seed, "stage": stage, **cost}
+
+
+def _place(file: Path) -> tuple[str, str, str, str]:
+    """Task, method, seed and stage of a file."""
+    at = max((i for i, part in enumerate(file.parts) if part.startswith("seed-")), default=0)
+    if at < 2 or at == len(file.parts) - 1:
+        raise TableError(f"{file}: not of the form TASK/METHOD/seed-S/STAGE.json")
+    task, method, seed = file.parts[at - 2 : at + 1]
+    return task, method, seed[len("seed-") :], "/".join(file.with_suffix("").parts[at + 1 :])

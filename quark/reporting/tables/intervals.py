@@ -1,0 +1,93 @@
+"""Intervals of a table: of a metric, and of its difference between two methods.
+
+Two methods are compared prompt by prompt, so the interval of their difference is often narrower
+than the interval of each.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from quark.core.seeds import stream
+from quark.metrics.bootstrap import Values, interval, wilson
+from quark.reporting.tables.text import COMMON
+from quark.tasks import Metric, Task
+
+OF_ALL_TASKS = {
+    "output_ppl": Metric(("ppl_sum", "ppl_count"), *COMMON["output_ppl"], "", np.divide),
+    "dist2": Metric(("dist2",), *COMMON["dist2"], ""),
+}
+"""What has an interval in every task's table, beside the task's own metrics."""
+
+
+def metrics(task: Task) -> dict[str, Metric]:
+    """What has an interval in a task's table."""
+    return {**task.metrics, **OF_ALL_TASKS}
+
+
+def metric_interval(
+    metric: Metric, seeds: Sequence[pd.DataFrame], resamples: int, *draw: str
+) -> tuple[float, float]:
+    """The 95 % interval of a metric: Wilson's of a share of prompts, else the bootstrap's.
+
+    Args:
+        metric: made of columns' means; it has a value.
+        seeds: a table of the same prompts for each seed.
+        resamples: of prompts and seeds.
+        draw: the name of the draw; the same for all methods that are to be compared.
+    """
+    columns = _columns(_stack(metric, seeds, seeds[0].index))
+    if metric.share:
+        of_prompts = np.nanmean(columns[0], axis=0)
+        return wilson(float(of_prompts.mean()), len(of_prompts))
+    return interval(columns, metric.value, resamples, stream("bootstrap", *draw))
+
+
+def paired_difference(
+    metric: Metric,
+    ours: Sequence[pd.DataFrame],
+    theirs: Sequence[pd.DataFrame],
+    resamples: int,
+    *draw: str,
+) -> tuple[float, float, float, float] | None:
+    """A metric of two methods, and the ends of the 95 % interval of their difference.
+
+    Args:
+        metric: made of columns' means.
+        ours, theirs: a table for each seed, the same seeds in the same order; the difference is
+            ours minus theirs. A prompt that only one method has is left out.
+        resamples: of prompts and seeds, the same for both methods.
+        draw: the name of the draw.
+
+    Returns:
+        None where one of the two has no value.
+    """
+    shared = ours[0].index.intersection(theirs[0].index)
+    n = len(metric.columns)
+
+    def minus(*means: Values) -> Values:
+        return np.asarray(metric.value(*means[:n]) - metric.value(*means[n:]))
+
+    both = [_stack(metric, seeds, shared) for seeds in (ours, theirs)]
+    columns = _columns(np.concatenate(both, axis=2))
+    if not columns[0].size:
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = [np.nanmean(column, axis=0).mean() for column in columns]
+        one, other = float(metric.value(*means[:n])), float(metric.value(*means[n:]))
+    if np.isnan(one - other):
+        return None
+    return one, other, *interval(columns, minus, resamples, stream("bootstrap", *draw))
+
+
+def _stack(metric: Metric, seeds: Sequence[pd.DataFrame], prompts: pd.Index) -> Values:
+    """(seeds, prompts, columns)."""
+    return np.stack([f.loc[prompts, list(metric.columns)].to_numpy(float) for f in seeds])
+
+
+def _columns(stack: Values) -> list[Values]:
+    """Columns (seeds, prompts) of the prompts that have a value for some seed; NaN: none."""
+    stack = np.where(np.isnan(stack).any(axis=2, keepdims=True), np.nan, stack)
+    known = ~np.isnan(stack[:, :, 0]).all(axis=0)
+    return list(stack[:, known].transpose(2, 0, 1))

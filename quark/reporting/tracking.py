@@ -1,0 +1,357 @@
+"""MLflow: what the jobs wrote as files, logged once more so that it can be browsed and compared.
+
+It imports no torch, and MLflow only once `track` runs. The store is derived from the files
+and read by no other stage: delete it and log again, and nothing is lost. Jobs never log while they
+work, so no lock, half run or doubled history can come from a job that was killed or run again.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quark.config import Config, check, resolved
+from quark.config.registry import spec
+from quark.core.files import read_json
+from quark.core.schemas import PROMPTS, read
+from quark.stages.derive import QUARKS, decodings, explorer, lineage, model
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
+
+LEARNT = "model"
+"""Where in a run's artifacts what it learnt lies."""
+Point = tuple[str, float, int]  # metric, value, step
+
+
+class TrackingError(ValueError):
+    """Files that cannot be logged; the text names file and key and says what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one MLflow run will hold; `key` finds it again when it is to be replaced."""
+
+    key: str
+    params: dict[str, str]
+    points: list[Point]
+
+
+def track(
+    results: Path,
+    task: str,
+    method: str,
+    seed: int,
+    *,
+    config: Path | str,
+    table: Path | None,
+    prompts: Sequence[Path],
+    store: Path,
+) -> str:
+    """Log one method and seed to MLflow, in place of its earlier run; return the run's id.
+
+    The experiment is the task. The run holds the settings, the metrics of the task's test splits
+    (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
+    configuration; each iteration is a run nested in it. What a Quark run learnt is registered as a
+    version of the model `TASK-METHOD`, its metrics as tags; `quark export` makes a whole model of
+    it. Everything is read before the store is touched, so an error leaves the store as it was.
+    Earlier runs are marked as deleted; `mlflow gc` frees their space.
+
+    Args:
+        results: The folder that holds `TASK/METHOD/seed-SEED/`.
+        method: Its settings stand in the section of that name, of the configuration or of its
+            baselines, if there is one.
+        config: The resolved configuration: a JSON file, or the JSON itself as a string.
+        table: The task's table, a CSV with a Markdown file beside it; None: not made yet.
+        prompts: Parquet files `.../NAME/SPLIT.parquet` that the run used.
+        store: The sqlite file; made if missing. Artifacts go to `mlartifacts` beside it.
+
+    Raises:
+        TrackingError: a file is missing or not what its stage writes, or the store was moved.
+        ConfigError: the configuration cannot be run.
+        TableError: a prompt file is missing or not a table of prompts.
+    """
+    settings = _settings(config, task)
+    folder = results / task / method / f"seed-{seed}"
+    checked = resolved(check(settings), settings["precision"])
+    rounds = spec(method).rounds
+    count = rounds.iterations(checked) if rounds else 0
+    stages = rounds.stages if rounds else ()
+    iterations = [
+        {stage: _Stage(_stage_file(folder, method, i, stage)) for stage in stages}
+        for i in range(count)
+    ]
+    artifacts = {
+        folder / "evaluation" / place / "metrics.json": f"evaluation/{place}"
+        for split in settings["tasks"][task]["splits"]
+        for place in (f"{split}/{name}" for name in decodings(checked, method))
+    }
+    points = [point for file in artifacts for point in _evaluated(file)]
+    points += [
+        point for i, stages in enumerate(iterations) for point in _summary(method, i, stages)
+    ]
+    if table:
+        artifacts |= {table: "table", table.with_suffix(".md"): "table"}
+    if method in QUARKS:
+        last = folder / f"iteration-{count - 1}" / "checkpoint"
+        artifacts |= {last / name: LEARNT for name in ("policy.safetensors", "checkpoint.json")}
+    _require(artifacts)
+    run = Run(f"{method}/seed-{seed}", _params(settings, checked, task, method, seed), points)
+    nested = [_nested(f"{run.key}/iteration-{i}", stages) for i, stages in enumerate(iterations)]
+
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")  # before the import
+    inputs = [_input(file) for file in prompts]
+    with _alone(store):
+        client, experiment = _open(store, task)
+        _forget(client, experiment, run.key)
+        parent = _create(client, experiment, run)
+        for iteration in nested:
+            child = _create(client, experiment, iteration, parent)
+            client.set_terminated(child)
+        client.log_inputs(parent, inputs)
+        client.log_dict(parent, settings, "config.json")
+        for file, place in artifacts.items():
+            client.log_artifact(parent, str(file), place)
+        if method in QUARKS:
+            _register(client, f"{task}-{method}", parent, seed, run.points)
+        client.set_terminated(parent)
+    return parent
+
+
+# -------------------------------------------------------------------------------- reading files
+class _Stage(dict[str, Any]):
+    """A stage's JSON file, whose missing keys are reported with the file's name."""
+
+    def __init__(self, file: Path) -> None:
+        _require([file])
+        try:
+            super().__init__(read_json(file))
+        except (TypeError, ValueError) as error:
+            raise TrackingError(f"{file}: not a JSON mapping of names to values: {error}") from None
+        self.file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise TrackingError(f"{self.file}: no key {key!r}; delete the file to have it made again")
+
+
+def _stage_file(run: Path, method: str, iteration: int, stage: str) -> Path:
+    """Where a stage of an iteration left its JSON; its samples may be another method's."""
+    other = explorer(method, iteration)
+    if stage in ("samples", "scores") and other != method:
+        run = run.parents[1] / other / run.name
+    return run / f"iteration-{iteration}" / f"{stage}.json"
+
+
+def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """A method's own settings; empty for the base model."""
+    rounds = spec(method).rounds
+    name = rounds.section if rounds else method
+    found: dict[str, Any] = (
+        settings.get(name) or settings["baselines"].get(name) or settings["plugins"].get(name, {})
+    )
+    return found
+
+
+def _shared(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """What a baseline takes from other sections."""
+    found: dict[str, Any] = {}
+    for path in spec(method).also_reads:
+        value: Any = settings
+        for key in path.split("."):
+            value = value[key]
+        found[key] = value
+    if spec(method).parts:
+        found["corpus"] = settings["baselines"]["corpus"]
+    return found
+
+
+def _require(files: Iterable[Path]) -> None:
+    for file in files:
+        if not file.is_file():
+            raise TrackingError(f"{file}: no such file; run the rule that makes it, then log again")
+
+
+def _settings(config: Path | str, task: str) -> dict[str, Any]:
+    """The checked configuration as plain data, every key that may be left out filled in."""
+    try:
+        raw = _Stage(config) if isinstance(config, Path) else json.loads(config)
+    except json.JSONDecodeError as error:
+        raise TrackingError(f"configuration: not JSON: {error}; give a file as a Path") from None
+    settings = check(raw).model_dump(mode="json")
+    if task not in settings["tasks"]:
+        raise TrackingError(f"{task}: no such task; configured are {', '.join(settings['tasks'])}")
+    return settings
+
+
+# --------------------------------------------------------------------- from files to MLflow's terms
+def _flat(content: Mapping[str, Any], separator: str) -> Iterator[tuple[str, Any]]:
+    """Nested keys, joined by `separator`, with their values; lists stay as they are."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            for inner, leaf in _flat(value, separator):
+                yield f"{key}{separator}{inner}", leaf
+        else:
+            yield key, value
+
+
+def _points(values: Mapping[str, Any], source: Path, step: int = 0) -> Iterator[Point]:
+    """The values as points at `step`; a null, such as an undefined mean, is none."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise TrackingError(f"{source}: {name} = {value!r}: expected a number or null")
+        if value is not None:
+            yield name, float(value), step
+
+
+def _evaluated(file: Path) -> Iterator[Point]:
+    place = f"{file.parents[1].name}/{file.parent.name}"
+    return _points({f"{place}/{name}": v for name, v in _Stage(file).items()}, file)
+
+
+def _params(
+    settings: Mapping[str, Any], config: Config, task: str, method: str, seed: int
+) -> dict[str, str]:
+    """The settings that this run's numbers depend on, and no other method's."""
+    start = model(config, task, method)
+    chosen: dict[str, Any] = {
+        "method": method,
+        "seed": seed,
+        "precision": settings["precision"],
+        "task": settings["tasks"][task],
+        method: _section(settings, method),
+        **_shared(settings, method),
+        "evaluation": settings["evaluation"],
+        "models": {name: settings["models"][name] for name in lineage(config, start)},
+    }
+    leaves = _flat(chosen, ".")
+    return {key: leaf if isinstance(leaf, str) else json.dumps(leaf) for key, leaf in leaves}
+
+
+def _summary(method: str, number: int, stages: Mapping[str, _Stage]) -> Iterator[Point]:
+    """What is compared across iterations; time and speed are those of the whole iteration."""
+    samples, scores, training = (stages[name] for name in ("samples", "scores", "training"))
+    tokens = samples["tokens"] + training["tokens"]
+    seconds = samples["seconds"] + scores["seconds"] + training["seconds"]
+    gauge = (training["gauge"] or {}) if method in QUARKS else {}
+    rounds = spec(method).rounds
+    compared = rounds.summary if rounds else {}
+    values = {
+        **{name: stages[stage][name] for stage, names in compared.items() for name in names},
+        **{f"gauge_{name}": gauge.get(name) for name in ("best", "worst")},
+        "tokens_per_second": tokens / seconds if seconds else None,
+        "seconds": seconds,
+    }
+    return _points(values, training.file.parent, step=number)
+
+
+def _nested(key: str, stages: Mapping[str, _Stage]) -> Run:
+    """One iteration: `STAGE/NAME` at step 0, and `steps/NAME` at each optimiser step."""
+    params: dict[str, str] = {}
+    points: list[Point] = []
+    for stage in stages.values():
+        numbers = {name: value for name, value in stage.items() if name != "errors"}  # free text
+        for name, leaf in _flat({stage.file.stem: numbers}, "/"):
+            if isinstance(leaf, str):
+                params[name] = leaf
+            elif not isinstance(leaf, list):
+                points += _points({name: leaf}, stage.file)
+    if pool := stages.get("pool"):
+        for name in ("quantile_edges", "quantile_mean_reward"):
+            one = name.removesuffix("s")
+            numbered = {f"{one}/{k}": value for k, value in enumerate(pool[name])}
+            points += _points(numbered, pool.file)
+    training = stages["training"]
+    for row in training["steps"]:
+        curves = {f"steps/{name}": value for name, value in row.items() if name != "step"}
+        points += _points(curves, training.file, step=row["step"])
+    return Run(key, params, points)
+
+
+def _input(file: Path) -> "DatasetInput":
+    """A prompt file: path, schema, and as digest the first 16 digits of its sha256."""
+    from mlflow.data import sources
+    from mlflow.data.pandas_dataset import PandasDataset
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    prompts = read(file, PROMPTS).to_pandas()
+    # Named outright: MLflow has two classes for a local path and warns when it must choose.
+    source = sources.LocalArtifactDatasetSource(os.path.relpath(file))  # type: ignore[attr-defined]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    described = PandasDataset(prompts, source, name=file.parent.name, digest=digest).to_dict()
+    return DatasetInput(Dataset(**described), [InputTag("mlflow.data.context", file.stem)])
+
+
+# ----------------------------------------------------------------------------------- the store
+@contextmanager
+def _alone(store: Path) -> Iterator[None]:
+    """Hold the store: two processes that create its tables at once would both fail."""
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with open(store.with_name(f".{store.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _open(store: Path, task: str) -> tuple["MlflowClient", str]:
+    """A client of the store and the id of the task's experiment, made if missing."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{store.resolve()}")
+    artifacts = (store.parent / "mlartifacts").resolve().as_uri()
+    experiment = client.get_experiment_by_name(task)
+    if experiment is None:
+        return client, client.create_experiment(task, artifact_location=artifacts)
+    if experiment.artifact_location != artifacts:
+        raise TrackingError(
+            f"{store}: its artifacts are in {experiment.artifact_location}, so it was moved; "
+            "delete it, and give the command of the run again with --forcerun track"
+        )
+    return client, experiment.experiment_id
+
+
+def _forget(client: "MlflowClient", experiment: str, key: str) -> None:
+    """Delete the run of that key, its nested runs first, so that a kill leaves no orphans."""
+    for old in client.search_runs([experiment], f"tags.run_key = '{key}'"):
+        run = old.info.run_id
+        for version in client.search_model_versions(f"run_id = '{run}'"):
+            client.delete_model_version(version.name, version.version)
+        for child in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'"):
+            client.delete_run(child.info.run_id)
+        client.delete_run(run)
+
+
+def _create(client: "MlflowClient", experiment: str, run: Run, parent: str | None = None) -> str:
+    """Make the run in the store; return its id."""
+    from mlflow.entities import Metric, Param
+    from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH
+
+    tags = {"run_key": run.key} | ({"mlflow.parentRunId": parent} if parent else {})
+    made: str = client.create_run(experiment, tags=tags, run_name=run.key).info.run_id
+    params = [Param(name, value[:MAX_PARAM_VAL_LENGTH]) for name, value in run.params.items()]
+    client.log_batch(made, params=params)
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, step) for name, value, step in run.points]
+    for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+        client.log_batch(made, metrics[first : first + MAX_METRICS_PER_BATCH])
+    return made
+
+
+def _register(
+    client: "MlflowClient", name: str, run: str, seed: int, points: Sequence[Point]
+) -> None:
+    """Register what a run learnt as a version of a model, its metrics as tags."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name, description="quark export makes a whole model of it")
+    source = f"{client.get_run(run).info.artifact_uri}/{LEARNT}"
+    tags = {metric: str(value) for metric, value, _ in points if metric.count("/") == 2}
+    client.create_model_version(name, source, run, tags={"seed": str(seed), **tags})

@@ -1,0 +1,69 @@
+"""Gather: the shards of a stage put together as the undivided stage would have written them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quark.core import files, schemas
+from quark.core.shards import ShardError
+from quark.models.reference_cache import Memo
+from quark.stages.score import summary
+
+SCHEMAS = (schemas.SAMPLES, schemas.SCORES, schemas.LIKELIHOODS)
+"""Of the stages that are cut."""
+
+
+def merge_shards(
+    parts: Sequence[Path],
+    order: Path,
+    out: Path,
+    memos: Sequence[Path] = (),
+    memo: Path | None = None,
+) -> None:
+    """Write one table of the rows of several, and what they cost together.
+
+    Args:
+        parts: tables of one of SCHEMAS, each with its JSON beside it.
+        order: a table whose rows tell the order: by `row_id`, or if it has none by `prompt_id`.
+        out: the whole table; its JSON appears beside it.
+        memos: hidden states of the same shards.
+        memo: where they go together.
+
+    Raises:
+        ShardError: a row comes twice or is missing, or is of no row of `order`, or the parts are of
+            other tables.
+        DamagedError: a part is not as its stage wrote it.
+    """
+    for part in parts:
+        files.verify(part, part.with_suffix(".json"))
+    rows = pa.concat_tables([pq.read_table(part) for part in parts])
+    key = "row_id" if "row_id" in pq.read_schema(order).names else "prompt_id"
+    place = {name: i for i, name in enumerate(pq.read_table(order, columns=[key])[key].to_pylist())}
+    twice = [name for name, count in Counter(rows["row_id"].to_pylist()).items() if count > 1]
+    if twice:
+        raise ShardError(f"{out}: row {twice[0]} is in two shards ({len(twice)} such rows)")
+    names = rows[key].to_pylist()
+    if strange := set(names) - set(place):
+        raise ShardError(f"{out}: {order} has no {key} {min(strange)} ({len(strange)} such)")
+    about = schemas.about(parts[0])
+    asked = about.get("prompts") if key == "prompt_id" else None  # the first so many; null: all
+    if missing := set(list(place)[:asked]) - set(names):
+        raise ShardError(f"{out}: no shard has {key} {min(missing)} ({len(missing)} such)")
+    rows = rows.take(sorted(range(len(names)), key=lambda i: place[names[i]]))  # stable
+    schema = next((known for known in SCHEMAS if known.names == rows.column_names), None)
+    if schema is None:
+        raise ShardError(f"{parts[0]}: not a table of a stage that is cut into shards")
+    schemas.write(out, schema, dict(zip(schema.names, rows.columns, strict=True)), about=about)
+    beside = []
+    if memo is not None:
+        Memo.gather(memos).save(memo)
+        beside = [memo]
+    spent = [files.read_json(part.with_suffix(".json")) for part in parts]
+    total = {name: sum(cost[name] for cost in spent) for name in ("rows", "tokens", "seconds")}
+    facts = {"tokens_per_second": total["tokens"] / total["seconds"], "shards": len(parts)}
+    if schema is schemas.SCORES:
+        facts |= summary(about, rows.to_pydict())
+    files.write_json(out.with_suffix(".json"), total | facts | {"sha256": files.sums(out, *beside)})

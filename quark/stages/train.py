@@ -1,0 +1,166 @@
+"""`quark train`: one iteration of Quark on its pool."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from quark.config import ConfigError
+from quark.core import files, schemas
+from quark.methods import quark as method
+from quark.models import distributed
+from quark.models.checkpoint import check_resumed, load_moments, load_policy, read_about, save
+from quark.models.lm import (
+    Policy,
+    device,
+    layers_of,
+    load_model,
+)
+from quark.models.lora import add_adapters
+from quark.models.reference_cache import Memo
+from quark.models.reward_tokens import new_reward_tokens
+from quark.stages.settings import (
+    TrainSettings,
+)
+
+
+def train_stage(
+    settings: TrainSettings,
+    pool: Path,
+    model: Path,
+    checkpoint: Path | None,
+    memo: Sequence[Path],
+    out: Path,
+    memory_mb: int,
+    split_layers: bool = False,
+) -> None:
+    """Train the policy of `checkpoint` (None: the base model with fresh reward tokens) on a pool.
+
+    Several processes that torchrun started share the rows of each batch; the first one writes.
+
+    Args:
+        settings: sizes, rates and weights.
+        pool: schema POOL.
+        model: directory of the base model.
+        checkpoint: of the iteration before; unused with `training.restart`.
+        memo: what the base model made of the pool's rows so far (see `quark.memo`).
+        out: directory of the new checkpoint; `training.json` and `training.memo.safetensors` appear
+            beside it.
+        memory_mb: bounds the rows of a micro-batch.
+        split_layers: each process holds its part of each layer only. No base model's hidden states
+            are remembered then, since all processes must read the same.
+
+    Raises:
+        ConfigError: the checkpoint is of other settings, or layers that do not learn, or sinks
+            in front of some that do, were to be split.
+    """
+    begun = time.monotonic()
+    if settings.training.restart:
+        checkpoint = None
+    lora = settings.training.lora
+    frozen = settings.training.trained_layers == 0 or lora is not None
+    if split_layers and (frozen or settings.reward_tokens.form == "sink"):
+        raise ConfigError(
+            "layers=split is for models whose layers learn, without sinks or adapters: give "
+            "layers=whole, or set quark.training.trained_layers and quark.reward_tokens.form"
+        )
+    distributed.join()
+    where = torch.device("cpu") if split_layers else None  # whole only there
+    policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32", where)
+    if checkpoint is None and lora is not None:
+        add_adapters(policy.lm, lora, settings.training.trained_layers, settings.seed)
+    base = Policy(policy.lm) if frozen else load_model(model, settings.precision, where=where)
+    resume = None
+    if checkpoint is None:
+        policy.reward_tokens = new_reward_tokens(
+            policy.lm, settings.quantiles, settings.reward_tokens, settings.seed
+        )
+    else:
+        about = read_about(checkpoint)
+        check_resumed(checkpoint, about, _expected(settings))
+        resume = load_moments(checkpoint), about["step"]
+    rows, held_out = method.split_pool(
+        schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
+    )
+    known = Memo(memo)
+    if split_layers:
+        for each in (policy, base):
+            distributed.split_layers(layers_of(each.lm))
+            each.to(device())
+    moments, step, curve = method.learn(
+        policy,
+        base,
+        rows,
+        settings.training,
+        iteration=settings.iteration,
+        iterations=1 if settings.training.restart else settings.iterations,
+        precision=settings.precision,
+        seed_name=settings.stream,
+        memory_mb=memory_mb,
+        memo=known if settings.training.base_memo and not split_layers else None,
+        resume=resume,
+    )
+    save(
+        out,
+        policy,
+        moments,
+        form=settings.reward_tokens,
+        step=step,
+        iteration=settings.iteration,
+        model=model,
+        lora=lora,
+        trained_layers=settings.training.trained_layers,
+        notes={"precision": settings.precision, "settings": settings.model_dump(mode="json")},
+    )
+    first = distributed.rank() == 0
+    distributed.leave()
+    if not first:
+        return
+    remembered = out.parent / "training.memo.safetensors"
+    known.save(remembered)
+    if split_layers:  # only a frozen model's gauge reads the base, and that is never split
+        del policy, base, moments
+        policy = base = load_policy(model, out, "fp32")
+    gauge = method.gauge(
+        policy,
+        base,
+        held_out,
+        settings.quantiles,
+        settings.precision,
+        settings.stream,
+        memory_mb,
+        known,
+    )
+    means = {
+        key: float(np.average([s[key] for s in curve], weights=[s["tokens"] for s in curve]))
+        for key in ("loss", "lm_loss", "kl", "entropy")
+    }
+    files.write_json(
+        out.parent / "training.json",
+        {
+            "iteration": settings.iteration,
+            "sequences": settings.training.sequences,
+            **files.cost(
+                begun, rows=settings.training.sequences, tokens=sum(int(s["tokens"]) for s in curve)
+            ),
+            **means,
+            "gauge": gauge,
+            "sha256": files.sums(remembered),
+            "steps": curve,
+        },
+    )
+
+
+def _expected(settings: TrainSettings) -> dict[str, Any]:
+    """What the checkpoint to go on from says of itself."""
+    return {
+        "iteration": settings.iteration - 1,
+        "quantiles": 0 if settings.reward_tokens.form == "none" else settings.quantiles,
+        "reward_tokens": settings.reward_tokens.model_dump(),
+        "lora": None if settings.training.lora is None else settings.training.lora.model_dump(),
+        "trained_layers": settings.training.trained_layers,
+        "precision": settings.precision,
+    }

@@ -1,0 +1,1 @@
+"""For people beside the workflow: plan, status, demo, export, calibration."""

@@ -1,0 +1,127 @@
+"""Base model and Quark side by side, for a prompt that someone thinks of."""
+
+import secrets
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from quark.config import Config, Place, Precision, TaskName, for_task
+from quark.generation.decoding import Decoder, Plain
+from quark.generation.sampler import sample
+from quark.methods import decoder_of
+from quark.models.checkpoint import base_sha256, load_policy, read_about
+from quark.models.lm import BEST_PLACE, decode_after, encode, load_model, load_tokenizer
+from quark.reporting.tables.text import printable
+from quark.scorers import Scorer
+from quark.stages import derive
+from quark.stages.score import scorer_of
+from quark.tasks import TASKS
+from quark.tools.status import last_checkpoint
+
+CACHE = "scores.sqlite"
+TRAINED = Path(__file__).parent / "trained"
+"""Checkpoints that come with the package, one for a task (see docs/results/)."""
+
+
+class Trial:
+    """Both models of a run, loaded once.
+
+    Args:
+        config: of the run.
+        task, method, seed: which run; its last iteration is taken. Before the run has a checkpoint,
+            Quark is the one that comes with the package, if it has the same base model.
+        results, resources: directories.
+        memory_mb: bounds the rows decoded together; on a GPU its own memory does.
+        place: of the reward tokens; 1: the best one; others decode as guided Quark.
+
+    Attributes:
+        checkpoint: the one that was taken.
+
+    Raises:
+        ConfigError: the run is not there.
+        ScorerError: its scorer cannot work.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: TaskName,
+        method: str,
+        seed: int,
+        results: Path,
+        resources: Path,
+        memory_mb: int = 8000,
+        place: float = BEST_PLACE,
+    ) -> None:
+        self.memory_mb = memory_mb
+        chosen = for_task(config, task)
+        model = resources / "models" / derive.model(config, task, method)
+        self.checkpoint = _checkpoint(config, task, method, seed, results, model)
+        self.tokenizer = load_tokenizer(model)
+        self.decoders = {
+            "base": Plain(load_model(model, config.precision)),
+            method: _decoder(model, self.checkpoint, config.precision, place),
+        }
+        self.sampling = next(iter(chosen.evaluation.decoding.values()))
+        self.reward = TASKS[task].reward
+        name = config.tasks[task].scorer
+        folder = resources / "classifiers" / name
+        self.scorer: Scorer = scorer_of(
+            derive.score(config, name),
+            folder if name in config.classifiers else None,
+            resources / CACHE,
+        )
+
+    def table(self, prompt: str, samples: int) -> Table:
+        """New continuations of a prompt by both, side by side with their rewards, the best on top.
+
+        Raises:
+            PromptLengthError: the prompt is empty, or leaves too little room.
+        """
+        columns = [self._continue(each, prompt, samples) for each in self.decoders.values()]
+        headers = [header for name in self.decoders for header in ("reward", name)]
+        shown = Table(*headers, title=Text(printable(prompt)), show_lines=True)
+        for written in zip(*columns, strict=True):
+            shown.add_row(*(cell for reward, text in written for cell in (f"{reward:.2f}", text)))
+        return shown
+
+    def _continue(self, decoder: Decoder, prompt: str, samples: int) -> list[tuple[float, Text]]:
+        """Rewards and texts of one model's continuations, the best first."""
+        (ids,) = encode(self.tokenizer, [prompt])
+        token = None if decoder.policy.reward_tokens is None else 0
+        (found,) = sample(
+            decoder,
+            [decoder.policy.condition(ids, token)],
+            ["it"],
+            samples,
+            self.sampling,
+            seed_name=f"try/{secrets.token_hex(8)}",
+            memory_mb=self.memory_mb,
+        )
+        texts = decode_after(self.tokenizer, [ids] * samples, found.ids)
+        rewards = self.reward(self.scorer.score([prompt] * samples, texts)).tolist()
+        best_first = sorted(zip(rewards, texts, strict=True), key=lambda pair: -pair[0])
+        return [(reward, Text(printable(text.strip()))) for reward, text in best_first]
+
+
+def _decoder(model: Path, checkpoint: Path, precision: Precision, place: float) -> Decoder:
+    """The policy under its best reward token; at another place it is guided Quark."""
+    if place != BEST_PLACE:
+        return decoder_of("quark_guided")(model, [checkpoint], Place(place=place), precision)
+    policy = load_policy(model, checkpoint, precision)
+    policy.steer()
+    return Plain(policy)
+
+
+def _checkpoint(
+    config: Config, task: TaskName, method: str, seed: int, results: Path, model: Path
+) -> Path:
+    """The run's own checkpoint; before there is one, the package's for the same base model."""
+    begun = (results / task / method / f"seed-{seed}").glob("*/checkpoint/checkpoint.json")
+    trained = TRAINED / task
+    if method != "quark" or any(begun) or not trained.is_dir():
+        return last_checkpoint(config, task, method, seed, results)
+    if read_about(trained)["base_sha256"] != base_sha256(model):
+        return last_checkpoint(config, task, method, seed, results)
+    return trained

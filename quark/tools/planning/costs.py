@@ -1,0 +1,367 @@
+"""What the stages of each task cost, cut from the configuration as the workflow cuts it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from quark.config import (
+    Config,
+    ConfigError,
+    GeDi,
+    Method,
+    Place,
+    Sampling,
+    TaskName,
+    for_task,
+)
+from quark.config.registry import METHODS, is_linear, iterations
+from quark.core.files import read_json
+from quark.stages import derive
+from quark.tools.planning.flop import (
+    KNOWN,
+    Size,
+    forward,
+    learning,
+    learning_map,
+    sampling,
+    trained,
+)
+
+PROMPT = 15
+"""Tokens of a prompt: half a sentence."""
+RESOURCES = Path("resources")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What jobs of one kind need together.
+
+    Attributes:
+        task: or "models" and "prompts", which several tasks may share.
+        method: or the model's or the prompts' name.
+        stage: the verb.
+        place: which of the method's jobs, such as iteration-1 or nontoxic/nucleus; often empty.
+        jobs: how many.
+        calls: texts that a scorer is asked for.
+        sequences: that are trained on.
+        tokens: sampled, read or trained on.
+        flop: of matrix products.
+        disk: bytes written.
+        classifier: whether the scorer that is asked is a model.
+    """
+
+    task: str
+    method: str
+    stage: str
+    jobs: int = 1
+    calls: int = 0
+    sequences: int = 0
+    tokens: int = 0
+    flop: float = 0.0
+    disk: float = 0.0
+    classifier: bool = False
+    place: str = ""
+
+    def times(self, count: int) -> "Cost":
+        """The same jobs so many times."""
+        names = ("jobs", "calls", "sequences", "tokens", "flop", "disk")
+        counts = {name: count * getattr(self, name) for name in names}
+        return replace(self, **counts)
+
+
+def plan(
+    config: Config, tasks: list[TaskName] | None = None, resources: Path = RESOURCES
+) -> list[Cost]:
+    """The cost of each kind of job that the tables of some tasks need, all seeds together.
+
+    Args:
+        config: the whole configuration.
+        tasks: None: all of them.
+        resources: where models and prompts lie if they were fetched; else their sizes are those of
+            `KNOWN` and `prompts.NAME.roughly`.
+
+    Raises:
+        ConfigError: a size is not known; the text says how to make it known.
+    """
+    shared: dict[Cost, None] = {}
+    own: list[Cost] = []
+    for task in list(config.tasks) if tasks is None else tasks:
+        for cost in _Task(for_task(config, task), task, resources).costs():
+            if cost.task == task:
+                own.append(cost.times(len(config.seeds)))
+            else:
+                shared[cost] = None
+    return [*shared, *own]
+
+
+class _Task:
+    """The costs of one task."""
+
+    def __init__(self, config: Config, task: TaskName, resources: Path) -> None:
+        self.config, self.task, self.resources = config, task, resources
+        self.own = config.tasks[task]
+        self.prompt = self.own.prefix or PROMPT
+        self.prompts = self.own.prompts
+        self.linear = is_linear(config)
+
+    def costs(self) -> Iterator[Cost]:
+        """Of one seed, and of what all seeds share."""
+        starts = {derive.model(self.config, self.task, method) for method in self.own.methods}
+        lines = [derive.lineage(self.config, name) for name in sorted(starts)]
+        for name in dict.fromkeys(name for line in lines for name in reversed(line)):
+            if self.config.models[name].finetuned is not None:
+                yield self._finetune(name)
+        yield from self._sorting()
+        parts = sorted({part for m in self.own.methods for part in METHODS[m].parts})
+        explorers = {derive.explorer(m, 0) for m in self.own.methods}
+        if (parts or "quark" in explorers) and "quark" not in self.own.methods:
+            yield from self._explore("quark", 0)  # its first samples are learnt from
+        if parts:
+            yield Cost(self.task, "corpus", "corpus")
+            yield from (self._fit(part) for part in parts)
+        for method in self.own.methods:
+            yield from self._iterations(method)
+            yield from self._evaluation(method)
+
+    # --------------------------------------------------------------------------------- training
+    def _iterations(self, method: Method) -> Iterator[Cost]:
+        for iteration in range(iterations(self.config, method)):
+            explorer = derive.explorer(method, iteration)
+            if explorer == method:
+                yield from self._explore(method, iteration)
+            if method in derive.QUARKS:
+                yield Cost(self.task, method, "quantize")
+                trained = self._train(method)
+            else:
+                how = derive.explore(self.config, self.task, explorer, 1, iteration)
+                trained = self._ppo(how.samples, iteration)
+            yield replace(trained, place=f"iteration-{iteration}")
+
+    def _explore(self, method: Method, iteration: int) -> Iterator[Cost]:
+        how = derive.explore(self.config, self.task, method, 1, iteration)
+        prompts = self._count(self.prompts, "train", how.prompts)
+        model = self._size(derive.model(self.config, self.task, method))
+        sample = self._sampled(method, "sample", prompts, how.samples, how.sampling, model)
+        memo = 2 * model.width * sample.tokens if how.memo else 0
+        place = f"iteration-{iteration}"
+        yield replace(sample, disk=sample.disk + memo, place=place)
+        yield replace(self._scored(method, prompts * how.samples), place=place)
+
+    def _train(self, method: Method) -> Cost:
+        quark, how = self.config.quark, self.config.quark.training
+        model = self._size(derive.model(self.config, self.task, method))
+        new = quark.sampling.max_new_tokens
+        reference = forward(model, 0 if how.base_memo else self.prompt + new, new)
+        learnt = trained(model, how)
+        if self.linear:
+            flop, learnt = learning_map(model, new) + reference, model.width**2
+        else:
+            flop = learning(model, self.prompt + new, new, how) + reference
+        return Cost(
+            self.task,
+            method,
+            "train",
+            sequences=how.sequences,
+            tokens=how.sequences * new,
+            flop=how.sequences * flop,
+            disk=12 * learnt,  # float32, and both moments of Adam
+        )
+
+    def _ppo(self, samples: int, iteration: int) -> Cost:
+        how = self.config.baselines.ppo
+        model = self._size(self.own.model)
+        rows = self._count(self.prompts, "train", self.config.quark.prompts) * samples
+        new = self.config.quark.sampling.max_new_tokens
+        read = 0 if self.linear else self.prompt + new
+        once = forward(model, read, new)  # the rollout under the base model
+        if iteration or not self.linear:  # and under the policy, once a map is another
+            once *= 2
+        learn = learning_map(model, new) if self.linear else learning(model, read, new, how)
+        flop = once + how.epochs * learn
+        return Cost(
+            self.task,
+            "ppo",
+            "train-ppo",
+            sequences=how.epochs * rows,
+            tokens=how.epochs * rows * new,
+            flop=rows * flop,
+            disk=12 * trained(model, how),
+        )
+
+    def _fit(self, part: str) -> Cost:
+        corpus = self.config.baselines.corpus
+        prompts = self._count(self.prompts, "train", self.config.quark.prompts)
+        explored = prompts * self.config.quark.first_samples
+        rows = _least(prompts, corpus.rows.prompts)
+        rows += _least(explored, None if corpus.rows.samples is None else 2 * corpus.rows.samples)
+        if corpus.texts is not None:
+            rows += self._count(corpus.texts, "train", corpus.rows.texts)
+        model = self._size(self.own.model)
+        how = derive.fit(self.config, self.task, part, seed=0).training
+        learnt: float
+        flop: float
+        if how is None:  # the classifier, of the hidden states, which are read once
+            learnt, passes = 2 * (model.width + 1), 1
+            flop = forward(model, corpus.tokens, 0)
+        else:
+            learnt, passes = trained(model, how), how.epochs
+            flop = learning(model, corpus.tokens, corpus.tokens, how)
+            if part != "gedi":
+                rows //= 2  # of one class
+            elif self.linear:  # each text under both classes
+                flop = forward(model, corpus.tokens, 0) + 2 * learning_map(model, corpus.tokens)
+            else:
+                flop *= 2
+        return Cost(
+            self.task,
+            part,
+            "fit",
+            sequences=passes * rows,
+            tokens=passes * rows * corpus.tokens,
+            flop=passes * rows * flop,
+            disk=4 * learnt,
+        )
+
+    def _finetune(self, name: str) -> Cost:
+        source = self.config.models[name].finetuned
+        assert source is not None  # the caller asks for no other
+        model = self._size(source.model)
+        rows = self._count(source.texts, "train", source.rows) * source.training.epochs
+        flop = learning(model, source.tokens, source.tokens, source.training)
+        return Cost(
+            "models",
+            name,
+            "finetune-model",
+            sequences=rows,
+            tokens=rows * source.tokens,
+            flop=rows * flop,
+            disk=4 * (model.trunk + model.head),
+        )
+
+    def _sorting(self) -> Iterator[Cost]:
+        sorting = self.config.prompts[self.prompts].sorted
+        if sorting is not None:
+            how = derive.candidates(self.config, self.prompts, sorting)
+            prompts = self._count(self.prompts, "candidates", None)
+            model = self._size(sorting.model)
+            tokens, flop, disk = sampling(prompts, how.samples, PROMPT, how.sampling, model)
+            yield Cost(
+                "prompts",
+                self.prompts,
+                "sort-prompts",
+                jobs=3,  # samples and scores are stages of their own
+                calls=prompts * how.samples,
+                tokens=tokens,
+                flop=flop,
+                disk=disk,
+            )
+
+    # ------------------------------------------------------------------------------- evaluation
+    def _evaluation(self, method: Method) -> Iterator[Cost]:
+        start = derive.model(self.config, self.task, method)
+        model, judge = self._size(start), self._size(self.own.judge)
+        for split in self.own.splits:
+            first = derive.evaluated_prompts(self.config, self.task, method, split)
+            prompts = self._count(self.prompts, split, first)
+            for decoding in derive.decodings(self.config, method):
+                for cost in self._evaluated(method, split, decoding, prompts, model, judge):
+                    yield replace(cost, place=cost.place or f"{split}/{decoding}")
+            predicted = derive.predict(self.config, self.task, method, split)
+            if predicted is not None:
+                read = forward(model, self.prompt + predicted.tokens, predicted.tokens)
+                tokens = prompts * predicted.tokens
+                flop = prompts * read
+                yield Cost(self.task, method, "predict", tokens=tokens, flop=flop, place=split)
+
+    def _evaluated(
+        self, method: Method, split: str, decoding: str, prompts: int, model: Size, judge: Size
+    ) -> Iterator[Cost]:
+        """One split under one decoding."""
+        how, samples = self.config.evaluation.decoding[decoding], self.config.evaluation.samples
+        generated = derive.generate(self.config, self.task, method, 1, split, decoding)
+        made = self._sampled(method, "generate", prompts, samples, how, model)
+        flop = made.flop * self._passes(method)
+        if self.linear and isinstance(generated.steering, GeDi | Place):
+            # products of a map with the output embeddings, beside a token's own
+            more = 2 if isinstance(generated.steering, GeDi) else 1
+            flop += more * 2 * model.head * made.tokens
+        yield replace(made, flop=flop)
+        yield self._scored(method, prompts * samples)
+        second = self.own.second_scorer
+        if second is not None:
+            scored = self._scored(method, prompts * samples, second)
+            yield replace(scored, place=f"{split}/{decoding}/second")
+        _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
+        start = derive.model(self.config, self.task, method)
+        if generated.judged and self.own.judge == start:
+            read = 2 * judge.head * made.tokens  # where they are sampled
+        yield Cost(self.task, method, "judge", tokens=made.tokens, flop=read)
+        yield Cost(self.task, method, "evaluate")
+
+    def _passes(self, method: Method) -> int:
+        """How many models read each token of a method, counting its own."""
+        return METHODS[method].passes(self.config)
+
+    def _sampled(
+        self, method: str, stage: str, prompts: int, samples: int, how: Sampling, model: Size
+    ) -> Cost:
+        tokens, flop, disk = sampling(prompts, samples, self.prompt, how, model)
+        return Cost(self.task, method, stage, tokens=tokens, flop=flop, disk=disk)
+
+    def _scored(self, method: str, texts: int, scorer: str | None = None) -> Cost:
+        model = (scorer or self.own.scorer) in self.config.classifiers
+        return Cost(self.task, method, "score", calls=texts, classifier=model)
+
+    # ------------------------------------------------------------------------------------ sizes
+    def _size(self, name: str) -> Size:
+        """How large a model is: as it was fetched, as it is made, or as it is known."""
+        source = self.config.models[name]
+        if source.finetuned is not None:
+            return self._size(source.finetuned.model)
+        folder = self.resources / "models" / name
+        if (folder / "manifest.json").exists():
+            found, about = read_json(folder / "config.json"), read_json(folder / "manifest.json")
+            width = found.get("hidden_size") or found["n_embd"]
+            layers = found.get("num_hidden_layers") or found["n_layer"]
+            head = width * about["vocabulary"]
+            tied = found.get("tie_word_embeddings", True)
+            return Size(layers, width, about["parameters"] - head * (1 if tied else 2), head)
+        if source.random is not None:
+            n, d = source.random.layers, source.random.width
+            return Size(n, d, 12 * n * d * d, 257 * d)
+        repository = source.hub.repository.split("/")[-1] if source.hub else name
+        if repository not in KNOWN:
+            raise ConfigError(
+                f"models.{name}: its size is not known before it is fetched: "
+                f"snakemake --cores all {folder}"
+            )
+        return KNOWN[repository]
+
+    def _count(self, name: str, split: str, first: int | None) -> int:
+        """How many prompts a split has: as they were cut, as configured, or roughly."""
+        prompts = self.config.prompts[name]
+        file = self.resources / "prompts" / name / f"{split}.parquet"
+        sizes = {key: part.prompts for key, part in prompts.splits.items()}
+        if prompts.sorted is not None:
+            sizes |= {key: part.prompts for key, part in prompts.sorted.splits.items()}
+        if file.exists():
+            count = pq.read_metadata(file).num_rows
+        elif split in sizes:
+            count = sizes[split]
+        elif prompts.roughly is not None:
+            taken = (part.prompts for part in prompts.splits.values() if part.source is None)
+            count = prompts.roughly - sum(taken)
+        elif first is not None:
+            count = first
+        else:
+            raise ConfigError(
+                f"prompts.{name}: how many there are is not known before they are fetched: "
+                f"snakemake --cores all {file.parent}, or set prompts.{name}.roughly"
+            )
+        return _least(count, first)
+
+
+def _least(count: int, limit: int | None) -> int:
+    return count if limit is None else min(count, limit)

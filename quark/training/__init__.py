@@ -1,0 +1,1 @@
+"""The optimiser step that all methods that train share."""

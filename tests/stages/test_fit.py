@@ -1,0 +1,193 @@
+"""Parts of baselines, and PPO, from file to file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracle import EMBEDDING, LINEAR, under_token
+from runs import write_model
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from quark.config import ConfigError, Precision, RewardTokens, load
+from quark.core import schemas
+from quark.methods.gedi import FIRST_SCALE
+from quark.models.checkpoint import load_policy, read_about
+from quark.models.lm import Policy
+from quark.stages.fit import fit_stage
+from quark.stages.quantize import FailedScoresError
+from quark.stages.settings import FitSettings, PPOSettings
+from quark.stages.train_ppo import train_ppo_stage
+
+CONFIG = load([Path(__file__).parents[2] / "config/config.yaml"]).baselines
+QUICK = {"batch": 8, "learning_rate": 1e-2, "warmup_steps": 0, "trained_layers": 1, "epochs": 3}
+WANTED, UNWANTED = [7, 8], [9, 10]
+
+
+@pytest.fixture
+def model(make_policy: Callable[..., Policy], tmp_path: Path) -> Path:
+    folder = write_model(make_policy(0).lm, tmp_path / "model", end_ids=[100])
+    words = {"clean": 11, "dirty": 12}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="clean"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    label = [i % 2 for i in range(64)]
+    columns: dict[str, Any] = {"row_id": list(map(str, range(64))), "source": ["samples"] * 64}
+    columns |= {"label": label, "prompt_ids": rng.integers(20, 90, (64, 2)).tolist()}
+    columns |= {"response_ids": [UNWANTED if k else WANTED for k in label]}
+    schemas.write(tmp_path / "corpus.parquet", schemas.CORPUS, columns)
+    return tmp_path / "corpus.parquet"
+
+
+def fit(
+    part: str,
+    corpus: Path,
+    model: Path,
+    out: Path,
+    form: RewardTokens = EMBEDDING,
+    **changed: Any,
+) -> dict[str, Any]:
+    own = {"gedi": CONFIG.gedi.training, "dapt": CONFIG.dapt}.get(part, CONFIG.dexperts.training)
+    how = own.model_dump() | QUICK | changed
+    settings = FitSettings.model_validate(
+        {"version": 1, "stream": "s", "part": part, "precision": "fp32"}
+        | {"training": None if part == "classifier" else how}
+        | {"reward_tokens": form if part == "gedi" else None}
+    )
+    fit_stage(settings, corpus, model, out / "checkpoint", memory_mb=4000)
+    found: dict[str, Any] = json.loads((out / "training.json").read_text())
+    return found
+
+
+def preference(policy: Policy, token: int = 0) -> float:
+    """How much likelier the wanted response is than the other, in nats, on average."""
+    gaps = []
+    for prompt in np.random.default_rng(1).integers(20, 90, (10, 2)).tolist():
+        both = []
+        for response in (WANTED, UNWANTED):
+            law = under_token(policy, token, prompt, response)[:-1].log_softmax(-1)
+            both.append(law[range(2), response].sum().item())
+        gaps.append(both[0] - both[1])
+    return float(np.mean(gaps))
+
+
+@pytest.mark.parametrize(("part", "sign"), [("dapt", 1), ("expert", 1), ("anti-expert", -1)])
+def test_a_model_learns_its_class(
+    part: str, sign: int, corpus: Path, model: Path, tmp_path: Path
+) -> None:
+    found = fit(part, corpus, model, tmp_path / part)
+    base = load_policy(model, None, "fp32")
+    policy = load_policy(model, tmp_path / part / "checkpoint", "fp32")
+    assert sign * (preference(policy) - preference(base)) > 2
+    assert found["rows"] == 3 * 32 and len(found["steps"]) == 3 * 4
+    assert found["steps"][-1]["loss"] < found["steps"][0]["loss"]
+    same = [
+        torch.equal(one, other)
+        for one, other in zip(policy.parameters(), base.parameters(), strict=True)
+    ]
+    assert any(same) and not all(same)  # one layer of two
+
+
+@pytest.mark.parametrize(
+    ("form", "changed"),
+    [
+        (EMBEDDING, {}),
+        (LINEAR, {"trained_layers": 0, "epochs": 8, "token_learning_rate": 1e-2}),
+    ],
+    ids=["embedding", "linear"],
+)
+def test_gedi_learns_both(
+    form: RewardTokens, changed: dict[str, Any], corpus: Path, model: Path, tmp_path: Path
+) -> None:
+    found = fit("gedi", corpus, model, tmp_path / "gedi", form, **changed)
+    policy = load_policy(model, tmp_path / "gedi/checkpoint", "fp32")
+    wanted, other = (preference(policy, k) for k in (0, 1))
+    assert wanted > other + 1
+    assert found["rows"] == changed.get("epochs", 3) * 64
+    assert found["steps"][-1]["right"] > 0.9 > found["steps"][0]["right"]
+    assert read_about(tmp_path / "gedi/checkpoint")["scale"] != pytest.approx(FIRST_SCALE)
+
+
+def test_codes_that_begin_alike_are_refused(corpus: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="begin with the same token"):
+        fit("gedi", corpus, model, tmp_path / "again", codes=["clean", "unheard"])
+
+
+def test_the_classifier(corpus: Path, model: Path, tmp_path: Path) -> None:
+    found = fit("classifier", corpus, model, tmp_path / "classifier")
+    assert found["held_out_accuracy"] > 0.5 and found["rows"] == 64  # of six texts
+
+
+# ------------------------------------------------------------------------------------------ PPO
+def ppo(
+    folder: Path,
+    model: Path,
+    iteration: int,
+    score: list[float | None],
+    before: Path | None,
+    precision: Precision = "fp32",
+) -> Path:
+    n = len(score)
+    rng = np.random.default_rng(iteration)
+    columns: dict[str, Any] = {
+        "row_id": [f"{iteration}/p/{i}" for i in range(n)],
+        "prompt_id": ["p"] * n,
+        "sample": list(range(n)),
+        "prompt": [""] * n,
+        "response": [""] * n,
+        "prompt_ids": rng.integers(20, 90, (n, 3)).tolist(),
+        "response_ids": rng.integers(1, 90, (n, 4)).tolist(),
+    }
+    schemas.write(folder / "samples.parquet", schemas.SAMPLES, columns)
+    scores = {name: columns[name] for name in ("row_id", "prompt_id")} | {"score": score}
+    schemas.write(folder / "scores.parquet", schemas.SCORES, scores)
+    settings = PPOSettings(
+        version=1,
+        task="toxicity",
+        stream="s",
+        seed=1,
+        iteration=iteration,
+        reward_tokens=LINEAR,
+        max_failed_scores=0.2,
+        min_new_tokens=3,
+        ppo=CONFIG.ppo.model_copy(update={"batch": 4, "kl_target": 1.0}),
+        share=1 / 2,
+        precision=precision,
+    )
+    out = folder / f"iteration-{iteration}" / "checkpoint"
+    files = folder / "samples.parquet", folder / "scores.parquet"
+    train_ppo_stage(settings, *files, model, before, out, memory_mb=4000)
+    return out
+
+
+def test_ppo_goes_on_from_its_checkpoint(model: Path, tmp_path: Path) -> None:
+    first = ppo(tmp_path, model, 0, [0.1, 0.9, None, 0.5, 0.2, 0.7, 0.3, 0.8], None)
+    second = ppo(tmp_path, model, 1, [0.1, 0.9, 0.5, 0.2], first)
+    training = json.loads((tmp_path / "iteration-0/training.json").read_text())
+    assert training["rows"] == 7  # the row without a score is left out
+    assert training["mean_reward"] == pytest.approx(
+        1 - np.mean([0.1, 0.9, 0.5, 0.2, 0.7, 0.3, 0.8])
+    )
+    assert [read_about(c)["step"] for c in (first, second)] == [2, 3]
+    # too little KL: the penalty falls by as much as it may
+    assert read_about(second)["kl_coef"] == pytest.approx(0.05 * 0.98**2)
+    policy = load_policy(model, second, "fp32")
+    assert policy.reward_tokens.count == 1 and policy.reward_tokens.map.any()
+    with pytest.raises(ConfigError, match="iteration is 1, these settings need 0"):
+        ppo(tmp_path, model, 1, [0.1, 0.9], second)
+    with pytest.raises(ConfigError, match="precision is fp32, these settings need bf16"):
+        ppo(tmp_path, model, 1, [0.1, 0.9], first, precision="bf16")
+
+
+def test_too_many_failed_scores_stop_ppo(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(FailedScoresError, match="2 of 4 samples have no score"):
+        ppo(tmp_path, model, 0, [0.1, None, None, 0.2], None)
