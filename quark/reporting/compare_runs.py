@@ -12,13 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quark.core import files
+from quark.core import files, paths
 from quark.core.schemas import TableError
 from quark.reporting.tables import intervals
 from quark.reporting.tables.measured import Run, load
 
 APART = ("task", "split", "decoding", "mauve")  # where the two stand, or what came out
-CHECKPOINT = "iteration-{}/checkpoint/checkpoint.json"
 RESAMPLES = 10_000
 
 
@@ -45,7 +44,7 @@ def compare(one: Path, other: Path) -> RenderableType:
 
 def _evaluations(run: Path) -> dict[str, Run]:
     """A run's evaluations by task, split and decoding."""
-    folders = sorted(file.parent for file in run.glob("evaluation/*/*/settings.json"))
+    folders = paths.evaluations(run)
     if not folders:
         raise TableError(
             f"{run}: no evaluation here; name a folder such as results/toxicity/quark/seed-1"
@@ -68,10 +67,10 @@ def _settings(one: Run, other: Run) -> RenderableType:
 
 def _trained(run: Path) -> Mapping[str, Any]:
     """The settings of Quark's last training; empty for other methods, and for older runs."""
-    found = [int(file.parents[1].name.split("-")[1]) for file in run.glob(CHECKPOINT.format("*"))]
+    found = paths.checkpoints(run)
     if not found:
         return {}
-    about = files.read_json(run / CHECKPOINT.format(max(found)))
+    about = files.read_json(found[max(found)] / "checkpoint.json")
     return {key: value for key, value in about.get("settings", {}).items() if key != "stream"}
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from quark.config import Config, check, resolved
 from quark.config.registry import spec
+from quark.core import paths
 from quark.core.files import read_json
 from quark.core.schemas import PROMPTS, read
 from quark.stages.derive import QUARKS, decodings, explorer, lineage, model
@@ -79,7 +80,7 @@ def track(
         TableError: a prompt file is missing or not a table of prompts.
     """
     settings = _settings(config, task)
-    folder = results / task / method / f"seed-{seed}"
+    folder = paths.run(results, task, method, seed)
     checked = resolved(check(settings), settings["precision"])
     rounds = spec(method).rounds
     count = rounds.iterations(checked) if rounds else 0
@@ -89,9 +90,9 @@ def track(
         for i in range(count)
     ]
     artifacts = {
-        folder / "evaluation" / place / "metrics.json": f"evaluation/{place}"
+        paths.evaluation(folder, split, name) / "metrics.json": f"evaluation/{split}/{name}"
         for split in settings["tasks"][task]["splits"]
-        for place in (f"{split}/{name}" for name in decodings(checked, method))
+        for name in decodings(checked, method)
     }
     points = [point for file in artifacts for point in _evaluated(file)]
     points += [
@@ -100,7 +101,7 @@ def track(
     if table:
         artifacts |= {table: "table", table.with_suffix(".md"): "table"}
     if method in QUARKS:
-        last = folder / f"iteration-{count - 1}" / "checkpoint"
+        last = paths.iteration(folder, count - 1) / "checkpoint"
         artifacts |= {last / name: LEARNT for name in ("policy.safetensors", "checkpoint.json")}
     _require(artifacts)
     run = Run(f"{method}/seed-{seed}", _params(settings, checked, task, method, seed), points)
@@ -146,7 +147,7 @@ def _stage_file(run: Path, method: str, iteration: int, stage: str) -> Path:
     other = explorer(method, iteration)
     if stage in ("samples", "scores") and other != method:
         run = run.parents[1] / other / run.name
-    return run / f"iteration-{iteration}" / f"{stage}.json"
+    return paths.iteration(run, iteration) / f"{stage}.json"
 
 
 def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quark.config import Config, Place, Precision, TaskName, for_task
+from quark.core import paths
 from quark.generation.decoding import Decoder, Plain
 from quark.generation.sampler import sample
 from quark.methods import decoder_of
@@ -118,9 +119,9 @@ def _checkpoint(
     config: Config, task: TaskName, method: str, seed: int, results: Path, model: Path
 ) -> Path:
     """The run's own checkpoint; before there is one, the package's for the same base model."""
-    begun = (results / task / method / f"seed-{seed}").glob("*/checkpoint/checkpoint.json")
+    begun = paths.checkpoints(paths.run(results, task, method, seed))
     trained = TRAINED / task
-    if method != "quark" or any(begun) or not trained.is_dir():
+    if method != "quark" or begun or not trained.is_dir():
         return last_checkpoint(config, task, method, seed, results)
     if read_about(trained)["base_sha256"] != base_sha256(model):
         return last_checkpoint(config, task, method, seed, results)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from quark.config import Config, ConfigError, Method, TaskName, for_task, overlay
 from quark.config.registry import iterations
-from quark.core import files
+from quark.core import files, paths
 from quark.reporting.compare_runs import differences
 from quark.stages import derive
 from quark.tools.planning.progress import FILE
@@ -99,10 +99,12 @@ def progress(config: Config, results: Path) -> Iterator[Progress]:
             count = iterations(chosen, method)
             decodings = derive.decodings(chosen, method)
             for seed in config.seeds:
-                run = results / task / method / f"seed-{seed}"
-                trained = [(run / f"iteration-{i}/training.json").is_file() for i in range(count)]
+                run = paths.run(results, task, method, seed)
+                trained = [
+                    (paths.iteration(run, i) / "training.json").is_file() for i in range(count)
+                ]
                 measured = [
-                    (run / "evaluation" / split / name / "metrics.json").is_file()
+                    (paths.evaluation(run, split, name) / "metrics.json").is_file()
                     for split in own.splits
                     for name in decodings
                 ]
@@ -191,7 +193,7 @@ def last_checkpoint(config: Config, task: TaskName, method: str, seed: int, resu
         raise ConfigError(f"{method}: only {' and '.join(derive.QUARKS)} have reward tokens")
     own = for_task(config, task)
     last = own.quark.iterations - 1
-    found = results / task / method / f"seed-{seed}" / f"iteration-{last}" / "checkpoint"
+    found = paths.iteration(paths.run(results, task, method, seed), last) / "checkpoint"
     about = found / "checkpoint.json"
     if not about.is_file():
         raise ConfigError(f"{found}: not trained yet: snakemake --cores all {found}")

@@ -23,7 +23,9 @@ rule corpus:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        settings=lambda w: as_json(derive.corpus(CONFIGS[w.task], w.task, int(w.seed))),
+        settings=lambda w: as_json(
+            derive.corpus(GRAPH.tasks[w.task], w.task, int(w.seed))
+        ),
         texts=lambda w, input: option(
             "texts", input.texts and f"{input.texts}/train.parquet"
         ),
@@ -54,7 +56,7 @@ rule fit:
         runtime=growing(720),
     params:
         settings=lambda w: as_json(
-            derive.fit(CONFIGS[w.task], w.task, w.part, int(w.seed))
+            derive.fit(GRAPH.tasks[w.task], w.task, w.part, int(w.seed))
         ),
     shell:
         "quark fit --settings {params.settings:q} --corpus {input.corpus} --model {input.model}"

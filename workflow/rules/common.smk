@@ -18,7 +18,9 @@ from quark.scorers import (
     check_key,
     check_scorers,
 )
+from quark.core import paths
 from quark.stages import derive
+from quark.stages.graph import Graph, family
 from quark.tasks import TASKS
 from quark.tools import planning
 
@@ -27,14 +29,6 @@ CONDA = "../envs/quark.yaml"
 CACHE = (
     "resources/scores.sqlite"  # of all that a service scored, for all tasks and runs
 )
-ITERATION = "results/{task}/{method}/seed-{seed}/iteration-{iteration}"
-QUARK = ITERATION.replace("{method}", "quark")
-PART = "results/{task}/part-{part}/seed-{seed}"
-VARIED_PART = "results/{task}/{method}/part-{part}/seed-{seed}"
-CORPUS = "results/{task}/corpus/seed-{seed}"
-PREDICTED = "results/{task}/{method}/seed-{seed}/evaluation/{split}"
-EVALUATION = f"{PREDICTED}/{{decoding}}"
-
 # The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
 # Threads that wait for each other soon give up their core: beside another program that needs one,
 # sampling would be many times slower (docs/performance.md).
@@ -63,12 +57,9 @@ try:
         check_key()
         if workflow.is_main_process:
             logger.warning("Perspective ends with 2026: keep resources/scores.sqlite.")
-    CONFIGS = {task: configuration.for_task(CONFIG, task) for task in CONFIG.tasks}
-    VARIANTS = configuration.variants(CONFIG)
-    wants_mauve = any(
-        part.evaluation.mauve for part in [*CONFIGS.values(), *VARIANTS.values()]
-    )
-    if wants_mauve and find_spec("mauve") is None:
+    GRAPH = Graph(CONFIG)
+    EVALUATED = [part.evaluation for part in GRAPH.configs()]
+    if any(part.mauve for part in EVALUATED) and find_spec("mauve") is None:
         raise configuration.ConfigError(
             "evaluation.mauve needs the package mauve-text: pip install mauve-text"
         )
@@ -98,13 +89,12 @@ scattergather:
 
 SHARDS = len(scatter.shards("{scatteritem}"))
 UNDIVIDED = SEED if SHARDS == 1 else NOTHING  # of rules that shards stand in for
-FINETUNED = [name for name, part in CONFIG.models.items() if part.finetuned is not None]
 SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not None]
 
 
 wildcard_constraints:
     task="|".join(CONFIG.tasks),
-    method="|".join(map(re.escape, [*registry.METHODS, *(v for _, v in VARIANTS)])),
+    method="|".join(map(re.escape, GRAPH.with_variants(list(registry.METHODS)))),
     sweep="|".join(map(re.escape, CONFIG.ablations)) or NOTHING,
     part="|".join(registry.parts()),
     seed=SEED,
@@ -115,13 +105,7 @@ wildcard_constraints:
         {split for task in CONFIG.tasks.values() for split in task.splits}
         | {tuning.split for tuning in CONFIG.tuning.values()}
     ),
-    decoding="|".join(
-        {
-            name
-            for part in [*CONFIGS.values(), *VARIANTS.values()]
-            for name in part.evaluation.decoding
-        }
-    ),
+    decoding="|".join({name for part in EVALUATED for name in part.decoding}),
 
 
 def growing(amount):

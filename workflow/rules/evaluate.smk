@@ -5,7 +5,7 @@ rule generate:
     input:
         prompts=prompts,
         model=model,
-        checkpoints=checkpoints_of,
+        checkpoints=lambda w: GRAPH.checkpoints(w.task, w.method, int(w.seed)),
     output:
         generations=f"{EVALUATION}/generations.parquet",
         cost=f"{EVALUATION}/generations.json",
@@ -100,7 +100,7 @@ rule predict:
     input:
         prompts=prompts,
         model=model,
-        checkpoints=checkpoints_of,
+        checkpoints=lambda w: GRAPH.checkpoints(w.task, w.method, int(w.seed)),
     output:
         predictions=f"{PREDICTED}/predictions.parquet",
         cost=f"{PREDICTED}/predictions.json",
@@ -156,11 +156,11 @@ rule evaluate:
         generations=f"{EVALUATION}/generations.parquet",
         scores=rules.score_generations.output.scores,
         likelihoods=f"{EVALUATION}/likelihoods.parquet",
-        predictions=lambda w: predictions(w.task, w.method, w.seed, w.split),
+        predictions=lambda w: GRAPH.predictions(w.task, w.method, int(w.seed), w.split),
         second=lambda w: optional(w, "second_scores.parquet"),
         mauve=lambda w: optional(w, "mauve.json"),
         costs=lambda w: [
-            *training_costs(w.task, w.method, w.seed),
+            *GRAPH.training_costs(w.task, w.method, int(w.seed)),
             f"{EVALUATION.format(**dict(w))}/generations.json",
             f"{EVALUATION.format(**dict(w))}/scores.json",
         ],

@@ -93,7 +93,9 @@ use rule tradeoff as operating with:
 
 use rule tradeoff as rewards with:
     input:
-        source=lambda w: last_pool(w),
+        source=lambda w: GRAPH.of_iterations(
+            w.task, w.method, int(w.seed), ["pool.parquet"]
+        )[-1],
     output:
         svg=report(
             "results/figures/{task}/{method}/seed-{seed}/rewards.svg",
@@ -133,9 +135,21 @@ use rule judge as judge_samples with:
 
 use rule tradeoff as curves with:
     input:
-        files=of_all_iterations(
-            "samples.parquet", "likelihoods.parquet", "pool.json", "training.json"
-        ),
+        files=lambda w: [
+            file
+            for seed in CONFIG.seeds
+            for file in GRAPH.of_iterations(
+                w.task,
+                w.method,
+                seed,
+                [
+                    "samples.parquet",
+                    "likelihoods.parquet",
+                    "pool.json",
+                    "training.json",
+                ],
+            )
+        ],
     output:
         svg=report(
             "results/figures/{task}/{method}/curves.svg",

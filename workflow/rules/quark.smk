@@ -107,7 +107,9 @@ rule train:
         pool=rules.quantize.output.pool,
         model=model,
         checkpoint=checkpoint_before,
-        memo=memo_so_far,
+        memo=lambda w: GRAPH.reference_caches(
+            w.task, w.method, int(w.seed), int(w.iteration)
+        ),
     output:
         checkpoint=directory(f"{ITERATION}/checkpoint"),
         memo=f"{ITERATION}/training.memo.safetensors",

@@ -5,11 +5,12 @@ rule page:
     input:
         table=rules.publish.output.csv,
         costs=rules.costs.output.csv,
-        generations=lambda w: shown(w.task, "generations.parquet"),
-        scores=lambda w: shown(w.task, "scores.parquet"),
-        figures=lambda w: figures(w.task),
+        generations=lambda w: GRAPH.shown(w.task, "generations.parquet"),
+        scores=lambda w: GRAPH.shown(w.task, "scores.parquet"),
+        figures=lambda w: GRAPH.figures(w.task),
         captions=lambda w: [
-            f"workflow/report/{Path(figure).stem}.rst" for figure in figures(w.task)
+            f"workflow/report/{Path(figure).stem}.rst"
+            for figure in GRAPH.figures(w.task)
         ],
     output:
         html=report(
@@ -30,7 +31,7 @@ rule page:
         runtime=growing(10),
     params:
         settings=lambda w: as_json(CONFIG),
-        methods=lambda w: repeated("methods", compared(w.task)),
+        methods=lambda w: repeated("methods", GRAPH.compared(w.task)),
         generations=lambda w, input: repeated("generations", input.generations),
         scores=lambda w, input: repeated("scores", input.scores),
         figures=lambda w, input: repeated("figures", input.figures),

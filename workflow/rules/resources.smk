@@ -11,7 +11,7 @@ rule fetch_model:
     benchmark:
         "results/benchmarks/jobs/fetch_model/{name}.tsv"
     wildcard_constraints:
-        name="|".join(name for name in CONFIG.models if name not in FINETUNED)
+        name="|".join(name for name in CONFIG.models if name not in GRAPH.finetuned)
         or NOTHING,
     conda:
         CONDA
@@ -60,7 +60,7 @@ rule finetune_model:
     benchmark:
         "results/benchmarks/jobs/finetune_model/{name}.tsv"
     wildcard_constraints:
-        name="|".join(FINETUNED) or NOTHING,
+        name="|".join(GRAPH.finetuned) or NOTHING,
     conda:
         CONDA
     threads: CORES

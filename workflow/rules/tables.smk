@@ -3,8 +3,8 @@
 
 rule table:
     input:
-        metrics=lambda w: evaluated(w.task, "metrics.json"),
-        beside=lambda w: measured(w.task),
+        metrics=lambda w: GRAPH.evaluated(w.task, "metrics.json"),
+        beside=lambda w: GRAPH.measured(w.task),
         published=lambda w: published(w.task),
     output:
         csv="results/{task}/table.csv",
@@ -29,10 +29,12 @@ rule table:
 
 use rule table as ablation with:
     input:
-        metrics=lambda w: evaluated(
-            CONFIG.ablations[w.sweep].task, "metrics.json", sweep(w.sweep)
+        metrics=lambda w: GRAPH.evaluated(
+            CONFIG.ablations[w.sweep].task, "metrics.json", GRAPH.sweep(w.sweep)
         ),
-        beside=lambda w: measured(CONFIG.ablations[w.sweep].task, sweep(w.sweep)),
+        beside=lambda w: GRAPH.measured(
+            CONFIG.ablations[w.sweep].task, GRAPH.sweep(w.sweep)
+        ),
         published=lambda w: published(CONFIG.ablations[w.sweep].task),
     output:
         csv="results/ablations/{sweep}.csv",
@@ -46,13 +48,15 @@ use rule table as ablation with:
 
 use rule table as tries with:
     input:
-        metrics=lambda w: evaluated(
+        metrics=lambda w: GRAPH.evaluated(
             w.task,
             "metrics.json",
             methods=tried(w.task),
             splits=[CONFIG.tuning[w.task].split],
         ),
-        beside=lambda w: measured(w.task, tried(w.task), [CONFIG.tuning[w.task].split]),
+        beside=lambda w: GRAPH.measured(
+            w.task, tried(w.task), [CONFIG.tuning[w.task].split]
+        ),
         published=lambda w: published(w.task),
     output:
         csv="results/tuning/{task}/table.csv",
@@ -113,7 +117,7 @@ rule ablations:
 # A shell command has no room for as many files as a run of many seeds has: they are listed.
 rule costs:
     input:
-        stages=lambda w: all_costs(w.task),
+        stages=lambda w: GRAPH.costs(w.task),
     output:
         csv=report(
             "results/tables/{task}_cost.csv",

@@ -5,7 +5,7 @@ rule track:
     input:
         table=rules.table.output.csv,
         text=rules.table.output.md,
-        run=logged,
+        run=lambda w: GRAPH.logged(w.task, w.method, int(w.seed)),
         prompts=prompts,
     output:
         mark="results/tracking/{task}/{method}/seed-{seed}.json",
@@ -20,7 +20,7 @@ rule track:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        settings=lambda w: as_json(CONFIGS[w.task]),
+        settings=lambda w: as_json(GRAPH.tasks[w.task]),
         prompts=lambda w, input: repeated(
             "prompts",
             [

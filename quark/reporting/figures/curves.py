@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from quark.core import files, schemas
+from quark.core.paths import number_of
 from quark.metrics.distinct import distinct_n
 from quark.metrics.perplexity import counted, output_ppl, per_generation
 from quark.reporting.figures.style import canvas, shade
@@ -48,7 +49,7 @@ def draw_curves(sources: Sequence[Path], out: Path) -> None:
 
 def _place(folder: Path) -> tuple[int, int]:
     """Seed and iteration of a folder."""
-    return int(folder.parent.name.split("-")[1]), int(folder.name.split("-")[1])
+    return number_of(folder.parent), number_of(folder)
 
 
 def _iteration(folder: Path) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from quark.core import files
+from quark.core import files, paths
 from quark.core.schemas import TableError
 from quark.reporting.tables.columns import Row
 from quark.reporting.tables.text import csv_text
@@ -35,7 +35,10 @@ def _stage(file: Path) -> Row:
     if file.parts[-3:-2] == ("models",):
         task, method, seed, stage = *file.parts[-3:-1], None, file.stem
     else:
-        task, method, seed, stage = _place(file)
+        found_at = paths.named(file)
+        if found_at is None:
+            raise TableError(f"{file}: not of the form TASK/METHOD/seed-S/STAGE.json")
+        task, method, seed, stage = found_at
     try:
         found = files.read_json(file)
     except FileNotFoundError:
@@ -45,12 +48,3 @@ def _stage(file: Path) -> Row:
     if not given or not all(isinstance(value, int | float) for value in given):
         raise TableError(f"{file}: {cost}: needs a number for rows, tokens or seconds")
     return {"task": task, "method": method, "seed": seed, "stage": stage, **cost}
-
-
-def _place(file: Path) -> tuple[str, str, str, str]:
-    """Task, method, seed and stage of a file."""
-    at = max((i for i, part in enumerate(file.parts) if part.startswith("seed-")), default=0)
-    if at < 2 or at == len(file.parts) - 1:
-        raise TableError(f"{file}: not of the form TASK/METHOD/seed-S/STAGE.json")
-    task, method, seed = file.parts[at - 2 : at + 1]
-    return task, method, seed[len("seed-") :], "/".join(file.with_suffix("").parts[at + 1 :])
