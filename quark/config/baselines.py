@@ -11,19 +11,23 @@ from quark.config.types import Count, Name, NonNegative, Positive, Probability, 
 class CorpusRows(Section):
     """How many rows of each class a source gives at most; null: all that it has."""
 
-    prompts: Annotated[int, Field(ge=0)] | None
-    samples: Annotated[int, Field(ge=0)] | None
-    texts: Annotated[int, Field(ge=0)] | None = Field(description="the first n, not of a class")
+    prompts: Annotated[int, Field(ge=0)] | None = Field(
+        description="unwanted training prompts, at most; null: all"
+    )
+    samples: Annotated[int, Field(ge=0)] | None = Field(
+        description="samples of each class, at most"
+    )
+    texts: Annotated[int, Field(ge=0)] | None = Field(description="the first n plain texts")
 
 
 class Corpus(Section):
     """Wanted and unwanted text, from which DAPT, DExperts, GeDi and PPLM learn."""
 
-    texts: Name | None = Field(description="plain texts, a name under `prompts`; null: none")
-    wanted_from: Probability = Field(description="wanted: reward at least this")
-    unwanted_to: Probability = Field(description="unwanted: reward at most this")
+    texts: Name | None = Field(description="plain texts; their split `train` is taken")
+    wanted_from: Probability = Field(description="a text with at least this reward is wanted")
+    unwanted_to: Probability = Field(description="one with at most this reward is unwanted")
     rows: CorpusRows
-    tokens: Count = Field(description="longer texts are cut")
+    tokens: Count = Field(description="longer prompts and texts are cut")
 
     @model_validator(mode="after")
     def _classes_are_apart(self) -> Self:
@@ -35,8 +39,10 @@ class Corpus(Section):
 class Finetuning(Optimisation):
     """Training a language model on the corpus."""
 
-    epochs: Count
-    trained_layers: Count | None = Field(description="the top n layers; null: all parameters")
+    epochs: Count = Field(description="passes over the rows")
+    trained_layers: Count | None = Field(
+        description="how many top layers learn; null: all parameters"
+    )
 
 
 class DExperts(Contrast):
@@ -54,16 +60,19 @@ class GeDiTraining(Finetuning):
     """The class-conditional language model of GeDi."""
 
     trained_layers: Annotated[int, Field(ge=0)] | None = Field(
-        description="the top n layers learn beside the classes' tokens; null: all parameters"
+        description="how many top layers learn beside the classes' tokens; null: all "
+        "parameters; 0: none, as linear reward tokens need"
     )
-    token_learning_rate: Positive = Field(description="rate of the classes' tokens")
-    scale_learning_rate: Positive = Field(description="rate of log s")
+    token_learning_rate: Positive = Field(
+        description="of the tokens that name the classes; their form is `quark.reward_tokens`"
+    )
+    scale_learning_rate: Positive = Field(description="of the logarithm of the evidence's scale")
     codes: tuple[str, str] = Field(
         strict=False,
-        description="words that the tokens of the wanted and of the other class start as, if the "
-        "form of the reward tokens is embedding",
+        description="words that the tokens of the wanted and of the other class start as, with "
+        "form embedding",
     )
-    generative: Probability = Field(description="lambda: the language-modelling part of the loss")
+    generative: Probability = Field(description="lambda, the language-modelling part of the loss")
 
 
 class GeDi(Section):
@@ -72,10 +81,10 @@ class GeDi(Section):
     training: GeDiTraining
     weight: NonNegative = Field(description="omega, of log P(wanted) in the logits")
     filter_p: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="the least wanted tokens up to this probability go"
+        description="the least wanted tokens up to this probability are never drawn"
     )
     target_p: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="but not where P(wanted) is at least this"
+        description="but a token stays if P(wanted) is at least this"
     )
     class_bias: float = Field(description="added to the wanted class's exponent")
 
@@ -83,9 +92,12 @@ class GeDi(Section):
 class CTRL(Section):
     """CTRL (Keskar et al. 2019): a model that writes under control codes."""
 
-    control: str = Field(description="text that stands before every prompt")
+    control: str = Field(
+        description="stands before every prompt of CTRL, a pretrained model of its own "
+        "(`tasks.TASK.models.ctrl`); its weights are no part of the default"
+    )
     penalty: Annotated[float, Field(ge=1)] = Field(
-        description="theta, which lowers the logits of tokens that were read; 1: none"
+        description="theta, lowers the logits of tokens that were read; 1: none"
     )
 
 
@@ -98,30 +110,34 @@ class PPLM(Section):
     fusion: Probability = Field(description="share of the moved law in the geometric mean")
     kl_scale: NonNegative = Field(description="weight of the KL to the unmoved law")
     share: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="of each split's prompts that are evaluated, as the published runs did"
+        description="of each split's prompts; PPLM is slow, and the published runs had 10 %"
     )
 
 
 class PPOTraining(Optimisation):
     """Proximal policy optimisation of the reward."""
 
-    iterations: Count
+    iterations: Count = Field(
+        description="rounds of sampling and training; the rate decays over all"
+    )
     samples: Count = Field(
-        description="of each prompt in later iterations; the first takes Quark's first_samples"
+        description="of each prompt in later iterations; the first takes Quark's `first_samples`"
     )
     epochs: Count = Field(description="passes over an iteration's samples")
-    token_learning_rate: Positive = Field(description="rate of the reward token")
-    value_learning_rate: Positive = Field(description="rate of the value head")
+    token_learning_rate: Positive = Field(
+        description="of the reward token, of which PPO has one; used with `linear` tokens"
+    )
+    value_learning_rate: Positive = Field(description="of the value head")
     gamma: Probability = Field(description="discount of a token")
     lam: Probability = Field(description="lambda of the generalised advantages")
     clip: Positive = Field(description="largest change of a token's probability ratio")
     value_clip: Positive | None = Field(description="largest change of a value; null: any")
-    value_coef: NonNegative
+    value_coef: NonNegative = Field(description="weight of the value loss")
     kl_coef: NonNegative = Field(description="beta, of the KL in each token's reward")
     kl_target: Positive | None = Field(
-        description="nats per response that beta aims at; null: fixed"
+        description="nats per response that beta aims at; null: it is fixed"
     )
-    kl_adaptation: NonNegative = Field(description="how fast beta follows; with kl_target")
+    kl_adaptation: NonNegative = Field(description="how fast beta follows")
 
 
 class PPO(PPOTraining):
@@ -129,8 +145,8 @@ class PPO(PPOTraining):
 
     place: float = Field(
         default=1.0,
-        description="c of a linear policy, which learns at 1; other places extrapolate, within "
-        "the base model's nucleus; without linear reward tokens unused",
+        description="c, where a policy with linear tokens decodes; it learns at 1, other places "
+        "are extrapolated, within the base model's nucleus",
     )
 
     @property
@@ -142,7 +158,7 @@ class PPO(PPOTraining):
 class Baselines(Section):
     """What the table compares Quark with."""
 
-    version: int = Field(description="raised when the code changes meaning; forces a rerun")
+    version: int = Field(description="raise it when the code of a baseline changes meaning")
     corpus: Corpus
     dapt: Finetuning = Field(description="on wanted text")
     dexperts: DExperts

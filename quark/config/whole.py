@@ -50,11 +50,15 @@ Method = Annotated[
 class Mauve(Section):
     """MAUVE (Pillutla et al. 2021), of tasks whose prompts really go on."""
 
-    model: Name = Field(description="whose last hidden states are a text's features")
+    model: Name = Field(
+        description="name under `models`; its last hidden states are a text's features"
+    )
     tokens: Count = Field(description="longer texts are cut")
     buckets: Count | None = Field(description="clusters; null: a tenth of the texts")
-    scaling: Positive
-    seed: int = Field(description="of the clusters")
+    scaling: Positive = Field(
+        description="the constant c of the divergence curve; 5 in the package"
+    )
+    seed: int = Field(description="of the clusters; 25 in the package")
 
 
 def _kind_of_limit(value: Any) -> str:
@@ -70,16 +74,18 @@ Limit = Annotated[
 class Evaluation(Section):
     """Generations of the final model and their metrics (protocol section 5)."""
 
-    version: int = Field(description="raised when the code changes meaning; forces a rerun")
-    prompts: Limit | None = Field(
-        description="the first n prompts of a split, one n for all or for each split by its name; "
-        "null, or a split without a name here: all"
+    version: int = Field(
+        description="raise it when the code of sampling, judging or metrics changes meaning"
     )
-    samples: Count
+    prompts: Limit | None = Field(
+        description="the first n prompts of a split, one n for all or for each split by its "
+        "name; null, or a split without a name here: all"
+    )
+    samples: Count = Field(description="generations of each prompt")
     decoding: Annotated[dict[Name, Sampling], WithoutNull] = Field(
         min_length=1, description="how they are drawn, rows of their own in the table; null: none"
     )
-    threshold: Probability = Field(description="toxic when strictly above")
+    threshold: Probability = Field(description="a generation is toxic strictly above")
     bootstrap: Count = Field(description="resamples of the prompts for the 95 % intervals")
     mauve: Mauve | None = Field(None, description="null: not computed")
 
@@ -87,12 +93,12 @@ class Evaluation(Section):
 class Benchmark(Section):
     """How much the benchmarks measure."""
 
-    model: Name
-    prompts: Count
-    samples: Count = Field(description="samples of each prompt, in sampling and judging")
+    model: Name = Field(description="name under `models`: the model that is timed")
+    prompts: Count = Field(description="random prompts of 9 to 19 tokens")
+    samples: Count = Field(description="samples of each prompt, of 20 tokens")
     training_rows: Count = Field(description="rows of the one training step")
     pool_rows: Count = Field(description="rows that are cut into quantiles")
-    rounds: Count = Field(description="runs of each variant; the table shows their median")
+    rounds: Count = Field(description="runs of each variant, in turn; the table shows medians")
 
 
 Varied = Literal["quark", "evaluation"]
@@ -104,28 +110,42 @@ Override = dict[Overridable, dict[str, Any]]
 class Task(Section):
     """What is unlearned: the model, its prompts, its scorer and its judge."""
 
-    model: Name
-    models: dict[Method, Name] = Field({}, description="of methods that have one of their own")
-    judge: Name = Field(description="the model whose perplexity measures fluency")
-    prompts: Name
-    scorer: Name
+    model: Name = Field(description="the policy starts as this model and is kept near it")
+    models: dict[Method, Name] = Field(
+        {},
+        description="the model of method NAME, if it is another: what `ctrl`, `unlikelihood` "
+        "and `simctg` are, and `quark_unlikelihood` starts from",
+    )
+    judge: Name = Field(description="its perplexity measures fluency")
+    prompts: Name = Field(description="training and test prompts")
+    scorer: Name = Field(description="gives the reward in training and the toxicity in the table")
     second_scorer: Name | None = Field(
-        None, description="scores the evaluation's generations once more; null: none does"
+        None,
+        description="scores the evaluation's generations once more, for a column of its own; no "
+        "method learns from it; null: none does",
     )
     prefix: Count | None = Field(
-        None, description="the first n tokens of a text are its prompt; null: the whole"
+        None,
+        description="tokens of a text that are its prompt; the rest is what a method is asked "
+        "to predict; null: the whole text is the prompt",
     )
     splits: Distinct[Name] = Field(min_length=1, description="test splits in the table")
-    methods: Distinct[Method] = Field(min_length=1)
-    override: Override = Field({}, description="what this task has otherwise; see `for_task`")
+    methods: Distinct[Method] = Field(min_length=1, description="rows of the table")
+    override: Override = Field(
+        {},
+        description="settings of this task alone, laid over `quark`, `quark_guided`, "
+        "`baselines`, `plugins` or `evaluation` key by key",
+    )
 
 
 class Ablation(Section):
     """Variants of Quark on one task."""
 
-    task: TaskName
+    task: TaskName = Field(description="whose `quark` and base model stand beside the variants")
     variants: Annotated[dict[Name, dict[Varied, dict[str, Any]]], WithoutNull] = Field(
-        min_length=1, description="what each has otherwise; null: it is none"
+        min_length=1,
+        description="settings of the variant, laid over `quark` or `evaluation` key by key; "
+        "null: there is no such variant",
     )
 
 
@@ -135,10 +155,13 @@ class Tuning(Section):
     split: Name = Field(default="validation", description="prompts that the tries are measured on")
     most_perplexity: Positive = Field(
         default=1.1,
-        description="only a try with at most this times the base model's perplexity is chosen",
+        description="only a try with at most this times the base model's perplexity is chosen: "
+        "among those, the one with the best main metric",
     )
     tries: Annotated[dict[Tunable, dict[str, Any]], WithoutNull] = Field(
-        min_length=1, description="keys as in the configuration, a list of values under each"
+        min_length=1,
+        description="keys of `quark`, `quark_guided` or a method under `baselines`, as in the "
+        "configuration, with a list of values in place of the value; null: none",
     )
 
     @model_validator(mode="after")
@@ -201,9 +224,13 @@ def _leaves(nested: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
 class WrittenConfig(Section):
     """The whole configuration as it is written: its precision may be `auto`."""
 
-    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="one whole experiment for each; the table averages over them"
+    )
     precision: AskedPrecision = Field(
-        description="weights of sampling and judging; auto: bf16 where it is fast, else fp32"
+        description="of the weights in sampling and judging, and of what does not learn in "
+        "training; what learns is float32, with matrix products in this type; auto: bf16 "
+        "where it is fast, else fp32"
     )
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
@@ -213,9 +240,7 @@ class WrittenConfig(Section):
     quark: Quark
     quark_guided: Place = Field(description="Quark, decoded further out than its best token")
     baselines: Baselines
-    plugins: dict[Name, dict[str, Any]] = Field(
-        {}, description="settings of methods that other packages add, by the method's name"
-    )
+    plugins: dict[Name, dict[str, Any]] = Field({}, description="a setting of this method")
     evaluation: Evaluation
     ablations: Annotated[dict[Name, Ablation], WithoutNull] = Field(
         {}, description="sweeps of Quark's settings, a table each; null: it is none"

@@ -148,6 +148,8 @@ def train(
 
 ROUNDS = {"quark": (explore, quantize, train), "ppo": (explore, ppo)}
 """The settings of a round's stages, by the kind of `quark.config.registry.Rounds`."""
+VERBS = {explore: "sample", quantize: "quantize", train: "train", ppo: "train-ppo"}
+"""The verbs that take them."""
 
 
 def decodings(config: Config, method: str) -> list[str]:

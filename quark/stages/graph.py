@@ -5,12 +5,12 @@ A *variant* is a method under other settings, of an ablation or a tuning; it is 
 there. Paths are strings from the project's folder on, as Snakemake has them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from quark.config import Config, ConfigError, Task, for_task, variants
+from quark.config import Config, ConfigError, Section, Task, for_task, variants
 from quark.config.registry import in_rounds, iterations, spec
 from quark.core import paths
 from quark.stages import derive
@@ -194,6 +194,30 @@ class Graph:
             return self.task(task).second_scorer is not None
         wants_mauve = self.config_of(task, method).evaluation.mauve is not None
         return self.task(task).prefix is not None and wants_mauve
+
+    # ---------------------------------------------------------------------------- what they read
+    def settings(self, task: str) -> Iterator[tuple[str, str, Section]]:
+        """All settings of a task's verbs for seed 1: verb, method or part, settings."""
+        own, here = self.task(task), self.tasks[task]
+        yield "score", "", derive.score(self.config, own.scorer)
+        yield "corpus", "", derive.corpus(here, task, 1)
+        yield "judge", "", derive.judge(here)
+        if (mauve := derive.mauve(here)) is not None:
+            yield "mauve", "", mauve
+        for method in (*own.methods, *(name for t, name in self.variants if t == task)):
+            config, kind = self.config_of(task, method), family(method)
+            rounds = spec(kind).rounds
+            for i in range(self.iterations(task, method)):
+                for derived in derive.ROUNDS[rounds.kind] if rounds else ():
+                    yield derive.VERBS[derived], method, derived(config, task, kind, 1, i)
+            for part in spec(kind).parts:
+                yield "fit", part, derive.fit(config, task, part, 1)
+            for split in own.splits:
+                if (predict := derive.predict(config, task, kind, split)) is not None:
+                    yield "predict", method, predict
+                for name in derive.decodings(config, kind):
+                    yield "generate", method, derive.generate(config, task, kind, 1, split, name)
+                    yield "evaluate", method, derive.evaluate(config, task, method, 1, split, name)
 
     # ------------------------------------------------------------------------------------ costs
     def training_costs(self, task: str, method: str, seed: int) -> list[str]:

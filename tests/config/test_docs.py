@@ -1,76 +1,65 @@
-"""config/README.md names every key of the configuration, and the defaults of config.yaml."""
+"""config/README.md names every key, as docs/keys.py writes it from the configuration's models."""
 
+import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin
 
-import yaml
+import keys
+import pytest
 
-from quark.config import Config, Finetuning, Section, load
-
-CONFIG = Path(__file__).parents[2] / "config"
-README = (CONFIG / "README.md").read_text()
-ROWS = {  # key: the other cells of its row
-    cells[0].strip("`"): cells[1:]
-    for line in README.splitlines()
-    if line.startswith("| `")
-    for cells in [re.split(r" +\| +", line.strip("| "))]
-}
+NAMES = [key.name for key in keys.every_key()]
+PAGE = keys.README.read_text()
 
 
-def keys(model: type[Section], above: str = "") -> Iterator[str]:
-    """The keys of a model as the tables write them: NAME, TASK, SPLIT for chosen names."""
-    for name, field in model.model_fields.items():
-        yield from _keys(field.annotation, f"{above}{name}")
+def test_the_tables_are_fresh() -> None:
+    assert keys.written(PAGE) == PAGE, "python docs/keys.py writes config/README.md anew"
 
 
-def _keys(kind: Any, key: str) -> Iterator[str]:
-    inner = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
-    if isinstance(kind, type) and issubclass(kind, Section):
-        yield from keys(kind, f"{key}.")
-    elif get_origin(kind) is dict:
-        names = {"tasks": "TASK", "splits": "SPLIT", "override": "SECTION", "SECTION": "KEY"}
-        names |= {"variants": "VARIANT", "VARIANT": "SECTION", "tuning": "TASK"}
-        names |= {"tries": "SECTION", "plugins": "METHOD", "METHOD": "KEY"}
-        chosen = names.get(key.split(".")[-1], "NAME")
-        yield from _keys(inner[1], f"{key}.{chosen}")
-    elif get_origin(kind) is tuple and _is_section(inner[0]):
-        yield from _keys(inner[0], f"{key}[]")
-    elif len(inner) == 1 and _is_section(inner[0]):  # section | None
-        yield from _keys(inner[0], key)
-    else:
-        yield key
+def test_every_key_has_one_row() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
+    assert sorted(rows) == sorted(NAMES)
 
 
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
+def test_every_key_says_what_it_means() -> None:
+    assert not [key.name for key in keys.every_key() if not key.description]
 
 
-def test_every_key_has_a_row_and_every_row_a_key() -> None:
-    # A prompt source inherits `random` from its model, but may not have it: one row says so.
-    random = "prompts.NAME.sources[].random"
-    never = (random, "classifiers.NAME.random")  # as a classifier does
-    wanted = {key for key in keys(Config) if not key.startswith(tuple(f"{k}." for k in never))}
-    wanted |= set(never)
-    optimised = re.compile(
-        r"(baselines\.(dapt|dexperts\.training|gedi\.training|ppo)|models\.NAME\.finetuned\.training)\."
-        rf"({'|'.join(Finetuning.model_fields)})$"
-    )
-    wanted = {optimised.sub(r"baselines.M.\3", key) for key in wanted}  # one table for all
-    assert not wanted - set(ROWS), "config/README.md lacks a row for these keys"
-    assert not set(ROWS) - wanted, "config/README.md has rows for keys that do not exist"
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "integer", "minimum": 1}, "int from 1"),
+        ({"type": "number", "minimum": 0, "maximum": 1}, "0 to 1"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "above 0, to 1"),
+        ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, "from 0, below 1"),
+        ({"type": "number"}, "number"),
+        ({"type": "boolean"}, "true or false"),
+        ({"enum": ["a", "b"], "type": "string"}, "a, b"),
+        ({"type": "array", "items": {"type": "string"}}, "list of: text"),
+        ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, "int or text"),
+        ({}, "any"),
+    ],
+)
+def test_types_in_words(schema: dict[str, object], text: str) -> None:
+    assert keys.kind(schema, nullable=False) == text
+    assert keys.kind(schema, nullable=True).removesuffix(" or null").removesuffix(",") == text
 
 
-def test_the_defaults_are_those_of_config_yaml() -> None:
-    default = load([CONFIG / "config.yaml"]).model_dump(mode="json")
-    for key, cells in ROWS.items():
-        key = key.replace("evaluation.decoding.NAME", "evaluation.decoding.nucleus")
-        if key.split(".")[0] not in ("seeds", "precision", "quark", "evaluation"):
-            continue  # these stand under names that a user chooses
-        value: Any = default
-        for part in key.split("."):
-            value = None if value is None else value[part]  # of a section that is null
-        stated = yaml.safe_load(cells[1].strip("`"))
-        assert stated == value, f"config/README.md: {key}: write `{value}`, the default"
+@pytest.mark.parametrize(
+    ("name", "verbs"),
+    [
+        ("quark.training.kl_coef", "train"),
+        ("quark.quantiles", "quantize; train"),
+        ("baselines.gedi.weight", "generate of gedi"),
+        ("baselines.dexperts.training.epochs", "fit of expert, anti-expert"),
+        ("evaluation.threshold", "evaluate"),
+    ],
+)
+def test_what_runs_again(name: str, verbs: str) -> None:
+    (key,) = (key for key in keys.every_key() if key.name == name)
+    assert keys.runs_again(key) == verbs
+
+
+def test_the_schema_file_is_what_the_tables_read() -> None:
+    """Of the same models, so that an editor says the same as the page."""
+    schema = json.loads((keys.ROOT / "workflow/schemas/config.schema.json").read_text())
+    described = schema["$defs"]["Training"]["properties"]["sequences"]["description"]
+    assert described in PAGE
