@@ -134,10 +134,10 @@ def training() -> Training:
         kl_direction="policy_to_base",
         entropy_coef=0.06,
         gradient_checkpointing=False,
-        base_memo=True,
+        reference_cache=True,
         trained_layers=None,
         quantile_shares=None,
-        gauge_prompts=2,
+        held_out_prompts=2,
     )
 
 

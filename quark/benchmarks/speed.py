@@ -19,7 +19,7 @@ from quark.generation.sampler import sample
 from quark.maths.quantiles import quantiles
 from quark.methods.quark import learn
 from quark.models.lm import Policy, pad
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import new_reward_tokens
 from quark.stages.settings import SpeedSettings
 from quark.training.trainer import Rows
@@ -126,7 +126,10 @@ def _training(work: Work) -> list[dict[str, Any]]:
         )
 
     def ours(
-        form: RewardTokens, training: Training, precision: Precision, memo: Memo | None = None
+        form: RewardTokens,
+        training: Training,
+        precision: Precision,
+        cache: ReferenceCache | None = None,
     ) -> Callable[[], Any]:
         base = work.bf16 if precision == "bf16" else work.fp32
         lm = base.lm if training.trained_layers == 0 else copy.deepcopy(work.fp32.lm)
@@ -141,12 +144,12 @@ def _training(work: Work) -> list[dict[str, Any]]:
             precision=precision,
             seed_name="benchmark",
             memory_mb=work.memory_mb,
-            memo=memo,
+            cache=cache,
             resume=None,
         )
 
     def remembering(form: RewardTokens, training: Training) -> Callable[[], Any]:
-        run = ours(form, training, "bf16", Memo())
+        run = ours(form, training, "bf16", ReferenceCache())
         run()  # the base model reads all rows once
         return run
 
@@ -154,10 +157,10 @@ def _training(work: Work) -> list[dict[str, Any]]:
         Variant("plain loop", "fp32", as_others(plainly())),
         Variant("ours, all parameters", "fp32", ours(embedding, everything, "fp32")),
         Variant("ours, all parameters", "bf16", ours(embedding, everything, "bf16")),
-        Variant("ours, all parameters, memo", "bf16", remembering(embedding, everything)),
+        Variant("ours, all parameters, cache", "bf16", remembering(embedding, everything)),
         Variant("ours, all parameters, checkpointing", "bf16", ours(embedding, frugal, "bf16")),
         Variant("ours, as configured", "bf16", ours(quark.reward_tokens, configured, "bf16")),
-        Variant("ours, as configured, memo", "bf16", remembering(quark.reward_tokens, configured)),
+        Variant("ours, as configured, cache", "bf16", remembering(quark.reward_tokens, configured)),
     ]
     return work.compare("training", variants, count, count * RESPONSE_TOKENS)
 

@@ -62,15 +62,15 @@ def gather(
     parts: Annotated[list[Path], typer.Option(help="Parquet files of all shards")],
     order: Annotated[Path, typer.Option(help="Parquet file whose rows tell the order")],
     out: Out,
-    memos: Annotated[
+    hidden_parts: Annotated[
         list[Path] | None, typer.Option(help="hidden states of the same shards")
     ] = None,
-    memo: Annotated[Path | None, typer.Option(help="file for all of them")] = None,
+    hidden: Annotated[Path | None, typer.Option(help="file for all of them")] = None,
 ) -> None:
     """Put the shards of a stage together."""
     from quark.stages.merge_shards import merge_shards as run
 
-    run(parts, order, out, memos or [], memo)
+    run(parts, order, out, hidden_parts or [], hidden)
 
 
 @app.command()

@@ -34,7 +34,7 @@ def sample(
     out: Out,
     memory_mb: Memory,
     checkpoint: Checkpoints = None,
-    memo: Annotated[
+    hidden: Annotated[
         Path | None, typer.Option(help="file for the hidden states that predicted the samples")
     ] = None,
     shard: ShardOption = "1-of-1",
@@ -45,7 +45,7 @@ def sample(
 
     use_threads(threads)
     wanted, part = parse(needs.SampleSettings, settings), Shard.parse(shard)
-    sample_stage(wanted, prompts, model, checkpoint or [], out, memory_mb, memo, part)
+    sample_stage(wanted, prompts, model, checkpoint or [], out, memory_mb, hidden, part)
 
 
 @app.command()
@@ -114,7 +114,7 @@ def train(
     out: Folder,
     memory_mb: Memory,
     checkpoint: Checkpoint = None,
-    memo: Annotated[
+    hidden: Annotated[
         list[Path] | None, typer.Option(help="hidden states of the base model, as far as known")
     ] = None,
     processes: Annotated[
@@ -135,7 +135,7 @@ def train(
     use_threads(max(1, threads // processes))
     wanted = parse(needs.TrainSettings, settings)
     own_mb, split = memory_mb // processes, layers == "split"
-    train_stage(wanted, pool, model, checkpoint, memo or [], out, own_mb, split)
+    train_stage(wanted, pool, model, checkpoint, hidden or [], out, own_mb, split)
 
 
 @app.command()
@@ -186,7 +186,7 @@ def train_ppo(
     out: Folder,
     memory_mb: Memory,
     checkpoint: Checkpoint = None,
-    memo: Annotated[
+    hidden: Annotated[
         Path | None, typer.Option(help="hidden states with which the policy sampled")
     ] = None,
     threads: Threads = 1,
@@ -196,4 +196,4 @@ def train_ppo(
 
     use_threads(threads)
     wanted = parse(needs.PPOSettings, settings)
-    train_ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, memo)
+    train_ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, hidden)

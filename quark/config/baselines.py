@@ -107,8 +107,8 @@ class PPLM(Section):
     step_size: NonNegative = Field(description="length of a step; 0: the base model")
     iterations: Count = Field(description="steps before each token")
     gamma: NonNegative = Field(description="power of the gradient's norm that a step divides by")
-    fusion: Probability = Field(description="share of the moved law in the geometric mean")
-    kl_scale: NonNegative = Field(description="weight of the KL to the unmoved law")
+    fusion: Probability = Field(description="share of the moved distribution in the geometric mean")
+    kl_scale: NonNegative = Field(description="weight of the KL to the unmoved distribution")
     share: Annotated[float, Field(gt=0, le=1)] = Field(
         description="of each split's prompts; PPLM is slow, and the published runs had 10 %"
     )

@@ -97,7 +97,7 @@ class Training(Optimisation):
         "writes it"
     )
     entropy_coef: NonNegative = Field(description="alpha, weight of the entropy bonus")
-    base_memo: bool = Field(
+    reference_cache: bool = Field(
         description="keep the base model's last hidden states of the pool on disk (2 d bytes a "
         "token in bf16); false: compute them again, where the disk is small"
     )
@@ -110,7 +110,7 @@ class Training(Optimisation):
         description="each iteration trains the base model anew on the pool so far; false: it "
         "goes on from the iteration before, as in the paper",
     )
-    gauge_prompts: Annotated[int, Field(ge=0)] = Field(
+    held_out_prompts: Annotated[int, Field(ge=0)] = Field(
         description="prompts kept out of training; their samples measure what the reward tokens "
         "tell"
     )
@@ -175,9 +175,9 @@ class Quark(Section):
 
     @model_validator(mode="after")
     def _the_pool_is_large_enough(self) -> Self:
-        if self.prompts is not None and self.prompts <= self.training.gauge_prompts:
+        if self.prompts is not None and self.prompts <= self.training.held_out_prompts:
             raise ValueError(
-                f"training.gauge_prompts = {self.training.gauge_prompts} leaves none of "
+                f"training.held_out_prompts = {self.training.held_out_prompts} leaves none of "
                 f"{self.prompts} prompts to train on"
             )
         if self.prompts is not None and self.prompts * self.first_samples < self.quantiles:

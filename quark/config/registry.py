@@ -48,7 +48,7 @@ class MethodSpec:
         is_plain: it is a plain model, without reward token or guide; contrastive search can decode
             it.
         decoder: `module:function` that makes its decoder of the model's directory, the checkpoints
-            of its parts, its settings and the precision; None: a policy under its own law.
+            of its parts, its settings and the precision; None: a policy under its own distribution.
         settings: the type of that decoder's settings.
         steering: these settings; None: it decodes as a policy after all. Those of a method of
             another package stand under `plugins`: `config.plugin(NAME)`.

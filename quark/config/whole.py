@@ -312,7 +312,7 @@ class WrittenConfig(Section):
         if "ppo" in self.methods and (drawn.temperature, drawn.top_k, drawn.top_p) != (1, 0, 1):
             raise ValueError(
                 "quark.sampling must have temperature 1, top_k 0 and top_p 1 for ppo, whose "
-                "probability ratios are of the whole law: change it, or leave ppo out of "
+                "probability ratios are of the whole distribution: change it, or leave ppo out of "
                 "tasks.TASK.methods"
             )
         if "ppo" in self.methods and ppo.trained_layers == 0 and form not in ("linear", "sink"):

@@ -1,8 +1,8 @@
-"""What a sampler needs of whoever writes: the law of the next token, again and again.
+"""The interface between the sampler and a decoding method: next-token logits, then one token more.
 
-A plain policy gives its own law. A `Guide`, such as DExperts or GeDi, lets other models, which read
-along with caches of their own, change it. Whoever steers by other means (PPLM changes the cache) is
-a `Decoder` itself. `GuideProcessor` takes a guide into transformers' `generate`.
+A plain policy gives its own logits. A `Guide`, such as DExperts or GeDi, changes them; its models
+read the same text with caches of their own. A method that steers by other means, as PPLM changes
+the cache, is a `Decoder` itself. `GuideProcessor` takes a guide into transformers' `generate`.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, TopPLogitsWarper
 
-from quark.models.decode_state import Reading, read
+from quark.models.decode_state import DecodeState, read
 from quark.models.lm import Policy
 from quark.models.reward_tokens import LinearTokens
 
 
-class Law(NamedTuple):
+class NextToken(NamedTuple):
     """Of the next token.
 
     `logits`: (rows, V), of the policy's precision or float32.
@@ -36,14 +36,14 @@ class Decoding(Protocol):
     def hidden(self) -> Tensor:
         """The policy's last hidden states (rows, d), which predict the next token."""
 
-    def law(self, forbidden: Sequence[int] = ()) -> Law:
-        """The law of the next token, which gives none of the forbidden ids."""
+    def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
+        """The distribution of the next token, which gives none of the forbidden ids."""
 
     def select(self, rows: Tensor) -> None:
-        """Keep, repeat or reorder rows; not between `law` and `feed`."""
+        """Keep, repeat or reorder rows; not between `distribution` and `feed`."""
 
     def feed(self, ids: Tensor) -> None:
-        """Go on with a token (rows,) each, drawn from the last `law`."""
+        """Go on with a token (rows,) each, drawn from the last `distribution`."""
 
 
 class Decoder(Protocol):
@@ -62,16 +62,16 @@ class Decoder(Protocol):
 
 @dataclass
 class _Plain:
-    reading: Reading
+    reading: DecodeState
 
     @property
     def hidden(self) -> Tensor:
         return self.reading.hidden
 
-    def law(self, forbidden: Sequence[int] = ()) -> Law:
+    def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
         logits = self.reading.hidden @ self.reading.policy.head.T
         logits[:, list(forbidden)] = -torch.inf
-        return Law(logits)
+        return NextToken(logits)
 
     def select(self, rows: Tensor) -> None:
         self.reading.select(rows)
@@ -99,8 +99,8 @@ class Plain:
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
         """Read prompts, under the reward token if there is one."""
-        told = [self.policy.condition(prompt, self.quantile) for prompt in prompts]
-        return _Plain(read(self.policy, told))
+        conditioned = [self.policy.condition(prompt, self.quantile) for prompt in prompts]
+        return _Plain(read(self.policy, conditioned))
 
 
 # --------------------------------------------------------------------------------------- guides
@@ -121,10 +121,10 @@ class Guidance(Protocol):
 
 
 class Guide(Protocol):
-    """Other models that change the law of a policy's next token.
+    """Other models that change the distribution of a policy's next token.
 
     `models`: whose weights and caches take memory beside the policy's.
-    `within_base`: the nucleus is that of the policy's own law, not of the guided one.
+    `within_base`: the nucleus is that of the policy's own distribution, not of the guided one.
     """
 
     models: Sequence[Policy]
@@ -149,9 +149,9 @@ class _Guided:
     def hidden(self) -> Tensor:
         return self.plain.hidden
 
-    def law(self, forbidden: Sequence[int] = ()) -> Law:
-        logits = self.plain.law(forbidden).logits.float()
-        return Law(self.guidance.adjust(logits), logits if self.within_base else None)
+    def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
+        logits = self.plain.next_token(forbidden).logits.float()
+        return NextToken(self.guidance.adjust(logits), logits if self.within_base else None)
 
     def select(self, rows: Tensor) -> None:
         self.plain.select(rows)
@@ -169,7 +169,9 @@ class _Contrast:
     alpha: float
 
     def adjust(self, logits: Tensor) -> Tensor:
-        wanted, unwanted = (each.law().logits.float() for each in (self.wanted, self.unwanted))
+        wanted, unwanted = (
+            each.next_token().logits.float() for each in (self.wanted, self.unwanted)
+        )
         return logits + self.alpha * (wanted - unwanted)
 
     def select(self, rows: Tensor) -> None:
@@ -182,7 +184,7 @@ class _Contrast:
 
 
 class Contrast:
-    """A guide: logits + alpha (wanted - unwanted), within the nucleus of the guided policy's law.
+    """A guide: logits + alpha (wanted - unwanted), within the guided policy's own nucleus.
 
     Args:
         wanted: decodes as is wanted.
@@ -252,7 +254,7 @@ class GuideProcessor(LogitsProcessor):
     Args:
         guide: DExperts, GeDi or another.
         prompts: token ids of each prompt, without padding, as often as `generate` repeats them.
-        top_p: for a guide `within_base`, of the policy's own law; leave `generate`'s at 1.
+        top_p: for a guide `within_base`, of the policy's own distribution; leave `generate`'s at 1.
     """
 
     def __init__(self, guide: Guide, prompts: Sequence[Sequence[int]], top_p: float = 1.0) -> None:

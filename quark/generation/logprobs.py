@@ -1,4 +1,4 @@
-"""Log-probabilities of responses: one function for the judge, the gauge and the baselines.
+"""Log-probabilities of responses: one function for the judge, the token gap and the baselines.
 
 Responses of one prompt share its prefix: the prompt is read once, its cache copied to its
 responses, and the output head meets response positions only. The softmax is float32 whatever the

@@ -1,8 +1,8 @@
-"""What a method predicts of real text: each place's likeliest token, and the text's likelihood.
+"""Predict real text: the likeliest token at each place, and the text's likelihood.
 
-Any decoder can be asked: it reads a prompt and is then fed the text's own tokens, one by one, so a
-guided method predicts with its guided law. No nucleus or temperature cuts it. The softmax is
-float32.
+Any decoder can do it: it reads a prompt and is then fed the text's own tokens, one by one. So a
+guided method predicts with its guided distribution, which no nucleus or temperature cuts. The
+softmax is float32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ def predict(
         ids, real = pad([texts[i] for i in places], "right")
         guesses, nll = torch.zeros_like(ids), torch.zeros(len(places), dtype=torch.float64)
         for time in range(ids.shape[1]):
-            log_p = decoding.law().logits.float().log_softmax(-1)
+            log_p = decoding.next_token().logits.float().log_softmax(-1)
             guesses[:, time] = log_p.argmax(-1)
             chosen = log_p.gather(-1, ids[:, time, None]).squeeze(-1).cpu().double()
             nll -= torch.where(real[:, time].cpu(), chosen, 0)

@@ -174,7 +174,7 @@ def _continue(
     predicting: list[Tensor] = []
     for time in range(sampling.max_new_tokens):
         predicting.append(decoding.hidden)
-        logits, nucleus_of = decoding.law(
+        logits, nucleus_of = decoding.next_token(
             decoder.policy.end_ids if time < sampling.min_new_tokens else ()
         )
         token = draw(

@@ -4,8 +4,8 @@ Top-p (Holtzman et al. 2020) keeps the likeliest tokens until their probability 
 stays if the total probability of strictly likelier tokens is below p. Sorting 50 000 tokens
 to find that set costs more than a small model's forward pass. `draw` proposes from the full
 softmax by its inverse distribution function, accepts a proposal that belongs to the set, else
-proposes again: exactly the truncated law (equally likely tokens stay or go together), and at
-p = 0.9 it takes 1.1 proposals on average.
+proposes again. This is exactly the truncated distribution (equally likely tokens stay or go
+together), and at p = 0.9 it takes 1.1 proposals on average.
 """
 
 import torch
@@ -35,20 +35,22 @@ def draw(
         temperature: divides the logits.
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: keep the likeliest tokens up to this probability, after top-k; 1 keeps all.
-        nucleus_of: (rows, V) logits of another law, whose nucleus is kept; None: of this one.
+        nucleus_of: (rows, V) other logits, whose nucleus is kept; None: these.
 
     Returns:
         (rows,) token ids.
 
     Raises:
-        ValueError: top-k and another law's nucleus at once.
+        ValueError: top-k and another distribution's nucleus at once.
     """
     if temperature != 1:
         logits = logits.float() / temperature
         nucleus_of = None if nucleus_of is None else nucleus_of.float() / temperature
     if top_k and top_k < logits.shape[-1]:
         if nucleus_of is not None:
-            raise ValueError("top_k cannot be combined with the nucleus of another law: set it 0")
+            raise ValueError(
+                "top_k cannot be combined with the nucleus of another distribution: set it 0"
+            )
         logits, ids = logits.topk(top_k, dim=-1)
         place = _draw(logits, logits, uniforms, top_p)
         return ids.gather(-1, place[:, None]).squeeze(-1)
@@ -68,17 +70,17 @@ def _draw(logits: Tensor, bounds: Tensor, uniforms: Tensor, top_p: float) -> Ten
     ids = _invert(cumulative, uniforms[:, 0])
     if top_p >= 1:
         return ids
-    law = probs if bounds is logits else bounds.softmax(-1, dtype=torch.float32)
-    rejected = _outside(law, ids, top_p)
+    distribution = probs if bounds is logits else bounds.softmax(-1, dtype=torch.float32)
+    rejected = _outside(distribution, ids, top_p)
     for proposal in range(1, PROPOSALS):
         if not len(rejected):
             return ids
         again = _invert(cumulative[rejected], uniforms[rejected, proposal])
         ids[rejected] = again
-        rejected = rejected[_outside(law[rejected], again, top_p)]
+        rejected = rejected[_outside(distribution[rejected], again, top_p)]
     if len(rejected):
         last = uniforms[rejected, -1]
-        ids[rejected] = _draw_sorted(logits[rejected], law[rejected], last, top_p)
+        ids[rejected] = _draw_sorted(logits[rejected], distribution[rejected], last, top_p)
     return ids
 
 
@@ -86,9 +88,9 @@ def _outside(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
     return (~in_nucleus(probs, ids, top_p)).nonzero().squeeze(-1)
 
 
-def _draw_sorted(logits: Tensor, law: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
-    """The same by sorting `law`: for the rare rows, and at small p the only sensible way."""
-    ordered, ids = law.sort(-1, descending=True)
+def _draw_sorted(logits: Tensor, distribution: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+    """The same by sorting: for the rare rows, and at small p the only sensible way."""
+    ordered, ids = distribution.sort(-1, descending=True)
     before = ordered.cumsum(-1) - ordered
     first = torch.ones_like(ordered, dtype=torch.bool)  # of tokens that are equally likely
     first[:, 1:] = ordered[:, 1:] < ordered[:, :-1]

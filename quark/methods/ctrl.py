@@ -21,8 +21,8 @@ from torch import Tensor
 
 from quark import config
 from quark.config import Precision
-from quark.generation.decoding import Decoder, Decoding, Law
-from quark.models.decode_state import Reading, read
+from quark.generation.decoding import Decoder, Decoding, NextToken
+from quark.models.decode_state import DecodeState, read
 from quark.models.lm import Policy, encode, load_model, load_tokenizer
 
 
@@ -60,11 +60,11 @@ class Controlled:
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
         """Read the control text and then each prompt."""
-        told = [[*self.control, *prompt] for prompt in prompts]
-        seen = torch.zeros(len(told), self.policy.vocabulary, dtype=torch.bool)
-        for row, ids in zip(seen, told, strict=True):
+        conditioned = [[*self.control, *prompt] for prompt in prompts]
+        seen = torch.zeros(len(conditioned), self.policy.vocabulary, dtype=torch.bool)
+        for row, ids in zip(seen, conditioned, strict=True):
             row[ids] = True
-        return _Writing(self, read(self.policy, told), seen.to(self.policy.head.device))
+        return _Writing(self, read(self.policy, conditioned), seen.to(self.policy.head.device))
 
 
 @dataclass
@@ -72,18 +72,18 @@ class _Writing:
     """Texts being written; `seen` (rows, V): which tokens each holds."""
 
     how: Controlled
-    reading: Reading
+    reading: DecodeState
     seen: Tensor
 
     @property
     def hidden(self) -> Tensor:
         return self.reading.hidden
 
-    def law(self, forbidden: Sequence[int] = ()) -> Law:
+    def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
         logits: Tensor = self.how.policy.lm.get_output_embeddings()(self.reading.hidden)
         logits = penalised(logits, self.seen, self.how.penalty)
         logits[:, list(forbidden)] = -torch.inf
-        return Law(logits)
+        return NextToken(logits)
 
     def select(self, rows: Tensor) -> None:
         self.reading.select(rows)

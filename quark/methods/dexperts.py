@@ -3,13 +3,14 @@
     logits = base + alpha (expert - anti-expert)
 
 Expert and anti-expert are the base model, further trained on text that is wanted and on text that
-is not. Tokens outside the nucleus of the *base* law are never drawn; within it, tokens are drawn
-from the guided law without further truncation (official `generation/dexperts_generation.py`;
-protocol 6). alpha is 2.0 for toxicity in the paper; alpha 0 is the base model.
+is not. Tokens outside the nucleus of the *base* distribution are never drawn; within it, tokens are
+drawn from the guided distribution without further truncation (official
+`generation/dexperts_generation.py`; protocol 6). alpha is 2.0 for toxicity in the paper; alpha 0 is
+the base model.
 
 Departures: caches of keys and values, where the official code reads the whole text again for each
 token and filters the base logits at every position; and layers that an expert shares with the base
-model are run once (`quark.trunk`).
+model are run once (`quark.models.shared_layers`).
 """
 
 from collections.abc import Sequence

@@ -83,7 +83,7 @@ class _TwoReadings:
     decoding: Decoding
 
     def logits(self) -> Tensor:
-        logits = self.decoding.law().logits
+        logits = self.decoding.next_token().logits
         return logits.view(2, -1, logits.shape[-1])
 
     def select(self, rows: Tensor) -> None:
@@ -124,8 +124,8 @@ class _Evidence:
         self.next = self.so_far[..., None]  # (2, rows, V), once `adjust` has formed it
 
     def adjust(self, logits: Tensor) -> Tensor:
-        law = self.texts.logits().log_softmax(-1, dtype=torch.float32)
-        self.next = self.so_far[..., None] + law
+        logprobs = self.texts.logits().log_softmax(-1, dtype=torch.float32)
+        self.next = self.so_far[..., None] + logprobs
         wanted, other = self.scale * self.next / (self.length + 1)
         log_wanted = functional.logsigmoid(wanted + self.settings.class_bias - other)
         guided = logits + self.settings.weight * log_wanted

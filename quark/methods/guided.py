@@ -54,7 +54,7 @@ class _Shifted(BaseStates):
 
 
 class Extrapolation:
-    """A guide: base logits + c h W E', within the nucleus of the base model's law.
+    """A guide: base logits + c h W E', within the nucleus of the base model's distribution.
 
     Args:
         base: the frozen base model, without reward tokens.

@@ -7,7 +7,7 @@ Before each token, the cache of all tokens but the last is moved `iterations` ti
 
 where the mean is over the text so far, unmoved, the last token read on the moved cache, and one
 further step with the expected embedding of the next token (horizon 1). The last token is then read
-on the moved cache, which stays moved, and the next token's law is the geometric mean
+on the moved cache, which stays moved, and the next token's distribution is the geometric mean
 
     log p = fusion log p_moved + (1 - fusion) log p_unmoved
 
@@ -30,8 +30,8 @@ from torch.nn import functional
 
 from quark import config
 from quark.config import Precision
-from quark.generation.decoding import Decoder, Decoding, Law
-from quark.models.decode_state import Reading, read_padded
+from quark.generation.decoding import Decoder, Decoding, NextToken
+from quark.models.decode_state import DecodeState, read_padded
 from quark.models.lm import Policy, load_model, pad
 from quark.training.trainer import Rows
 
@@ -77,14 +77,14 @@ class _Moved:
     def hidden(self) -> Tensor:
         return self.plain.hidden
 
-    def law(self, forbidden: Sequence[int] = ()) -> Law:
+    def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
         unmoved = self._logits(self.plain)
         moved = _shifted(self.moved, self._shifts(unmoved))
         self._read_last(moved)
         self.next = moved
         fused = unmoved + self.pplm.settings.fusion * (self._logits(moved) - unmoved)
         fused[:, list(forbidden)] = -torch.inf
-        return Law(fused)
+        return NextToken(fused)
 
     def select(self, rows: Tensor) -> None:
         self.plain.select(rows)
@@ -97,10 +97,10 @@ class _Moved:
         self.last, self.moved = ids[:, None], self.next
         self._read_last(self.plain)
 
-    def _read_last(self, reading: Reading) -> None:
+    def _read_last(self, reading: DecodeState) -> None:
         reading.feed(self.last, torch.ones_like(self.last, dtype=torch.bool))
 
-    def _logits(self, reading: Reading) -> Tensor:
+    def _logits(self, reading: DecodeState) -> Tensor:
         return (reading.hidden @ self.pplm.policy.head.T).float()
 
     def _shifts(self, unmoved: Tensor) -> list[Tensor]:
@@ -137,7 +137,7 @@ class _Moved:
         return -scores.log_softmax(-1)[:, 0].sum() + how.kl_scale * kl
 
 
-def _shifted(reading: Reading, shifts: list[Tensor]) -> Reading:
+def _shifted(reading: DecodeState, shifts: list[Tensor]) -> DecodeState:
     """A fork of `reading` whose cache is moved."""
     moved = reading.fork()
     for layer, (keys, values) in zip(moved.cache.layers, shifts, strict=True):

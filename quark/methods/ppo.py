@@ -10,11 +10,11 @@ old = the policy that sampled and ref = the base model, token t of a response of
     value loss   1/2 max((V_t - R_t)^2, (V_t' - R_t)^2),  V' = V kept within c_v of its old value,
                  or 1/2 (V_t - R_t)^2 without c_v
 
-and loss = policy + v value, averaged over tokens. All laws are as in sampling: without end ids in
-the first `min_new_tokens` tokens; the configuration refuses other temperatures than 1, top-k and
-top-p. Advantages are whitened over the iteration's tokens. V starts at the mean reward of the first
-samples: from zero it would need iterations to reach it, and meanwhile advantages would tell the
-token's position rather than the response's reward. beta is fixed, or follows the measured KL
+and loss = policy + v value, averaged over tokens. All distributions are as in sampling: without end
+ids in the first `min_new_tokens` tokens; the configuration refuses other temperatures than 1, top-k
+and top-p. Advantages are whitened over the iteration's tokens. V starts at the mean reward of the
+first samples: from zero it would need iterations to reach it, and meanwhile advantages would tell
+the token's position rather than the response's reward. beta is fixed, or follows the measured KL
 (Ziegler et al. 2019, section 2.2):
 
     beta <- beta (1 + k clip(KL / target - 1, -0.2, 0.2))
@@ -47,7 +47,7 @@ from quark.models.checkpoint import Moments
 from quark.models.decode_state import check_lengths, response_hidden
 from quark.models.lm import DTYPES, Policy
 from quark.models.memory import rows_for_training
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import LinearTokens
 from quark.training.trainer import (
     Rows,
@@ -89,16 +89,16 @@ class Actor(nn.Module):
         """Whether a linear map of the frozen base model's hidden states is the policy."""
         return isinstance(self.policy.reward_tokens, LinearTokens)
 
-    def hidden(self, rows: Rows, how: Precision, memo: Memo) -> Tensor:
+    def hidden(self, rows: Rows, how: Precision, cache: ReferenceCache) -> Tensor:
         """The model's last hidden states (tokens, d) that predict the responses, row after row.
 
         Args:
             rows: prompts and responses.
             how: of matrix products.
-            memo: what the frozen model's are looked up in, and added to.
+            cache: what the frozen model's are looked up in, and added to.
         """
         if self.is_linear:
-            return memo.of(self.policy, rows.ids, rows.prompts, rows.responses)
+            return cache.of(self.policy, rows.ids, rows.prompts, rows.responses)
         with autocast(self.policy, how):
             return response_hidden(self.policy, self.prompts(rows), rows.responses)
 
@@ -221,7 +221,7 @@ def learn(
     seed_name: str,
     memory_mb: int,
     resume: tuple[Moments, int] | None,
-    memo: Memo | None = None,
+    cache: ReferenceCache | None = None,
 ) -> tuple[Moments, int, list[dict[str, float]], dict[str, float]]:
     """Train the actor in place for one iteration.
 
@@ -238,7 +238,7 @@ def learn(
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows of a micro-batch.
         resume: the optimiser's moments and step after the iteration before.
-        memo: the model's last hidden states of the rows, kept when the policy sampled them; those
+        cache: the model's last hidden states of the rows, kept when the policy sampled them; those
             that are missing are computed. With linear reward tokens they serve all epochs.
 
     Returns:
@@ -248,7 +248,7 @@ def learn(
     Raises:
         NonFiniteLossError: the loss is infinite or NaN.
     """
-    policy, memo = actor.policy, memo or Memo()
+    policy, cache = actor.policy, cache or ReferenceCache()
     choose_parameters(policy.lm, settings.trained_layers, settings.gradient_checkpointing)
     tokens = rows.lengths.tolist()
     check_lengths(policy, actor.prompts(rows), rows.ids, max(tokens))
@@ -257,7 +257,7 @@ def learn(
         policy, base, max(lengths), memory_mb, settings.gradient_checkpointing
     )
     rollout, summary = _roll_out(
-        actor, base, rows, reward, settings, kl_coef, precision, micro_batch, memo
+        actor, base, rows, reward, settings, kl_coef, precision, micro_batch, cache
     )
     rates = {"value": settings.value_learning_rate, "lm": settings.learning_rate}
     rates["reward_tokens"] = settings.token_learning_rate
@@ -275,7 +275,7 @@ def learn(
     place = {row: i for i, row in enumerate(rows.ids)}
 
     def loss(part: Rows) -> dict[str, Tensor]:
-        hidden = actor.hidden(part, precision, memo)
+        hidden = actor.hidden(part, precision, cache)
         logprob, value = actor.logprob(hidden, part, precision), actor.worth(hidden)
         own = [range(first[place[row]], first[place[row] + 1]) for row in part.ids]
         chosen = torch.tensor([i for span in own for i in span], device=logprob.device)
@@ -303,7 +303,7 @@ def _roll_out(
     kl_coef: float,
     precision: Precision,
     batch: int,
-    memo: Memo,
+    cache: ReferenceCache,
 ) -> tuple[Rollout, dict[str, float]]:
     """Log-probabilities, values, advantages and returns under the policy that sampled the rows."""
     real = torch.arange(max(rows.lengths)) < rows.lengths[:, None]
@@ -311,9 +311,9 @@ def _roll_out(
     order = sorted(range(len(rows.ids)), key=lambda i: len(rows.prompts[i]))
     for places in track(list(batched(order, batch)), "roll out"):
         part, own = rows.take(places), real[places]
-        known = not memo.missing(part.ids)
+        known = not cache.missing(part.ids)
         device = actor.policy.head.device
-        hidden = memo.get(part.ids, device) if known else actor.hidden(part, precision, memo)
+        hidden = cache.get(part.ids, device) if known else actor.hidden(part, precision, cache)
         found = (
             *actor.logprob_and_base(hidden, base, part, precision),
             actor.worth(hidden),

@@ -5,12 +5,12 @@ first two, explore and quantize, are `quark.generation.sampler` and `quark.stage
 loss is in `quark.maths.objective`.
 
 With linear reward tokens the language model is frozen. Policy and base model then share their last
-hidden states, which sampling kept (`quark.memo`), so training reads no text.
+hidden states, which sampling kept (`quark.models.reference_cache`), so training reads no text.
 
 Departures (see `docs/departures.md`): token ids are trained on as they were sampled, end id
 included; no batch is ever dropped; gradients can be clipped; the reward tokens have a learning rate
-of their own; a few prompts stay out of training so that `gauge` measures what the tokens learned;
-rows of a quantile whose linear token is the base model have no gradient and are left out.
+of their own; a few prompts stay out of training so that `token_gap` measures what the tokens
+learned; rows of a quantile whose linear token is the base model have no gradient and are left out.
 """
 
 import logging
@@ -31,18 +31,18 @@ from quark.models.checkpoint import Moments
 from quark.models.decode_state import check_lengths, response_hidden
 from quark.models.lm import DTYPES, Policy
 from quark.models.memory import rows_for_training
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import LinearTokens
 from quark.training.trainer import Rows, Trainer, autocast, choose_parameters, deal
 
 log = logging.getLogger(__name__)
 
-GAUGE_ROWS = 128
-"""Held-out rows of the best and of the worst quantile that the gauge reads at most."""
+GAP_ROWS = 128
+"""Held-out rows of the best and of the worst quantile that `token_gap` reads at most."""
 
 
-def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Rows]:
-    """The rows to train on, and those of `gauge_prompts` prompts held out in every iteration.
+def split_pool(pool: pa.Table, held_out_prompts: int, seed: int) -> tuple[Rows, Rows]:
+    """The rows to train on, and those of `held_out_prompts` prompts held out in every iteration.
 
     Held out are the first of the pool's prompts by a hash, and a pool keeps the prompts of the pool
     before. So a prompt that was trained on is never held out later. A prompt whose first samples
@@ -54,7 +54,7 @@ def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Row
     prompt_ids = pool["prompt_id"].to_pylist()
     prompts = sorted(set(prompt_ids))
     order = np.argsort(ranks(f"gauge/{seed}", prompts))
-    held_out = {prompts[i] for i in order[:gauge_prompts]}
+    held_out = {prompts[i] for i in order[:held_out_prompts]}
     rows = Rows(
         pool["row_id"].to_pylist(),
         pool["prompt_ids"].to_pylist(),
@@ -64,8 +64,8 @@ def split_pool(pool: pa.Table, gauge_prompts: int, seed: int) -> tuple[Rows, Row
     is_held_out = np.array([prompt in held_out for prompt in prompt_ids])
     if is_held_out.all():
         raise ConfigError(
-            f"training.gauge_prompts = {gauge_prompts} leaves none of the pool's {len(prompts)} "
-            "prompts to train on"
+            f"training.held_out_prompts = {held_out_prompts} leaves none of the pool's "
+            f"{len(prompts)} prompts to train on"
         )
     return (
         rows.take(np.flatnonzero(~is_held_out).tolist()),
@@ -84,7 +84,7 @@ def learn(
     precision: Precision,
     seed_name: str,
     memory_mb: int,
-    memo: Memo | None,
+    cache: ReferenceCache | None,
     resume: tuple[Moments, int] | None,
 ) -> tuple[Moments, int, list[dict[str, float]]]:
     """Train `policy` in place for one iteration.
@@ -99,7 +99,7 @@ def learn(
         precision: bf16: matrix products in bfloat16 (autocast), the rest in float32.
         seed_name: seed, task, method and iteration.
         memory_mb: bounds the rows of a micro-batch.
-        memo: what the base model made of some rows; gets what it makes of others. None: forget it.
+        cache: what the base model made of some rows; gets what it makes of others. None: forget it.
         resume: the optimiser's moments and step after the iteration before.
 
     Returns:
@@ -128,7 +128,7 @@ def learn(
         micro_batch=micro_batch,
         resume=resume,
     )
-    objective = _Objective(policy, base, training, precision, memo)
+    objective = _Objective(policy, base, training, precision, cache)
     log.info("%d steps of %d rows, from a pool of %d", len(batches), training.batch, len(rows.ids))
     curve = []
     for batch in track(batches, f"train {iteration}"):
@@ -172,13 +172,13 @@ def training_order(
         if count and not len(places):
             raise ConfigError(
                 f"training.quantile_shares asks for {count} rows of quantile {k}, but all of its "
-                "rows belong to held-out prompts: lower training.gauge_prompts"
+                "rows belong to held-out prompts: lower training.held_out_prompts"
             )
         dealt.append(deal(places, count, rng))
     return rng.permutation(np.concatenate(dealt))
 
 
-def gauge(
+def token_gap(
     policy: Policy,
     base: Policy,
     held_out: Rows,
@@ -186,7 +186,7 @@ def gauge(
     precision: Precision,
     seed_name: str,
     memory_mb: int,
-    memo: Memo,
+    cache: ReferenceCache,
 ) -> dict[str, float] | None:
     """Log-probability gap, in nats per response, of the right and the wrong reward token.
 
@@ -202,11 +202,11 @@ def gauge(
     for name, right, wrong in (("best", 0, k - 1), ("worst", k - 1, 0)):
         places = np.flatnonzero(held_out.label == right)
         order = np.argsort(ranks(f"{seed_name}/gauge", [held_out.ids[i] for i in places]))
-        rows = held_out.take(places[order[:GAUGE_ROWS]].tolist())
+        rows = held_out.take(places[order[:GAP_ROWS]].tolist())
         prompts = np.array([hash(tuple(prompt)) for prompt in rows.prompts])
         if len(set(prompts.tolist())) < 2:
             return None
-        under = partial(_logprobs, policy, base, rows, precision, memory_mb, memo)
+        under = partial(_logprobs, policy, base, rows, precision, memory_mb, cache)
         gain = under(right) - under(wrong)
         found[name] = float(gain.mean())
         found[f"{name}_se"] = _clustered_error(gain, prompts)
@@ -219,13 +219,13 @@ def _logprobs(
     rows: Rows,
     precision: Precision,
     memory_mb: int,
-    memo: Memo,
+    cache: ReferenceCache,
     token: int,
 ) -> NDArray[np.float64]:
     """Log p of each row's response under one reward token, (rows,), in nats."""
     tokens = policy.reward_tokens
     if isinstance(tokens, LinearTokens):
-        hidden = memo.of(base, rows.ids, rows.prompts, rows.responses)
+        hidden = cache.of(base, rows.ids, rows.prompts, rows.responses)
         with torch.no_grad():
             shift = tokens.shift(hidden, tokens.place[token]).to(DTYPES[precision])
             targets = rows.targets(hidden.device)
@@ -266,16 +266,16 @@ class _Objective:
         base: Policy,
         training: Training,
         precision: Precision,
-        memo: Memo | None,
+        cache: ReferenceCache | None,
     ) -> None:
         self.policy, self.base = policy, base
         self.precision = precision
-        self.memo = memo
+        self.cache = cache
         self.weigh = Coefficients(training.kl_coef, training.entropy_coef, training.kl_direction)
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
-        memo = Memo() if self.memo is None else self.memo
-        base_hidden = memo.of(self.base, rows.ids, rows.prompts, rows.responses)
+        cache = ReferenceCache() if self.cache is None else self.cache
+        base_hidden = cache.of(self.base, rows.ids, rows.prompts, rows.responses)
         hidden = self._hidden(rows, base_hidden)
         total, terms = fused_token_loss(
             hidden.to(DTYPES[self.precision]),

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from quark.config import Precision
-from quark.generation.decoding import Decoding, Law
-from quark.models.decode_state import Reading, read_padded
+from quark.generation.decoding import Decoding, NextToken
+from quark.models.decode_state import DecodeState, read_padded
 from quark.models.lm import Policy, pad
 from quark.training.trainer import Rows, response_tokens
 
@@ -90,13 +90,13 @@ class _Search:
         ids, real = pad(prompts, "left")
         self.reading, states = read_padded(search.policy, ids, real)
         self.past = functional.normalize(states.float(), dim=-1) * real[..., None]
-        self._tried: tuple[Tensor, Reading, Tensor] | None = None
+        self._tried: tuple[Tensor, DecodeState, Tensor] | None = None
 
     @property
     def hidden(self) -> Tensor:
         return self.reading.hidden
 
-    def law(self, forbidden: Sequence[int] = ()) -> Law:
+    def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
         """All probability on the token that was searched out."""
         search = self.search
         logits = self.reading.hidden @ search.policy.head.T
@@ -116,7 +116,7 @@ class _Search:
         self._tried = best + rows * search.k, ahead, states[rows, best]
         chosen = tokens[rows, best]
         found = torch.full_like(logits, -torch.inf)
-        return Law(found.scatter(-1, chosen[:, None], 0.0))
+        return NextToken(found.scatter(-1, chosen[:, None], 0.0))
 
     def select(self, rows: Tensor) -> None:
         self.reading.select(rows)
@@ -124,7 +124,7 @@ class _Search:
 
     def feed(self, ids: Tensor) -> None:
         """Go on from what the search has read already; `ids` are the tokens it chose."""
-        assert self._tried is not None, "a token is fed after `law` has chosen it"
+        assert self._tried is not None, "a token is fed after `distribution` has chosen it"
         rows, ahead, state = self._tried
         ahead.select(rows)
         self.reading, self._tried = ahead, None

@@ -190,7 +190,7 @@ def greedy(
         decoding = Plain(policy).read(prompts)
         written = []
         for _ in range(tokens):
-            written.append(decoding.law(policy.end_ids).logits.argmax(-1))
+            written.append(decoding.next_token(policy.end_ids).logits.argmax(-1))
             decoding.feed(written[-1])
     ids: list[list[int]] = torch.stack(written, dim=1).tolist()
     return ids

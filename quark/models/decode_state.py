@@ -39,7 +39,7 @@ def check_lengths(
 
 
 @dataclass
-class Reading:
+class DecodeState:
     """What a policy has read: rows of one batch, each with its cache.
 
     `hidden` (rows, d): last hidden state of the last position read, which predicts the next token.
@@ -59,7 +59,7 @@ class Reading:
         self.hidden, self.real = self.hidden[rows], self.real[rows]
         self.position = self.position[rows]
 
-    def fork(self) -> "Reading":
+    def fork(self) -> "DecodeState":
         """The same texts, to be read on without touching this reading."""
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in cache.layers]  # they replace their tensors
@@ -86,7 +86,7 @@ class Reading:
         return hidden
 
 
-def read(policy: Policy, prompts: Sequence[Sequence[int]]) -> Reading:
+def read(policy: Policy, prompts: Sequence[Sequence[int]]) -> DecodeState:
     """Read prompts, all with or all without a reward token's id (V + k) before them.
 
     Prompts are padded on the left, so that what follows stands in the same columns.
@@ -101,11 +101,11 @@ def _at_the_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> bool:
     return isinstance(policy.reward_tokens, SinkTokens) and prompts[0][0] >= policy.vocabulary
 
 
-def _read(policy: Policy, ids: Tensor, real: Tensor) -> Reading:
+def _read(policy: Policy, ids: Tensor, real: Tensor) -> DecodeState:
     return read_padded(policy, ids, real)[0]
 
 
-def read_padded(policy: Policy, ids: Tensor, real: Tensor) -> tuple[Reading, Tensor]:
+def read_padded(policy: Policy, ids: Tensor, real: Tensor) -> tuple[DecodeState, Tensor]:
     """Read ids (rows, time), real or padding; also return all last hidden states (.., d)."""
     position = (real.cumsum(-1) - 1).clamp(min=0)
     read = policy.hidden(ids, attention_mask=real, position_ids=position, use_cache=True)
@@ -113,10 +113,10 @@ def read_padded(policy: Policy, ids: Tensor, real: Tensor) -> tuple[Reading, Ten
     states: Tensor = read.last_hidden_state
     hidden = states[torch.arange(len(ids), device=ids.device), last]
     place = real.sum(-1, keepdim=True) - 1
-    return Reading(policy, read.past_key_values, hidden, real, place), states
+    return DecodeState(policy, read.past_key_values, hidden, real, place), states
 
 
-def _read_with_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> Reading:
+def _read_with_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> DecodeState:
     """Read all but the last token plainly, shift the first position, read the last token."""
     reading, left = _read_all_but_last(policy, [ids[1:] for ids in prompts])
     _shift(policy, reading, prompts)
@@ -127,14 +127,16 @@ def _read_with_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> Reading
     return reading
 
 
-def _shift(policy: Policy, reading: Reading, prompts: Sequence[Sequence[int]]) -> None:
+def _shift(policy: Policy, reading: DecodeState, prompts: Sequence[Sequence[int]]) -> None:
     """Shift the first position of each row as its prompt's reward token says."""
     named = [ids[0] - policy.vocabulary for ids in prompts]
     tokens = cast(SinkTokens, policy.reward_tokens)
     tokens.shift(reading.cache, torch.tensor(named, device=policy.head.device))
 
 
-def _read_all_but_last(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Reading, Tensor]:
+def _read_all_but_last(
+    policy: Policy, prompts: Sequence[Sequence[int]]
+) -> tuple[DecodeState, Tensor]:
     """Read plain prompts but for their last token, and (rows, 1) whether there is one left.
 
     A prompt of one token is read whole; the shift then takes effect from the second new token.

@@ -5,7 +5,7 @@ Sampling has them for free where it runs the frozen base model: in iteration 0, 
 reward tokens in every iteration. Others are computed when a row is first trained on; where several
 processes train, those of the first process are kept. Hidden states and not logits: d numbers a
 token instead of V. In float16 or bfloat16, 2 million responses of 20 tokens weigh 46 GB at width
-576 and 102 GB at width 1280; `base_memo: false` keeps none.
+576 and 102 GB at width 1280; `reference_cache: false` keeps none.
 """
 
 import json
@@ -23,7 +23,7 @@ from quark.models.lm import Policy
 from quark.models.lora import adapters_off
 
 
-class Memo:
+class ReferenceCache:
     """Last hidden states of the base model that predict a row's response, by row id.
 
     Args:
@@ -40,13 +40,13 @@ class Memo:
             self._hidden |= _load(file)
 
     @classmethod
-    def gather(cls, files: Sequence[Path]) -> "Memo":
+    def gather(cls, files: Sequence[Path]) -> "ReferenceCache":
         """What several files hold, to be saved as one."""
-        memo = cls()
+        cache = cls()
         for file in files:
-            memo._new |= _load(file)
-        memo._hidden = dict(memo._new)
-        return memo
+            cache._new |= _load(file)
+        cache._hidden = dict(cache._new)
+        return cache
 
     def missing(self, rows: Sequence[str]) -> list[int]:
         """The places of the rows that are not known yet."""

@@ -240,12 +240,12 @@ def _summary(method: str, number: int, stages: Mapping[str, _Stage]) -> Iterator
     samples, scores, training = (stages[name] for name in ("samples", "scores", "training"))
     tokens = samples["tokens"] + training["tokens"]
     seconds = samples["seconds"] + scores["seconds"] + training["seconds"]
-    gauge = (training["gauge"] or {}) if method in QUARKS else {}
+    token_gap = (training["token_gap"] or {}) if method in QUARKS else {}
     rounds = spec(method).rounds
     compared = rounds.summary if rounds else {}
     values = {
         **{name: stages[stage][name] for stage, names in compared.items() for name in names},
-        **{f"gauge_{name}": gauge.get(name) for name in ("best", "worst")},
+        **{f"token_gap_{name}": token_gap.get(name) for name in ("best", "worst")},
         "tokens_per_second": tokens / seconds if seconds else None,
         "seconds": seconds,
     }

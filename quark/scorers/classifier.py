@@ -97,6 +97,6 @@ class Classifier:
             texts, padding=True, truncation=True, max_length=self.how.tokens, return_tensors="pt"
         ).to(self.model.device)
         logits = self.model(**read).logits.float()
-        law = logits.sigmoid() if self.how.alone else logits.softmax(-1)
-        probabilities: NDArray[np.float32] = law[:, self.label].cpu().numpy()
+        distribution = logits.sigmoid() if self.how.alone else logits.softmax(-1)
+        probabilities: NDArray[np.float32] = distribution[:, self.label].cpu().numpy()
         return probabilities

@@ -64,7 +64,8 @@ def explore(
         sampling=quark.sampling,
         precision=config.precision,
         # of the base model, and of PPO's policy, whose rollout needs them
-        memo=quark.training.base_memo and (not by_quark or iteration == 0 or is_linear(config)),
+        cache=quark.training.reference_cache
+        and (not by_quark or iteration == 0 or is_linear(config)),
         place=quark.explore_place if by_quark and iteration else 1.0,
         judged=_judged(config, method),
         steering=None,
@@ -178,7 +179,7 @@ def generate(
         samples=config.evaluation.samples,
         sampling=config.evaluation.decoding[decoding],
         precision=config.precision,
-        memo=False,
+        cache=False,
         judged=_judged(config, method) and not config.evaluation.decoding[decoding].penalty_alpha,
         steering=spec(method).steering(config),
     )
@@ -233,7 +234,7 @@ def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
         samples=sorting.samples,
         sampling=sorting.sampling,
         precision=config.precision,
-        memo=False,
+        cache=False,
         judged=False,
         steering=None,
     )

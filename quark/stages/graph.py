@@ -119,7 +119,7 @@ class Graph:
         sampled = [(i, "samples") for i in range(iteration + 1)]
         trained = [(i, "training") for i in range(iteration)]
         return [
-            self.of_iteration(task, method, seed, i, f"{stage}.memo.safetensors")
+            self.of_iteration(task, method, seed, i, f"{stage}.hidden.safetensors")
             for i, stage in sampled + trained
         ]
 

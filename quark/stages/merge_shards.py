@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from quark.core import files, schemas
 from quark.core.shards import ShardError
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.stages.score import summary
 
 SCHEMAS = (schemas.SAMPLES, schemas.SCORES, schemas.LIKELIHOODS)
@@ -20,8 +20,8 @@ def merge_shards(
     parts: Sequence[Path],
     order: Path,
     out: Path,
-    memos: Sequence[Path] = (),
-    memo: Path | None = None,
+    caches: Sequence[Path] = (),
+    cache: Path | None = None,
 ) -> None:
     """Write one table of the rows of several, and what they cost together.
 
@@ -29,8 +29,8 @@ def merge_shards(
         parts: tables of one of SCHEMAS, each with its JSON beside it.
         order: a table whose rows tell the order: by `row_id`, or if it has none by `prompt_id`.
         out: the whole table; its JSON appears beside it.
-        memos: hidden states of the same shards.
-        memo: where they go together.
+        caches: hidden states of the same shards.
+        cache: where they go together.
 
     Raises:
         ShardError: a row comes twice or is missing, or is of no row of `order`, or the parts are of
@@ -58,9 +58,9 @@ def merge_shards(
         raise ShardError(f"{parts[0]}: not a table of a stage that is cut into shards")
     schemas.write(out, schema, dict(zip(schema.names, rows.columns, strict=True)), about=about)
     beside = []
-    if memo is not None:
-        Memo.gather(memos).save(memo)
-        beside = [memo]
+    if cache is not None:
+        ReferenceCache.gather(caches).save(cache)
+        beside = [cache]
     spent = [files.read_json(part.with_suffix(".json")) for part in parts]
     total = {name: sum(cost[name] for cost in spent) for name in ("rows", "tokens", "seconds")}
     facts = {"tokens_per_second": total["tokens"] / total["seconds"], "shards": len(parts)}

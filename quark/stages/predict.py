@@ -54,8 +54,8 @@ def predict_stage(
             )
     decoder = decoder_for(settings, model, checkpoints)
     token = None if decoder.policy.reward_tokens is None else 0
-    told = [decoder.policy.condition(ids, token) for ids in before]
-    found = predict(decoder, told, after, names, memory_mb=memory_mb)
+    conditioned = [decoder.policy.condition(ids, token) for ids in before]
+    found = predict(decoder, conditioned, after, names, memory_mb=memory_mb)
     predicted = sorted(track(found, f"predict {out.parent.name}", total=len(names)))
     columns: dict[str, Any] = {
         "prompt_id": names,

@@ -30,7 +30,7 @@ from quark.models.lm import (
     encode,
     load_tokenizer,
 )
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.stages.settings import (
     PredictSettings,
     SampleSettings,
@@ -46,7 +46,7 @@ def sample_stage(
     checkpoints: Sequence[Path],
     out: Path,
     memory_mb: int,
-    memo: Path | None = None,
+    cache: Path | None = None,
     shard: Shard = WHOLE,
 ) -> None:
     """Continue prompts under the best reward token, or as a baseline decodes.
@@ -60,7 +60,7 @@ def sample_stage(
         checkpoints: of the policy, or the parts of a baseline; none samples the base model itself.
         out: schema SAMPLES, in the order of the prompts.
         memory_mb: bounds the rows decoded together.
-        memo: where the hidden states that predicted the samples go, if the settings want them kept.
+        cache: where the hidden states that predicted the samples go; None: nowhere.
         shard: whose prompts are continued.
     """
     begun = time.monotonic()
@@ -72,18 +72,25 @@ def sample_stage(
     decoder = decoder_for(settings, model, checkpoints)
     policy = decoder.policy
     token = None if policy.reward_tokens is None else 0
-    told = [policy.condition(ids, token) for ids in prompt_ids]
+    conditioned = [policy.condition(ids, token) for ids in prompt_ids]
     how, samples = settings.sampling, settings.samples
     draw = partial(
-        sample, decoder, told, names, samples, how, seed_name=settings.stream, memory_mb=memory_mb
+        sample,
+        decoder,
+        conditioned,
+        names,
+        samples,
+        how,
+        seed_name=settings.stream,
+        memory_mb=memory_mb,
     )
 
     def continued(part: Shard) -> Iterator[_Continued]:
         for place, ids, hidden in draw(shard=part):
             nll = _nll(policy, ids, hidden) if settings.judged else None
-            yield _Continued(place, ids, nll, hidden if settings.memo else None)
+            yield _Continued(place, ids, nll, hidden if settings.cache else None)
 
-    workers = workers_for(decoder, told, samples, how, memory_mb=memory_mb, shard=shard)
+    workers = workers_for(decoder, conditioned, samples, how, memory_mb=memory_mb, shard=shard)
     responses: dict[int, pa.Array] = {}  # lists of ids, many times smaller than Python's
     base_nll: dict[int, NDArray[np.float64]] = {}
     kept: dict[int, Tensor] = {}
@@ -94,12 +101,12 @@ def sample_stage(
             base_nll[place] = nll
         if hidden is not None:
             kept[place] = hidden.cpu()
-    if memo:
-        known = Memo()
+    if cache:
+        known = ReferenceCache()
         for place, hidden in sorted(kept.items()):
             lengths = responses[place].value_lengths().to_pylist()
             known.add(_row_ids(settings, names[place]), lengths, hidden)
-        known.save(memo)
+        known.save(cache)
 
     def rows(place: int) -> dict[str, Any]:
         response_ids = responses[place].to_pylist()
@@ -119,7 +126,7 @@ def sample_stage(
     schemas.write_parts(out, schemas.SAMPLES, parts, about=settings.model_dump())
     tokens = sum(len(ids.flatten()) for ids in responses.values())
     made = settings.samples * len(responses)
-    files.report(out, begun, rows=made, tokens=tokens, beside=[memo] if memo else [])
+    files.report(out, begun, rows=made, tokens=tokens, beside=[cache] if cache else [])
 
 
 class _Continued(NamedTuple):

@@ -61,7 +61,7 @@ class SampleSettings(Section):
     samples: Count
     sampling: Sampling
     precision: Precision
-    memo: bool = Field(description="keep the hidden states that predicted the samples")
+    cache: bool = Field(description="keep the hidden states that predicted the samples")
     place: float = Field(default=1.0, description="of linear reward tokens; 1: the best one")
     judged: bool = Field(
         default=False, description="keep log p of each sample under the base model"

@@ -20,7 +20,7 @@ from quark.models.lm import (
     load_model,
 )
 from quark.models.lora import add_adapters
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import new_reward_tokens
 from quark.stages.settings import (
     TrainSettings,
@@ -32,7 +32,7 @@ def train_stage(
     pool: Path,
     model: Path,
     checkpoint: Path | None,
-    memo: Sequence[Path],
+    cache: Sequence[Path],
     out: Path,
     memory_mb: int,
     split_layers: bool = False,
@@ -46,9 +46,10 @@ def train_stage(
         pool: schema POOL.
         model: directory of the base model.
         checkpoint: of the iteration before; unused with `training.restart`.
-        memo: what the base model made of the pool's rows so far (see `quark.memo`).
-        out: directory of the new checkpoint; `training.json` and `training.memo.safetensors` appear
-            beside it.
+        cache: the base model's hidden states of the pool's rows that are known so far (see
+            `quark.models.reference_cache`).
+        out: directory of the new checkpoint; `training.json` and `training.hidden.safetensors`
+            appear beside it.
         memory_mb: bounds the rows of a micro-batch.
         split_layers: each process holds its part of each layer only. No base model's hidden states
             are remembered then, since all processes must read the same.
@@ -83,9 +84,9 @@ def train_stage(
         check_resumed(checkpoint, about, _expected(settings))
         resume = load_moments(checkpoint), about["step"]
     rows, held_out = method.split_pool(
-        schemas.read(pool, schemas.POOL), settings.training.gauge_prompts, settings.seed
+        schemas.read(pool, schemas.POOL), settings.training.held_out_prompts, settings.seed
     )
-    known = Memo(memo)
+    known = ReferenceCache(cache)
     if split_layers:
         for each in (policy, base):
             distributed.split_layers(layers_of(each.lm))
@@ -100,7 +101,7 @@ def train_stage(
         precision=settings.precision,
         seed_name=settings.stream,
         memory_mb=memory_mb,
-        memo=known if settings.training.base_memo and not split_layers else None,
+        cache=known if settings.training.reference_cache and not split_layers else None,
         resume=resume,
     )
     save(
@@ -119,12 +120,12 @@ def train_stage(
     distributed.leave()
     if not first:
         return
-    remembered = out.parent / "training.memo.safetensors"
+    remembered = out.parent / "training.hidden.safetensors"
     known.save(remembered)
-    if split_layers:  # only a frozen model's gauge reads the base, and that is never split
+    if split_layers:  # only a frozen model's token gap reads the base, and that is never split
         del policy, base, moments
         policy = base = load_policy(model, out, "fp32")
-    gauge = method.gauge(
+    token_gap = method.token_gap(
         policy,
         base,
         held_out,
@@ -147,7 +148,7 @@ def train_stage(
                 begun, rows=settings.training.sequences, tokens=sum(int(s["tokens"]) for s in curve)
             ),
             **means,
-            "gauge": gauge,
+            "token_gap": token_gap,
             "sha256": files.sums(remembered),
             "steps": curve,
         },

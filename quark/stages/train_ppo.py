@@ -18,7 +18,7 @@ from quark.models.checkpoint import (
     save,
 )
 from quark.models.lm import Policy, load_model
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import new_reward_tokens
 from quark.stages.quantize import check_failed
 from quark.stages.settings import PPOSettings
@@ -34,7 +34,7 @@ def train_ppo_stage(
     checkpoint: Path | None,
     out: Path,
     memory_mb: int,
-    memo: Path | None = None,
+    cache: Path | None = None,
 ) -> None:
     """One iteration of PPO on what its policy sampled.
 
@@ -46,7 +46,7 @@ def train_ppo_stage(
         checkpoint: of the iteration before; None: the base model.
         out: directory of the new checkpoint; `training.json` appears beside it.
         memory_mb: bounds the rows of a micro-batch.
-        memo: the last hidden states of the policy's model, kept when it sampled; None: computed.
+        cache: the last hidden states of the policy's model, kept when it sampled; None: computed.
     """
     begun = time.monotonic()
     rows, reward = _scored(settings, samples, scores)
@@ -82,7 +82,7 @@ def train_ppo_stage(
         seed_name=settings.stream,
         memory_mb=memory_mb,
         resume=resume,
-        memo=None if memo is None else Memo([memo]),
+        cache=None if cache is None else ReferenceCache([cache]),
     )
     following = ppo.next_kl_coef(kl_coef, summary["kl"], settings.ppo)
     save(

@@ -82,7 +82,7 @@ def test_the_training_step_is_ours(make_policy: Make, training: Training) -> Non
         precision="fp32",
         seed_name="test",
         memory_mb=4000,
-        memo=None,
+        cache=None,
         resume=None,
     )
     assert found[2][0]["loss"] == pytest.approx(loss, rel=1e-5)  # float32 sums

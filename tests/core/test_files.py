@@ -131,8 +131,8 @@ def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
 
 
 def test_a_report_knows_its_files(tmp_path: Path) -> None:
-    out, memo = tmp_path / "samples.parquet", tmp_path / "samples.memo.safetensors"
+    out, cache = tmp_path / "samples.parquet", tmp_path / "samples.hidden.safetensors"
     out.write_bytes(b"a")
-    memo.write_bytes(b"b")
-    report(out, time.monotonic(), rows=1, beside=[memo])
-    assert read_json(tmp_path / "samples.json")["sha256"] == sums(out, memo)
+    cache.write_bytes(b"b")
+    report(out, time.monotonic(), rows=1, beside=[cache])
+    assert read_json(tmp_path / "samples.json")["sha256"] == sums(out, cache)

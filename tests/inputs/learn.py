@@ -37,10 +37,10 @@ TRAINING = Training(
     kl_direction="policy_to_base",
     entropy_coef=0.06,
     gradient_checkpointing="checkpointing" in sys.argv,
-    base_memo=False,
+    reference_cache=False,
     trained_layers=None,
     quantile_shares=None,
-    gauge_prompts=0,
+    held_out_prompts=0,
 )
 
 
@@ -92,7 +92,7 @@ moments, steps, curve = learn(
     precision="fp32",
     seed_name="1/test",
     memory_mb=4000,
-    memo=None,
+    cache=None,
     resume=None,
 )
 out = f"{sys.argv[1]}.{distributed.rank()}"

@@ -11,7 +11,7 @@ LOGITS = 2 * torch.randn(50, generator=torch.Generator().manual_seed(0))
 LARGEST = float(np.nextafter(np.float32(1), np.float32(0)))  # the largest uniform there is
 
 
-def law(
+def next_token(
     logits: Tensor, temperature: float = 1, top_k: int = 0, top_p: float = 1
 ) -> NDArray[np.float64]:
     """The truncated softmax in float64, by sorting."""
@@ -31,7 +31,7 @@ def frequencies(logits: Tensor, uniforms: Tensor, **how: float) -> NDArray[np.fl
 
 
 def grid() -> Tensor:
-    """Every share of [0, 1) alike: a law without rejections is met up to one row a token."""
+    """Every share of [0, 1) alike: without rejections, each token is met up to one row."""
     return ((torch.arange(ROWS) + 0.5) / ROWS)[:, None].expand(-1, UNIFORMS)
 
 
@@ -39,7 +39,7 @@ def grid() -> Tensor:
 @pytest.mark.parametrize("top_k", [0, 1, 7, 50, 90])
 def test_law_without_rejections(temperature: float, top_k: int) -> None:
     found = frequencies(LOGITS, grid(), temperature=temperature, top_k=top_k)
-    expected = law(LOGITS, temperature, min(top_k, 50))
+    expected = next_token(LOGITS, temperature, min(top_k, 50))
     # a token owns an interval: one row at either end of it, and float32 sums off by 1e-6
     np.testing.assert_allclose(found, expected, atol=2 / ROWS + 1e-6)
     assert not found[expected == 0].any()
@@ -50,7 +50,7 @@ def test_law_without_rejections(temperature: float, top_k: int) -> None:
 def test_law_with_rejections(top_p: float, top_k: int) -> None:
     uniforms = torch.rand(ROWS, UNIFORMS, generator=torch.Generator().manual_seed(1))
     found = frequencies(LOGITS, uniforms, top_k=top_k, top_p=top_p)
-    expected = law(LOGITS, top_k=top_k, top_p=top_p)
+    expected = next_token(LOGITS, top_k=top_k, top_p=top_p)
     assert not found[expected == 0].any()
     # five binomial deviations: one test in 1e6 would fail by chance if the seed were not fixed
     assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / ROWS) + 1e-6).all()
@@ -61,8 +61,8 @@ def test_sorted_path() -> None:
     logits = torch.cat([LOGITS, torch.tensor([0.0])])
     uniforms = grid().clone()
     uniforms[:, :-1] = LARGEST  # the last token
-    top_p = float(np.sort(law(logits))[-3:].sum()) - 1e-3
-    expected = law(logits, top_p=top_p)
+    top_p = float(np.sort(next_token(logits))[-3:].sum()) - 1e-3
+    expected = next_token(logits, top_p=top_p)
     assert (expected > 0).sum() == 3 and expected[-1] == 0
     found = frequencies(logits, uniforms, top_p=top_p)
     np.testing.assert_allclose(found, expected, atol=2 / ROWS + 1e-6)  # as without rejections
@@ -82,7 +82,7 @@ def test_equally_likely_tokens_stay_together_in_the_sorted_path() -> None:
     expected = [0.25, 0.25, 0.25, 0.25, 0, 0]
     found = frequencies(logits, uniforms, top_p=0.5)
     np.testing.assert_allclose(found, expected, atol=2 / ROWS + 1e-6)  # as without rejections
-    # another law's nucleus: all tokens are as likely there
+    # another distribution's nucleus: all tokens are as likely there
     other = torch.tensor([3.0, 3, 3, 3, 3, 0]).expand(ROWS, -1)
     many = logits.expand(ROWS, -1)
     tokens = draw(many, uniforms, temperature=1, top_k=0, top_p=0.5, nucleus_of=other)

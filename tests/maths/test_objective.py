@@ -46,7 +46,7 @@ def test_terms_by_hand(direction: Direction) -> None:
 def test_kl_is_zero_between_equals_and_positive_else(direction: Direction) -> None:
     z, y, weigh = 3 * normal(T, V), torch.zeros(T, dtype=torch.long), Coefficients(1, 0, direction)
     assert token_loss(z, z, y, weigh).kl.tolist() == [0] * T
-    shifted = token_loss(z, z + 5, y, weigh).kl  # the same law
+    shifted = token_loss(z, z + 5, y, weigh).kl  # the same distribution
     assert shifted.abs().max() < 1e-5  # log-softmax rounds logits of size 15 by 1e-6
     assert (token_loss(z, normal(T, V, seed=1), y, weigh).kl > 0.1).all()
 

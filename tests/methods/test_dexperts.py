@@ -27,7 +27,7 @@ def run(decoder: Decoder, sampling: Sampling, samples: int = 5, **changed: Any) 
 
 @torch.no_grad()
 def plain_law(models: list[Policy], text: list[int], alpha: float, top_p: float) -> np.ndarray:
-    """The next token's law in float64, by full passes and sorting."""
+    """The next token's distribution in float64, by full passes and sorting."""
     logits = [m.lm(torch.tensor([text])).logits[0, -1].double().numpy() for m in models]
     base = np.exp(logits[0] - logits[0].max())
     base /= base.sum()
@@ -35,8 +35,8 @@ def plain_law(models: list[Policy], text: list[int], alpha: float, top_p: float)
     likelier = np.cumsum(base[order]) - base[order]
     guided = logits[0] + alpha * (logits[1] - logits[2])
     guided[order[likelier >= top_p]] = -np.inf
-    law = np.exp(guided - guided.max())
-    return law / law.sum()
+    distribution = np.exp(guided - guided.max())
+    return distribution / distribution.sum()
 
 
 def contrast(expert: Policy, anti: Policy, alpha: float) -> Contrast:
@@ -62,7 +62,7 @@ def test_batches_change_nothing(make_policy: Make, sampling: Sampling) -> None:
 
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_the_law(make_policy: Make, sampling: Sampling, alpha: float) -> None:
-    """Second tokens of many samples against the float64 law, given their first token."""
+    """Second tokens of many samples against the float64 distribution, given their first token."""
     models = [make_policy(0, seed) for seed in range(3)]
     how = sampling.model_copy(update={"min_new_tokens": 0, "max_new_tokens": 2})
     (samples,) = run(
@@ -81,17 +81,17 @@ def test_the_law(make_policy: Make, sampling: Sampling, alpha: float) -> None:
             np.bincount([i[1] for i in samples if i[0] == token and len(i) > 1], minlength=101),
         ),
     ):
-        law = plain_law(models, text, alpha, sampling.top_p)
-        assert not counts[law == 0].any()
-        likely = law * counts.sum() >= 5
+        distribution = plain_law(models, text, alpha, sampling.top_p)
+        assert not counts[distribution == 0].any()
+        likely = distribution * counts.sum() >= 5
         seen = [*counts[likely], counts[~likely].sum()]
-        due = [*(law[likely] * counts.sum()), law[~likely].sum() * counts.sum()]
-        # a wrong law fails by far; the seed is fixed, so a right one passes or fails for good
+        due = [*(distribution[likely] * counts.sum()), distribution[~likely].sum() * counts.sum()]
+        # a wrong one fails by far; the seed is fixed, so a right one passes or fails for good
         assert stats.chisquare(np.array(seen) + 1e-9, np.array(due) + 1e-9).pvalue > 1e-3
 
 
 def test_in_transformers_generate(make_policy: Make) -> None:
-    """The processor's scores are the float64 law, while `generate` goes on greedily."""
+    """The processor's scores are the float64 distribution, while `generate` goes on greedily."""
     models = [make_policy(0, seed) for seed in range(3)]
     models[0].lm.generation_config.eos_token_id = None
     guide = contrast(*models[1:], alpha=0.7)

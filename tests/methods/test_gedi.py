@@ -43,7 +43,7 @@ def plain_logits(
 ) -> np.ndarray:
     """The guided logits in float64, token by token as the official loop filters them."""
 
-    def law(policy: Policy, ids: list[int]) -> np.ndarray:
+    def next_token(policy: Policy, ids: list[int]) -> np.ndarray:
         logits = policy.lm(torch.tensor([ids])).logits[0].double()
         return logits.log_softmax(-1).numpy()
 
@@ -55,7 +55,7 @@ def plain_logits(
         exponents.append(SCALE * (so_far + found[-1]) / (len(response) + 1))
     exponents[0] = exponents[0] + how.class_bias
     log_wanted = exponents[0] - np.logaddexp(*exponents)
-    guided = law(base, [*prompt, *response])[-1] + how.weight * log_wanted
+    guided = next_token(base, [*prompt, *response])[-1] + how.weight * log_wanted
     probs = np.exp(guided - np.logaddexp.reduce(guided))
     gone, mass = [], 0.0
     for token in np.argsort(log_wanted, kind="stable"):
@@ -87,13 +87,13 @@ def test_the_law(make_policy: Make, changed: dict[str, Any], form: RewardTokens)
     removed = 0
     with torch.no_grad():
         for tokens in ([3, 4, 5, 6], [9, 8, 7, 6], [1, 1, 2, 2]):
-            logits, nucleus_of = decoding.law()
+            logits, nucleus_of = decoding.next_token()
             assert nucleus_of is None
             for found, prompt, response in zip(logits, prompts, responses, strict=True):
                 wanted = torch.from_numpy(plain_logits(base, classes, prompt, response, how))
                 removed += int(wanted.isneginf().sum())
                 assert torch.equal(found.isneginf(), wanted.isneginf())
-                # float32 logits of size 30 weights, compared as laws
+                # float32 logits of size 30 weights, compared as distributions
                 torch.testing.assert_close(
                     found.softmax(-1).double(), wanted.softmax(-1), atol=1e-5, rtol=1e-3
                 )
@@ -157,8 +157,8 @@ def test_the_loss(make_policy: Make) -> None:
         for k in (0, 1):
             ids = torch.tensor([[*twin.condition(prompt, k), *response]])
             logits = twin.lm(inputs_embeds=twin.embed(ids)).logits
-            law = logits[0, len(prompt) : -1].log_softmax(-1)
-            means.append(law[range(len(response)), response].mean())
+            logprobs = logits[0, len(prompt) : -1].log_softmax(-1)
+            means.append(logprobs[range(len(response)), response].mean())
         both = torch.stack(means)
         total = total - 0.6 * both[label] - 0.4 * (scale * both).log_softmax(0)[label]
         right += int(both.argmax()) == label
@@ -189,8 +189,8 @@ def test_the_loss_of_linear_classes(make_policy: Make) -> None:
         h, head = states[0, len(prompt) - 1 : -1].double(), policy.head.detach().double()
         means = []
         for place in (1, -1):
-            law = ((h + place * (h @ matrix)) @ head.T).log_softmax(-1)
-            means.append(law[range(len(response)), response].mean())
+            logprobs = ((h + place * (h @ matrix)) @ head.T).log_softmax(-1)
+            means.append(logprobs[range(len(response)), response].mean())
         several = torch.stack(means)
         total = total - 0.6 * several[label] - 0.4 * (SCALE * several).log_softmax(0)[label]
     total.backward()

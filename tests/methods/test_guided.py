@@ -62,18 +62,18 @@ def test_the_law(make_policy: Make, tmp_path: Path, form: RewardTokens) -> None:
         reading = Plain(who, k).read([prompts[row]])
         for token in continuations[row][:time]:
             reading.feed(torch.tensor([token]))
-        return reading.law().logits[0].double()
+        return reading.next_token().logits[0].double()
 
     with torch.no_grad():
         for time in range(3):
-            law = decoding.law()
-            assert law.nucleus_of is not None
+            given = decoding.next_token()
+            assert given.nucleus_of is not None
             for row in range(2):
                 plain = alone(base, None, row, time)
                 wanted = plain + 1.5 * (alone(policy, 0, row, time) - alone(policy, 2, row, time))
                 # float32 logits of a few units
-                torch.testing.assert_close(law.logits[row].double(), wanted, atol=2e-4, rtol=1e-4)
-                torch.testing.assert_close(law.nucleus_of[row].double(), plain, atol=2e-4, rtol=0)
+                torch.testing.assert_close(given.logits[row].double(), wanted, atol=2e-4, rtol=1e-4)
+                torch.testing.assert_close(given.nucleus_of[row].double(), plain, atol=2e-4, rtol=0)
             if time < 2:
                 decoding.feed(torch.tensor([ids[time] for ids in continuations]))
 
@@ -94,13 +94,13 @@ def test_linear_tokens_take_one_pass(make_policy: Make, tmp_path: Path) -> None:
     assert len(guided.models) == 1
     decoding = guided.read([[5, 6, 7], [9]])
     decoding.feed(torch.tensor([3, 8]))
-    law = decoding.law()
-    assert law.nucleus_of is not None
+    given = decoding.next_token()
+    assert given.nucleus_of is not None
     for row, (prompt, token) in enumerate((([5, 6, 7], 3), ([9], 8))):
         wanted, plain = (steered_logits(policy, prompt, [token], c)[-1] for c in (3.0, 0.0))
         # float32 logits of a few units
-        torch.testing.assert_close(law.logits[row].double(), wanted, atol=1e-3, rtol=1e-4)
-        torch.testing.assert_close(law.nucleus_of[row].double(), plain, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(given.logits[row].double(), wanted, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(given.nucleus_of[row].double(), plain, atol=1e-3, rtol=1e-4)
 
 
 def test_generate_guides_as_the_sampler_does(make_policy: Make, tmp_path: Path) -> None:
@@ -112,10 +112,12 @@ def test_generate_guides_as_the_sampler_does(make_policy: Make, tmp_path: Path) 
     decoding = guided.read([[5, 6, 7], [9, 4, 2]])
     ids = torch.tensor([[5, 6, 7], [9, 4, 2]])
     for token in ([3, 8], [1, 1]):
-        law = decoding.law()
-        assert law.nucleus_of is not None
+        given = decoding.next_token()
+        assert given.nucleus_of is not None
         # the same float32 products, in another order
-        torch.testing.assert_close(processor(ids, law.nucleus_of), law.logits, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(
+            processor(ids, given.nucleus_of), given.logits, atol=1e-4, rtol=1e-5
+        )
         decoding.feed(torch.tensor(token))
         ids = torch.cat([ids, torch.tensor(token)[:, None]], dim=1)
 

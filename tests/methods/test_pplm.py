@@ -37,7 +37,7 @@ def run(decoder: Any, sampling: Sampling, **changed: Any) -> Any:
 
 
 def plain_laws(policy: Policy, text: list[int], prompt: int, how: config.PPLM) -> list[Tensor]:
-    """Log-laws of the tokens after the prompt, one text in float64, as the official loop goes."""
+    """Log-probabilities after the prompt, one text in float64, as the official loop goes."""
     lm = copy.deepcopy(policy.lm).double()
     weights = classifier().double()
     embeddings = lm.get_input_embeddings().weight
@@ -50,7 +50,7 @@ def plain_laws(policy: Policy, text: list[int], prompt: int, how: config.PPLM) -
         new = [torch.stack([layer.keys, layer.values]) for layer in read.past_key_values.layers]
         return read.logits[0, -1].log_softmax(-1), new, read.hidden_states[-1][0]
 
-    laws, past = [], None
+    distributions, past = [], None
     for end in range(prompt, len(text) + 1):
         ids = torch.tensor([text[:end]])
         last = ids[:, -1:]
@@ -81,8 +81,8 @@ def plain_laws(policy: Policy, text: list[int], prompt: int, how: config.PPLM) -
             log_p, past, _ = step(moved, input_ids=last)
         past = [p.detach() for p in past]
         fused = how.fusion * log_p + (1 - how.fusion) * log_q
-        laws.append(fused.log_softmax(-1).detach())
-    return laws
+        distributions.append(fused.log_softmax(-1).detach())
+    return distributions
 
 
 @pytest.mark.parametrize("changed", [{}, {"gamma": 1.0, "kl_scale": 2.0, "fusion": 0.5}])
@@ -97,8 +97,8 @@ def test_the_law(make_policy: Make, changed: dict[str, Any]) -> None:
     decoding = PPLM(policy, classifier(), how).read(PROMPTS)
     decoding.select(torch.tensor(rows))
     for time in range(3):
-        found = decoding.law().logits.log_softmax(-1).double()
-        expected = torch.stack([laws[time] for laws in wanted])
+        found = decoding.next_token().logits.log_softmax(-1).double()
+        expected = torch.stack([distributions[time] for distributions in wanted])
         # float32 gradients, divided by their norm, three times over
         torch.testing.assert_close(found.exp(), expected.exp(), atol=1e-4, rtol=1e-2)
         plain = policy.lm(torch.tensor([PROMPTS[1]])).logits[0, -1].double().softmax(-1)
@@ -130,7 +130,7 @@ def test_it_moves_towards_the_class(make_policy: Make) -> None:
     for weights in (classifier(), classifier().flip(0)):
         decoding = PPLM(policy, weights, settings(step_size=0.05, kl_scale=0)).read(PROMPTS[1:2])
         zero = [torch.zeros(2, *layer.keys.shape) for layer in decoding.moved.cache.layers]
-        log_q = decoding.law().logits.log_softmax(-1)
+        log_q = decoding.next_token().logits.log_softmax(-1)
         shifts = decoding._shifts(log_q)
         rises.append(decoding._loss(zero, log_q).item() - decoding._loss(shifts, log_q).item())
     assert min(rises) > 0

@@ -18,7 +18,7 @@ from quark.methods import ppo as method
 from quark.methods.ppo import Actor, Rollout, learn, losses, next_kl_coef, token_rewards
 from quark.models.decode_state import response_hidden
 from quark.models.lm import Policy
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.training.trainer import Rows
 
 Make = Callable[..., Policy]
@@ -44,15 +44,15 @@ def changed(settings: config.PPO, **keys: Any) -> config.PPO:
 
 
 def sampled(policy: Policy, count: int) -> Rows:
-    """Responses of four tokens, from the policy's own law."""
+    """Responses of four tokens, from the policy's own distribution."""
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     prompts = rng.integers(20, 90, (count, 3)).tolist()
     ids = torch.tensor(prompts)
     with torch.no_grad():
         for _ in range(4):
-            law = policy.lm(ids).logits[:, -1].softmax(-1)
-            ids = torch.cat([ids, torch.multinomial(law, 1)], dim=1)
+            distribution = policy.lm(ids).logits[:, -1].softmax(-1)
+            ids = torch.cat([ids, torch.multinomial(distribution, 1)], dim=1)
     names = list(map(str, range(count)))
     return Rows(names, prompts, ids[:, 3:].tolist(), np.zeros(count, dtype=np.int32))
 
@@ -111,13 +111,13 @@ def test_the_rollout(make_policy: Make, settings: config.PPO, form: RewardTokens
     rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
     reward = np.linspace(0, 1, 6)
     how: Any = (settings, 0.5, "fp32", 4)
-    rollout, summary = method._roll_out(Actor(policy), base, rows, reward, *how, Memo())
-    memo = Memo()  # what the sampler leaves
+    rollout, summary = method._roll_out(Actor(policy), base, rows, reward, *how, ReferenceCache())
+    cache = ReferenceCache()  # what the sampler leaves
     for prompt, response, name in zip(rows.prompts, rows.responses, rows.ids, strict=True):
         with torch.no_grad():
             told = policy.condition(prompt, 0)
-            memo.add([name], [len(response)], response_hidden(policy, [told], [response]))
-    again, summary_again = method._roll_out(Actor(policy), base, rows, reward, *how, memo)
+            cache.add([name], [len(response)], response_hidden(policy, [told], [response]))
+    again, summary_again = method._roll_out(Actor(policy), base, rows, reward, *how, cache)
     assert summary_again == pytest.approx(summary, abs=1e-4)
     for one, other in zip(again, rollout, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
@@ -145,7 +145,7 @@ def test_the_first_advantages_follow_the_rewards(make_policy: Make, settings: co
     told = np.repeat(reward, rows.lengths.numpy())
     corr = []
     for value in (0.0, float(reward.mean())):
-        how: Any = (settings, 0.5, "fp32", 16, Memo())
+        how: Any = (settings, 0.5, "fp32", 16, ReferenceCache())
         rollout, _ = method._roll_out(Actor(policy, value=value), policy, rows, reward, *how)
         corr.append(np.corrcoef(rollout.advantage.numpy(), told)[0, 1])
     # lambda 0.95 shrinks the advantage of the first of four tokens by 0.86, so not quite 1
@@ -181,7 +181,7 @@ def test_the_first_ratios_are_one_under_the_law_that_sampled(
     rows = Rows(names, prompts, responses, np.zeros(6, dtype=np.int32))
     actor = Actor(policy, SAMPLING.min_new_tokens)
     how: Any = (settings, 0.5, "fp32", 4)
-    rollout, summary = method._roll_out(actor, base, rows, np.zeros(6), *how, Memo())
+    rollout, summary = method._roll_out(actor, base, rows, np.zeros(6), *how, ReferenceCache())
 
     def sampled(logits: torch.Tensor, response: list[int]) -> torch.Tensor:
         logits[:3, ends] = -torch.inf
@@ -194,7 +194,7 @@ def test_the_first_ratios_are_one_under_the_law_that_sampled(
     torch.testing.assert_close(rollout.old_logprob, old, atol=1e-4, rtol=1e-4)
     assert summary["kl"] == pytest.approx((old - ref).sum().item() / 6, abs=1e-3)
     with torch.no_grad():
-        now = actor.logprob(actor.hidden(rows, "fp32", Memo()), rows, "fp32")
+        now = actor.logprob(actor.hidden(rows, "fp32", ReferenceCache()), rows, "fp32")
     torch.testing.assert_close((now - old).exp(), torch.ones(len(old)), atol=1e-4, rtol=0)
 
 
@@ -222,8 +222,8 @@ def test_reward_is_learnt(
     assert summary["mean_reward"] == pytest.approx(reward.mean())
     even = []
     for logits in (partial(plain_logits, base), partial(under_token, policy, 0)):
-        laws = [logits(p, [])[0] for p in rows.prompts[:20]]
-        even.append(np.mean([law.softmax(-1)[::2].sum().item() for law in laws]))
+        distributions = [logits(p, [])[0] for p in rows.prompts[:20]]
+        even.append(np.mean([each.softmax(-1)[::2].sum().item() for each in distributions]))
     assert even[1] > even[0] + 0.03
 
 

@@ -18,7 +18,7 @@ from quark.methods.quark import learn, split_pool, training_order
 from quark.models import checkpoint as checkpoints
 from quark.models.lm import Policy
 from quark.models.lora import add_adapters
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.training.trainer import Rows, choose_parameters
 
 Make = Callable[..., Policy]
@@ -41,12 +41,14 @@ def changed(training: Training, **keys: Any) -> Training:
 
 def run(policy: Policy, base: Policy, rows: Rows, training: Training, **keys: Any) -> Any:
     arguments = {"iteration": 0, "iterations": 1, "seed_name": "1/test"}
-    arguments |= {"memo": None, "resume": None} | keys
+    arguments |= {"cache": None, "resume": None} | keys
     return learn(policy, base, rows, training, precision="fp32", memory_mb=4000, **arguments)
 
 
 def measure(policy: Policy, held_out: Rows) -> dict[str, float] | None:
-    return method.gauge(policy, Policy(policy.lm), held_out, 3, "fp32", "1/test", 4000, Memo())
+    return method.token_gap(
+        policy, Policy(policy.lm), held_out, 3, "fp32", "1/test", 4000, ReferenceCache()
+    )
 
 
 def plain_gradients(policy: Policy, base: Policy, rows: Rows, training: Training) -> float:
@@ -106,14 +108,14 @@ def pool(iterations: int) -> pa.Table:
 def test_held_out_prompts_are_the_same_in_every_iteration() -> None:
     held_out = []
     for iterations in (1, 3):
-        trained, held = split_pool(pool(iterations), gauge_prompts=3, seed=1)
+        trained, held = split_pool(pool(iterations), held_out_prompts=3, seed=1)
         assert len(trained.ids) == 7 * iterations and len(held.ids) == 3 * iterations
         prompts = [{name.split("/")[1] for name in part.ids} for part in (trained, held)]
         assert not prompts[0] & prompts[1]
         held_out.append(prompts[1])
     assert held_out[0] == held_out[1]
-    with pytest.raises(ValueError, match="gauge_prompts = 10 leaves none"):
-        split_pool(pool(1), gauge_prompts=10, seed=1)
+    with pytest.raises(ValueError, match="held_out_prompts = 10 leaves none"):
+        split_pool(pool(1), held_out_prompts=10, seed=1)
 
 
 @pytest.mark.parametrize("late", range(10))
@@ -122,8 +124,8 @@ def test_a_prompt_that_comes_late_makes_no_trained_one_held_out(late: int) -> No
     there = [i for i, row in enumerate(whole["row_id"].to_pylist()) if row != f"0/p{late}/0"]
     later = whole.take(there)
     first = later.take([i for i, row in enumerate(later["row_id"].to_pylist()) if row[0] == "0"])
-    trained, _ = split_pool(first, gauge_prompts=3, seed=1)
-    _, held_out = split_pool(later, gauge_prompts=3, seed=1)
+    trained, _ = split_pool(first, held_out_prompts=3, seed=1)
+    _, held_out = split_pool(later, held_out_prompts=3, seed=1)
     assert len(trained.ids) == 6 and len({name.split("/")[1] for name in held_out.ids}) == 3
     assert not set(trained.ids) & set(held_out.ids)
 
@@ -212,20 +214,20 @@ def test_gradients_of_micro_batches_add_up(
 def test_a_memo_changes_nothing_but_the_work(
     make_policy: Make, rows: Rows, training: Training, form: RewardTokens
 ) -> None:
-    """Without a memo, with an empty one, and with a full one, which spares the base model."""
+    """Without a cache, with an empty one, and with a full one, which spares the base model."""
     layers = None if form is EMBEDDING else 0
     # more sequences than rows, so that rows come again; a large eps: as above
     training = changed(training, trained_layers=layers, sequences=20, eps=1e-3)
-    policies, curves, memo = [], [], Memo()
-    for known, full in ((None, False), (memo, False), (memo, True)):
+    policies, curves, cache = [], [], ReferenceCache()
+    for known, full in ((None, False), (cache, False), (cache, True)):
         policy = make_policy(form=form)
         base = make_policy(0, seed=1) if form is EMBEDDING else Policy(policy.lm)
         if full:
             silent = [1, 4, 7] if form is LINEAR else []  # rows of the middle quantile
-            assert memo.missing(rows.ids) == silent
+            assert cache.missing(rows.ids) == silent
             base.hidden = None  # type: ignore[method-assign, assignment]
         policies.append(policy)
-        curves.append([s["loss"] for s in run(policy, base, rows, training, memo=known)[2]])
+        curves.append([s["loss"] for s in run(policy, base, rows, training, cache=known)[2]])
     for policy, curve in zip(policies[1:], curves[1:], strict=True):
         np.testing.assert_allclose(curve, curves[0], rtol=1e-5)  # float32, other shapes
         same_parameters(policy, policies[0], atol=5e-6)  # as above, for five steps
@@ -299,7 +301,7 @@ def test_tokens_learn_their_quantile(
     assert best[7] > likely > best[9] and worst[9] > likely > worst[7]
 
 
-def test_the_gauge_does_not_depend_on_how_layers_were_trained(
+def test_the_token_gap_does_not_depend_on_how_layers_were_trained(
     make_policy: Make, rows: Rows, training: Training
 ) -> None:
     found = []
@@ -385,7 +387,7 @@ def test_only_the_sink_learns(make_policy: Make, rows: Rows, training: Training)
     assert learnt == {"reward_tokens.axis"} == set(moments)
 
 
-def test_gauge_needs_rows_of_both_kinds(policy: Policy, rows: Rows) -> None:
+def test_the_token_gap_needs_rows_of_both_kinds(policy: Policy, rows: Rows) -> None:
     assert measure(policy, rows.take([0, 3, 6])) is None
 
 
@@ -395,7 +397,7 @@ def test_a_share_of_a_quantile_without_rows_is_an_error(training: Training) -> N
         training_order(np.zeros(4, dtype=np.int32), wanted, stream("order"))
 
 
-def test_error_of_the_gauge() -> None:
+def test_error_of_the_token_gap() -> None:
     values = np.random.default_rng(0).normal(size=20)
     usual = values.std(ddof=1) / 20**0.5
     assert method._clustered_error(values, np.arange(20)) == pytest.approx(usual)

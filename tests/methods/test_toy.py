@@ -86,7 +86,7 @@ def test_the_stage_finds_it_by_its_name(
         samples=1,
         sampling=sampling,
         precision="fp32",
-        memo=False,
+        cache=False,
         steering=None,
     )
     taboo = Taboo(tokens=(3,), penalty=1)
@@ -95,7 +95,8 @@ def test_the_stage_finds_it_by_its_name(
     assert isinstance(found, Guided) and isinstance(found.guide, TabooGuide)
     assert isinstance(decoder_for(settings, tmp_path, []), Plain)
     with torch.no_grad():
-        law = found.read([[5]]).law().logits - Plain(found.policy).read([[5]]).law().logits
-    expected = torch.zeros_like(law)
+        steered, plain = (each.read([[5]]).next_token() for each in (found, Plain(found.policy)))
+    moved = steered.logits - plain.logits
+    expected = torch.zeros_like(moved)
     expected[0, 3] = -1
-    assert torch.allclose(law, expected, atol=1e-6)  # the difference of two float32 logits
+    assert torch.allclose(moved, expected, atol=1e-6)  # the difference of two float32 logits

@@ -26,7 +26,7 @@ V = 5
 IDS = st.lists(st.integers(0, V - 1), min_size=1, max_size=9)
 
 
-def laws(length: int) -> tuple[torch.Tensor, list[list[float]]]:
+def distributions(length: int) -> tuple[torch.Tensor, list[list[float]]]:
     torch.manual_seed(length)
     logits = 3 * torch.randn(length, V)
     return logits, logits.double().softmax(-1).tolist()
@@ -38,7 +38,7 @@ def log_not(p: float) -> float:
 
 @given(IDS)
 def test_token_level(ids: list[int]) -> None:
-    logits, p = laws(len(ids))
+    logits, p = distributions(len(ids))
     likely = -sum(math.log(p[t][token]) for t, token in enumerate(ids))
     unlikely = -sum(log_not(p[t][c]) for t, token in enumerate(ids) for c in set(ids[:t]) - {token})
     found = token_loss(logits, torch.tensor(ids), alpha=0.5)
@@ -49,7 +49,7 @@ def test_token_level(ids: list[int]) -> None:
 
 @given(IDS, st.integers(1, 4))
 def test_sequence_level(ids: list[int], n: int) -> None:
-    logits, p = laws(len(ids))
+    logits, p = distributions(len(ids))
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     again = [i for i, gram in enumerate(grams) if gram in grams[:i]]
     marked = [any(i <= t < i + n for i in again) for t in range(len(ids))]

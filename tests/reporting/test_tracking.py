@@ -53,8 +53,8 @@ def _write_iteration(folder: Path, i: int) -> None:
         | {"grad_norm": 1.0}
         for step in range(STEPS if i == 0 else 2)
     ]
-    gauge = {"best": 0.7, "best_se": 0.01, "worst": 0.2, "worst_se": 0.02} if i else None
-    training = {"iteration": i, "sequences": 32, "gauge": gauge, "steps": steps, **speed}
+    token_gap = {"best": 0.7, "best_se": 0.01, "worst": 0.2, "worst_se": 0.02} if i else None
+    training = {"iteration": i, "sequences": 32, "token_gap": token_gap, "steps": steps, **speed}
     files.write_json(folder / "training.json", training | dict.fromkeys(names, 2.0 - i))
 
 
@@ -149,7 +149,7 @@ def test_parent_holds_evaluation_and_a_summary_by_iteration(logged: Logged) -> N
     assert history("mean_reward") == [(0, 0.5), (1, 0.6)]
     assert history("pool_mean_reward") == [(0, 0.5), (1, 0.55)]
     assert history("kl") == [(0, 2.0), (1, 1.0)]
-    assert history("gauge_best") == [(1, 0.7)]  # iteration 0 has no gauge
+    assert history("token_gap_best") == [(1, 0.7)]  # iteration 0 has no token gap
     assert history("seconds") == [(0, 5.0), (1, 5.0)]  # 2 sampling, 1 scoring, 2 training
     assert history("tokens_per_second") == [(0, 240.0), (1, 240.0)]  # 1200 tokens in 5 s
 
@@ -158,7 +158,7 @@ def test_nested_run_holds_stages_quantiles_and_curves(logged: Logged) -> None:
     first, second = (logged.runs[f"quark/seed-1/iteration-{i}"] for i in range(2))
     metrics = second.data.metrics
     assert metrics["samples/tokens_per_second"] == 300.0
-    assert metrics["training/gauge/worst"] == 0.2
+    assert metrics["training/token_gap/worst"] == 0.2
     assert [metrics[f"quantile_edge/{k}"] for k in range(4)] == [1.0, 0.8, 0.4, 0.1]
     assert "quantile_mean_reward/2" not in metrics  # null
     assert second.data.params["scores/scorer"] == "profanity-check"

@@ -73,9 +73,9 @@ def test_against_one_text_at_a_time(
         ids = tokenizer(prompt + response if whole else response)["input_ids"][:32]
         if ids:  # this tokenizer adds nothing to an empty text
             with torch.no_grad():
-                law = model(torch.tensor([ids])).logits[0].softmax(-1)
+                distribution = model(torch.tensor([ids])).logits[0].softmax(-1)
             # float32, padded or not
-            assert score == pytest.approx(law[1].item(), abs=1e-5)
+            assert score == pytest.approx(distribution[1].item(), abs=1e-5)
     assert len(set(found.round(6).tolist())) > 2
     assert made.name == "mine"
     assert made.version == read_json(local.parent / "fetched/manifest.json")["sha256"][:12]

@@ -83,7 +83,7 @@ def nested(key: str, value):
         ("quark.explore_place", 1.0, {"sample"}),
         ("quark.training.restart", False, {"train"}),
         ("quark.training.learning_rate", 0.5, {"train"}),
-        ("quark.training.gauge_prompts", 0, {"train"}),
+        ("quark.training.held_out_prompts", 0, {"train"}),
         ("quark.reward_tokens.first_layer", 3, {"train", "ppo", "fit gedi"}),
         ("quark_guided.place", 9, {"generate quark_guided"}),
         ("baselines.version", 9, {"corpus", *FITTED, *PPO}),

@@ -62,8 +62,8 @@ def test_it_learns_the_texts_and_is_a_model_like_any(
     learnt = tokenizer("ABCD")["input_ids"]
 
     def loss(policy: Policy) -> float:
-        law = plain_logits(policy, [policy.end_ids[0]], learnt)[:-1].log_softmax(-1)
-        return -float(law[range(len(learnt)), learnt].mean())
+        logprobs = plain_logits(policy, [policy.end_ids[0]], learnt)[:-1].log_softmax(-1)
+        return -float(logprobs[range(len(learnt)), learnt].mean())
 
     assert loss(after) < 0.5 * loss(before)
     manifest = json.loads((out / "manifest.json").read_text())

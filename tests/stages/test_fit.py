@@ -74,8 +74,8 @@ def preference(policy: Policy, token: int = 0) -> float:
     for prompt in np.random.default_rng(1).integers(20, 90, (10, 2)).tolist():
         both = []
         for response in (WANTED, UNWANTED):
-            law = under_token(policy, token, prompt, response)[:-1].log_softmax(-1)
-            both.append(law[range(2), response].sum().item())
+            logprobs = under_token(policy, token, prompt, response)[:-1].log_softmax(-1)
+            both.append(logprobs[range(2), response].sum().item())
         gaps.append(both[0] - both[1])
     return float(np.mean(gaps))
 

@@ -47,9 +47,9 @@ def test_reference_caches_are_of_all_sampling_and_of_earlier_training(tiny: Grap
     found = tiny.reference_caches("toxicity", "quark", 1, 1)
     places = [file.removeprefix("results/toxicity/quark/seed-1/") for file in found]
     assert places == [
-        "iteration-0/samples.memo.safetensors",
-        "iteration-1/samples.memo.safetensors",
-        "iteration-0/training.memo.safetensors",
+        "iteration-0/samples.hidden.safetensors",
+        "iteration-1/samples.hidden.safetensors",
+        "iteration-0/training.hidden.safetensors",
     ]
 
 

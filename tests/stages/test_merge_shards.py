@@ -8,7 +8,7 @@ import torch
 from quark.core import schemas
 from quark.core.files import DamagedError, read_json, report, sums
 from quark.core.shards import ShardError
-from quark.models.reference_cache import Memo
+from quark.models.reference_cache import ReferenceCache
 from quark.stages.merge_shards import merge_shards
 
 PROMPTS = ["c", "a", "b"]
@@ -76,18 +76,22 @@ def test_likelihoods_come_in_the_order_of_the_samples(tmp_path: Path) -> None:
 
 
 def test_what_was_kept_is_kept_together(prompts: Path, tmp_path: Path) -> None:
-    parts, memos = [], []
+    parts, caches = [], []
     for number, prompt in enumerate(PROMPTS):
         folder = tmp_path / str(number)
-        memo = Memo()
-        memo.add([prompt], [2], torch.full((2, 3), float(number)))
-        memo.save(folder / "samples.memo.safetensors")
-        memos.append(folder / "samples.memo.safetensors")
+        cache = ReferenceCache()
+        cache.add([prompt], [2], torch.full((2, 3), float(number)))
+        cache.save(folder / "samples.hidden.safetensors")
+        caches.append(folder / "samples.hidden.safetensors")
         parts.append(samples(folder / "samples.parquet", [prompt]))
-    merge_shards(parts, prompts, tmp_path / "out.parquet", memos, tmp_path / "out.memo.safetensors")
-    found = Memo([tmp_path / "out.memo.safetensors"]).get(["b", "a"], torch.device("cpu"))
+    merge_shards(
+        parts, prompts, tmp_path / "out.parquet", caches, tmp_path / "out.hidden.safetensors"
+    )
+    found = ReferenceCache([tmp_path / "out.hidden.safetensors"]).get(
+        ["b", "a"], torch.device("cpu")
+    )
     assert found.tolist() == [[2.0] * 3] * 2 + [[1.0] * 3] * 2
-    assert "out.memo.safetensors" in read_json(tmp_path / "out.json")["sha256"]
+    assert "out.hidden.safetensors" in read_json(tmp_path / "out.json")["sha256"]
 
 
 def test_shards_that_do_not_fit(prompts: Path, tmp_path: Path) -> None:

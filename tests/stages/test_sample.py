@@ -54,7 +54,7 @@ def test_processes_write_what_one_process_writes(
         samples=3,
         sampling=Sampling(temperature=1, top_k=0, top_p=0.9, min_new_tokens=1, max_new_tokens=5),
         precision="fp32",
-        memo=True,
+        cache=True,
         judged=True,
         steering=None,
     )
@@ -71,11 +71,11 @@ def test_processes_write_what_one_process_writes(
         torch.set_num_threads(threads)
         folder = tmp_path / str(threads)
         folder.mkdir()
-        out, memo = folder / "samples.parquet", folder / "samples.memo.safetensors"
+        out, cache = folder / "samples.parquet", folder / "samples.hidden.safetensors"
         stages.sample_stage(
-            settings, tmp_path / "prompts.parquet", tmp_path / "m", [], out, 4000, memo
+            settings, tmp_path / "prompts.parquet", tmp_path / "m", [], out, 4000, cache
         )
-        made.append([out.read_bytes(), memo.read_bytes()])
+        made.append([out.read_bytes(), cache.read_bytes()])
     assert used == [1, 2 if CAN_FORK else 1]
     assert made[0] == made[1]
     assert None not in schemas.read(out, schemas.SAMPLES)["base_nll"].to_pylist()

@@ -72,15 +72,17 @@ def test_before_any_run_it_is_the_one_of_the_package(
 def test_the_place_moves_the_law(tmp_path: Path) -> None:
     config, _ = moved(tmp_path, "gpt2", "linear")
     places = tmp_path / "results", tmp_path / "resources"
-    laws = []
+    distributions = []
     for place in (0.0, 1.0, 3.0):
         trial = Trial(config, "toxicity", "quark", 1, *places, place=place)
         with torch.no_grad():
-            laws += [each.read([[5, 6]]).law() for each in trial.decoders.values()]
-    base, zero, _, one, _, three = (law.logits for law in laws)
+            distributions += [each.read([[5, 6]]).next_token() for each in trial.decoders.values()]
+    base, zero, _, one, _, three = (distribution.logits for distribution in distributions)
     assert torch.equal(base.float(), zero)  # place 0 is the base model
     assert not torch.equal(base, one) and not torch.equal(one, three)
-    assert laws[3].nucleus_of is None and laws[5].nucleus_of is not None  # 1 is the policy itself
+    assert (
+        distributions[3].nucleus_of is None and distributions[5].nucleus_of is not None
+    )  # 1 is the policy itself
 
 
 def test_the_checkpoint_of_the_package_is_whole() -> None:

@@ -50,7 +50,9 @@ def test_quark_by_hand(prompts: Config, tmp_path: Path) -> None:
 
 def test_learning_by_hand(prompts: Config, tmp_path: Path) -> None:
     """All parameters: three times the forward pass. The base model reads beside it."""
-    how = prompts.quark.training.model_copy(update={"trained_layers": None, "base_memo": False})
+    how = prompts.quark.training.model_copy(
+        update={"trained_layers": None, "reference_cache": False}
+    )
     tokens = RewardTokens(form="embedding")
     update = {"training": how, "reward_tokens": tokens, "explore_place": 1.0}
     quark = prompts.quark.model_copy(update=update)

@@ -81,7 +81,7 @@ rule train_ppo:
         scores=of_this_iteration("scores.parquet"),
         model=model,
         checkpoint=checkpoint_before,
-        memo=of_this_iteration("samples.memo.safetensors"),
+        hidden=of_this_iteration("samples.hidden.safetensors"),
     output:
         checkpoint=directory(f"{ITERATION}/checkpoint"),
         summary=f"{ITERATION}/training.json",
@@ -105,5 +105,5 @@ rule train_ppo:
     shell:
         "quark train-ppo --settings {params.settings:q} --samples {input.samples}"
         " --scores {input.scores} --model {input.model} {params.checkpoint}"
-        " --memo {input.memo}"
+        " --hidden {input.hidden}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"

@@ -11,7 +11,7 @@ rule sample:
         checkpoint=checkpoint_before,
     output:
         samples=f"{ITERATION}/samples.parquet",
-        memo=f"{ITERATION}/samples.memo.safetensors",
+        hidden=f"{ITERATION}/samples.hidden.safetensors",
         cost=f"{ITERATION}/samples.json",
     log:
         "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/sample.log",
@@ -37,7 +37,7 @@ rule sample:
     shell:
         "quark sample --settings {params.settings:q} --prompts {input.prompts}/train.parquet"
         " --model {input.model} {params.checkpoint} {params.shard}"
-        " --threads {threads} --memory-mb {resources.mem_mb} --memo {output.memo}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --hidden {output.hidden}"
         " --out {output.samples} 2> {log}"
 
 
@@ -107,12 +107,12 @@ rule train:
         pool=rules.quantize.output.pool,
         model=model,
         checkpoint=checkpoint_before,
-        memo=lambda w: GRAPH.reference_caches(
+        hidden=lambda w: GRAPH.reference_caches(
             w.task, w.method, int(w.seed), int(w.iteration)
         ),
     output:
         checkpoint=directory(f"{ITERATION}/checkpoint"),
-        memo=f"{ITERATION}/training.memo.safetensors",
+        hidden=f"{ITERATION}/training.hidden.safetensors",
         summary=f"{ITERATION}/training.json",
     log:
         "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.log",
@@ -135,8 +135,8 @@ rule train:
             )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
-        memo=lambda w, input: repeated("memo", input.memo),
+        hidden=lambda w, input: repeated("hidden", input.hidden),
     shell:
         "quark train --settings {params.settings:q} --pool {input.pool}"
-        " --model {input.model} {params.checkpoint} {params.memo} --processes {resources.processes}"
+        " --model {input.model} {params.checkpoint} {params.hidden} --processes {resources.processes}"
         " --layers {resources.layers} --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"

@@ -9,7 +9,7 @@ if SHARDS > 1:
     use rule sample as sample_shard with:
         output:
             samples=temp(f"{ITERATION}/shard-{{shard}}/samples.parquet"),
-            memo=temp(f"{ITERATION}/shard-{{shard}}/samples.memo.safetensors"),
+            hidden=temp(f"{ITERATION}/shard-{{shard}}/samples.hidden.safetensors"),
             cost=temp(f"{ITERATION}/shard-{{shard}}/samples.json"),
         log:
             "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/sample-{shard}.log",
@@ -23,11 +23,11 @@ if SHARDS > 1:
         input:
             order=prompts,
             parts=shard_files(f"{ITERATION}/samples.parquet"),
-            memos=shard_files(f"{ITERATION}/samples.memo.safetensors"),
+            hidden_parts=shard_files(f"{ITERATION}/samples.hidden.safetensors"),
             costs=shard_files(f"{ITERATION}/samples.json"),
         output:
             samples=f"{ITERATION}/samples.parquet",
-            memo=f"{ITERATION}/samples.memo.safetensors",
+            hidden=f"{ITERATION}/samples.hidden.safetensors",
             cost=f"{ITERATION}/samples.json",
         log:
             "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/gather_samples.log",
@@ -44,10 +44,12 @@ if SHARDS > 1:
         params:
             order=lambda w, input: f"{input.order}/{getattr(w, 'split', 'train')}.parquet",
             parts=lambda w, input: repeated("parts", input.parts),
-            memos=lambda w, input: repeated("memos", input.get("memos", [])),
-            memo=lambda w, output: option("memo", output.get("memo", "")),
+            hidden_parts=lambda w, input: repeated(
+                "hidden-parts", input.get("hidden_parts", [])
+            ),
+            hidden=lambda w, output: option("hidden", output.get("hidden", "")),
         shell:
-            "quark gather --order {params.order} {params.parts} {params.memos} {params.memo}"
+            "quark gather --order {params.order} {params.parts} {params.hidden_parts} {params.hidden}"
             " --out {output[0]} 2> {log}"
 
     use rule generate as generate_shard with:

@@ -24,8 +24,8 @@ def draw_curves(sources: Sequence[Path], out: Path) -> None:
     """Panels of reward, fluency, diversity, the reward tokens' meaning, and of training.
 
     Perplexity is the table's, of all samples. Dist-n is of as many samples of each prompt as the
-    iteration with the fewest has. The gauge is how much likelier held-out samples are under their
-    own quantile's token than under the farthest one, with its standard error.
+    iteration with the fewest has. The token gap is how much likelier held-out samples are under
+    their own quantile's token than under the farthest one, with its standard error.
 
     Args:
         sources: `.../seed-S/iteration-I` of all seeds and iterations.
@@ -42,7 +42,7 @@ def draw_curves(sources: Sequence[Path], out: Path) -> None:
         _lines(axes[0, 1], data, "quantile", "mean reward in the pool", "iteration", "quantile")
         _lines(axes[0, 2], data, "perplexity", "perplexity of the samples", "iteration")
         _lines(axes[0, 3], data, "dist", "dist-n of the samples", "iteration", "n")
-        _lines(axes[1, 0], data, "gauge", "gauge, nats", "iteration")
+        _lines(axes[1, 0], data, "token_gap", "token gap, nats", "iteration")
         for axis, (name, label) in zip(axes[1, 1:], STEPS.items(), strict=True):
             _lines(axis, data, name, label, "optimiser step")
 
@@ -59,7 +59,7 @@ def _iteration(folder: Path) -> pd.DataFrame:
     judged = schemas.read(folder / "likelihoods.parquet", schemas.LIKELIHOODS, ["nll", "tokens"])
     ppl = per_generation(*(judged[name].to_numpy() for name in ("nll", "tokens")))
     kept = counted(ppl).astype(int)
-    gauge: dict[str, Any] = training["gauge"] or {}
+    token_gap: dict[str, Any] = training["token_gap"] or {}
     points = [
         ("reward", "samples", iteration, pool["mean_reward"], None),
         ("perplexity", "samples", iteration, output_ppl(np.where(kept, ppl, 0), kept), None),
@@ -69,9 +69,9 @@ def _iteration(folder: Path) -> pd.DataFrame:
         for k, reward in enumerate(pool["quantile_mean_reward"])
     ]
     points += [
-        ("gauge", name, iteration, gauge[name], gauge.get(f"{name}_se"))
+        ("token_gap", name, iteration, token_gap[name], token_gap.get(f"{name}_se"))
         for name in ("best", "worst")
-        if gauge.get(name) is not None
+        if token_gap.get(name) is not None
     ]
     points += [
         (name, "steps", step["step"], step[name], None)

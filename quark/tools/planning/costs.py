@@ -144,16 +144,16 @@ class _Task:
         prompts = self._count(self.prompts, "train", how.prompts)
         model = self._size(derive.model(self.config, self.task, method))
         sample = self._sampled(method, "sample", prompts, how.samples, how.sampling, model)
-        memo = 2 * model.width * sample.tokens if how.memo else 0
+        cache = 2 * model.width * sample.tokens if how.cache else 0
         place = f"iteration-{iteration}"
-        yield replace(sample, disk=sample.disk + memo, place=place)
+        yield replace(sample, disk=sample.disk + cache, place=place)
         yield replace(self._scored(method, prompts * how.samples), place=place)
 
     def _train(self, method: Method) -> Cost:
         quark, how = self.config.quark, self.config.quark.training
         model = self._size(derive.model(self.config, self.task, method))
         new = quark.sampling.max_new_tokens
-        reference = forward(model, 0 if how.base_memo else self.prompt + new, new)
+        reference = forward(model, 0 if how.reference_cache else self.prompt + new, new)
         learnt = trained(model, how)
         if self.linear:
             flop, learnt = learning_map(model, new) + reference, model.width**2

@@ -148,9 +148,9 @@ def iteration(root: Path, seed: int, number: int, samples: int) -> Path:
     steps = [
         {"step": 2 * number + i, "kl": 0.1 * i, "lm_loss": 3.0, "entropy": 2.0} for i in (0, 1)
     ]
-    gauge = {"best": 1.0, "best_se": 0.2, "worst": None, "worst_se": None} if number else None
+    token_gap = {"best": 1.0, "best_se": 0.2, "worst": None, "worst_se": None} if number else None
     (folder / "pool.json").write_text(json.dumps(pool))
-    (folder / "training.json").write_text(json.dumps({"gauge": gauge, "steps": steps}))
+    (folder / "training.json").write_text(json.dumps({"token_gap": token_gap, "steps": steps}))
     return folder
 
 
@@ -164,7 +164,7 @@ def test_curves_hold_every_iteration_of_every_seed(tmp_path: Path) -> None:
 
     assert of("reward") == [0.5, 0.6]
     assert of("quantile", "1") == [0.1, 0.1]
-    assert of("gauge", "best") == [1.0] and of("gauge", "worst") == []
+    assert of("token_gap", "best") == [1.0] and of("token_gap", "worst") == []
     # of one sample of each prompt, as the second iteration has: a b, b a over four words
     assert of("dist", "2") == [0.5, 0.5]
     assert of("dist", "1") == [0.5, 0.5] and of("dist", "3") == [0.5, 0.5]
