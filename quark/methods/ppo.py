@@ -271,19 +271,15 @@ def learn(
         micro_batch=micro_batch,
         resume=resume,
     )
-    first = np.concatenate([[0], np.cumsum(tokens)])
-    place = {row: i for i, row in enumerate(rows.ids)}
 
     def loss(part: Rows) -> dict[str, Tensor]:
         hidden = actor.hidden(part, precision, cache)
         logprob, value = actor.logprob(hidden, part, precision), actor.worth(hidden)
-        own = [range(first[place[row]], first[place[row] + 1]) for row in part.ids]
-        chosen = torch.tensor([i for span in own for i in span], device=logprob.device)
-        return losses(logprob, value, Rollout(*(each[chosen] for each in rollout)), settings)
+        return losses(logprob, value, Rollout(**part.of_tokens), settings)
 
     curve = epochs(
         trainer,
-        rows,
+        rows._replace(of_tokens=rollout._asdict()),
         loss,
         count=settings.epochs,
         weights=tokens,

@@ -1,4 +1,4 @@
-"""Checkpoints: what training changed, and the optimiser that goes on from there.
+"""Checkpoints: the parameters that training changed, and the optimiser's state to continue.
 
     policy.safetensors      reward tokens and trained parameters; the rest is the base model's
     optimizer.safetensors   both moments of Adam
@@ -31,7 +31,7 @@ Moments = dict[str, dict[str, Tensor]]
 
 
 class _About(BaseModel):
-    """What every checkpoint.json holds; a method's own settings stand beside it."""
+    """The keys of every checkpoint.json; a method adds its own settings."""
 
     model_config = ConfigDict(strict=True)
 
@@ -60,18 +60,18 @@ def save(
 ) -> None:
     """Write a checkpoint directory, whole or not at all.
 
-    Where several processes train, all must come here; the first one writes.
+    If several processes train, all of them must call this; the first one writes.
 
     Args:
         out: the directory.
-        policy: its reward tokens and what else requires a gradient are stored.
-        moments: the optimiser's, by parameter name; empty where no one goes on from there.
+        policy: its reward tokens and all parameters that require a gradient are stored.
+        moments: the optimiser's, by parameter name; empty if no training continues from here.
         form: of the reward tokens, if there are any.
         step: optimiser steps taken over all iterations.
         iteration: the iteration that trained it.
         model: directory of the base model.
         value: parameters of a value head.
-        notes: what else checkpoint.json holds.
+        notes: further keys of checkpoint.json.
         lora: the adapters, if the model has them.
         trained_layers: how many top layers learn; None: all.
     """
@@ -108,7 +108,7 @@ def save(
 def load_policy(
     model: Path, checkpoint: Path | None, precision: Precision, where: torch.device | None = None
 ) -> Policy:
-    """The base model, with what a checkpoint trained laid over it.
+    """The base model with the trained parameters of a checkpoint.
 
     Args:
         model: directory of the base model.
@@ -118,7 +118,7 @@ def load_policy(
 
     Raises:
         ModelError: the checkpoint is missing, or was trained from another base model.
-        DamagedError: it is not as training wrote it.
+        DamagedError: it differs from what training wrote.
     """
     policy = load_model(model, precision, where=where)
     if checkpoint is None:
@@ -143,8 +143,32 @@ def load_policy(
     return policy
 
 
+def load_pair(
+    model: Path,
+    checkpoint: Path | None,
+    precision: Precision,
+    frozen: bool,
+    where: torch.device | None = None,
+) -> tuple[Policy, Policy]:
+    """The policy to train and its base model.
+
+    Args:
+        model: directory of the base model.
+        checkpoint: that training continues from; None: the base model.
+        precision: of weights that do not learn; what learns is float32.
+        frozen: whether the model's own weights do not learn; then both share them.
+        where: as in `load_model`.
+
+    Raises:
+        ModelError, DamagedError: as `load_policy`.
+    """
+    policy = load_policy(model, checkpoint, precision if frozen else "fp32", where)
+    base = Policy(policy.lm) if frozen else load_model(model, precision, where=where)
+    return policy, base
+
+
 def _tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of one file of a checkpoint, as they were written."""
+    """The tensors of one file of a checkpoint, whose checksum is verified."""
     file = checkpoint / f"{name}.safetensors"
     verify(file, checkpoint / "checkpoint.json", target=checkpoint)
     try:
@@ -172,7 +196,7 @@ def read_about(checkpoint: Path) -> dict[str, Any]:
 
     Raises:
         ModelError: there is no checkpoint.
-        DamagedError: checkpoint.json is not as training wrote it.
+        DamagedError: checkpoint.json differs from what training wrote.
     """
     file = checkpoint / "checkpoint.json"
     if not file.exists():
@@ -186,13 +210,13 @@ def read_about(checkpoint: Path) -> dict[str, Any]:
 
 
 def check_resumed(checkpoint: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to go on from a checkpoint that is of other settings, or of another iteration.
+    """Refuse to continue from a checkpoint of other settings or of another iteration.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: a setting or the iteration differs.
     """
     for key, value in wanted.items():
-        older = value if key == "precision" else None  # a checkpoint of older code does not say
+        older = value if key == "precision" else None  # older code did not store this key
         if (found := about.get(key, older)) != value:
             raise ConfigError(
                 f"{checkpoint}: {key} is {found}, these settings need {value}. "
@@ -201,7 +225,7 @@ def check_resumed(checkpoint: Path, about: Mapping[str, Any], wanted: Mapping[st
 
 
 def base_sha256(model: Path) -> str:
-    """The checksum of a base model's weights, as its manifest has it."""
+    """The checksum of a base model's weights, from its manifest."""
     return str(read_json(model / "manifest.json")["sha256"])
 
 
@@ -223,7 +247,7 @@ def restore_moments(
     """
     for parameter, name in names.items():
         if name not in moments:
-            raise ModelError(f"the checkpoint did not train {name}: its layers were others")
+            raise ModelError(f"the checkpoint did not train {name}: its trained layers differ")
         stored = {kind: part_of(value, parameter) for kind, value in moments[name].items()}
-        taken = torch.tensor(float(step), device=parameter.device)  # where fused Adam wants it
+        taken = torch.tensor(float(step), device=parameter.device)  # where fused Adam needs it
         optimizer.state[parameter] = {"step": taken, **stored}

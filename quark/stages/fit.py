@@ -11,9 +11,7 @@ from quark.config import ConfigError, GeDiTraining
 from quark.core import files, schemas
 from quark.core.seeds import stream
 from quark.methods import dapt, gedi, pplm
-from quark.models.checkpoint import (
-    save,
-)
+from quark.models.checkpoint import save
 from quark.models.lm import load_model
 from quark.stages.settings import FitSettings
 from quark.training.trainer import Rows, Trainer, choose_parameters, epochs, sizes

@@ -6,15 +6,8 @@ from pathlib import Path
 from quark.core import files, schemas
 from quark.generation.logprobs import text_features
 from quark.metrics.mauve import mauve
-from quark.models.lm import (
-    decode,
-    encode,
-    load_model,
-    load_tokenizer,
-)
-from quark.stages.settings import (
-    MauveSettings,
-)
+from quark.models.lm import decode, encode, load_model, load_tokenizer
+from quark.stages.settings import MauveSettings
 
 
 def mauve_stage(

@@ -9,13 +9,9 @@ from quark.core import files, schemas
 from quark.core.progress import track
 from quark.generation.predicting import predict
 from quark.models.decode_state import PromptLengthError
-from quark.models.lm import (
-    load_tokenizer,
-)
+from quark.models.lm import load_tokenizer
 from quark.stages.sample import decoder_for, read_prompts
-from quark.stages.settings import (
-    PredictSettings,
-)
+from quark.stages.settings import PredictSettings
 
 
 def predict_stage(

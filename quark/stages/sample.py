@@ -23,18 +23,9 @@ from quark.maths.objective import token_logprobs
 from quark.methods import decoder_of
 from quark.methods.simctg import ContrastiveSearch
 from quark.models.checkpoint import load_policy
-from quark.models.lm import (
-    Policy,
-    decode,
-    decode_after,
-    encode,
-    load_tokenizer,
-)
+from quark.models.lm import Policy, decode, decode_after, encode, load_tokenizer
 from quark.models.reference_cache import ReferenceCache
-from quark.stages.settings import (
-    PredictSettings,
-    SampleSettings,
-)
+from quark.stages.settings import PredictSettings, SampleSettings
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """`quark train`: one iteration of Quark on its pool."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,19 @@ from quark.config import ConfigError
 from quark.core import files, schemas
 from quark.methods import quark as method
 from quark.models import distributed
-from quark.models.checkpoint import check_resumed, load_moments, load_policy, read_about, save
-from quark.models.lm import (
-    Policy,
-    device,
-    layers_of,
-    load_model,
+from quark.models.checkpoint import (
+    check_resumed,
+    load_moments,
+    load_pair,
+    load_policy,
+    read_about,
+    save,
 )
+from quark.models.lm import Policy, device, layers_of
 from quark.models.lora import add_adapters
 from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import new_reward_tokens
-from quark.stages.settings import (
-    TrainSettings,
-)
+from quark.stages.settings import TrainSettings
 
 
 def train_stage(
@@ -61,25 +61,11 @@ def train_stage(
     begun = time.monotonic()
     if settings.training.restart:
         checkpoint = None
-    lora = settings.training.lora
-    frozen = settings.training.trained_layers == 0 or lora is not None
-    if split_layers and (frozen or settings.reward_tokens.form == "sink"):
-        raise ConfigError(
-            "layers=split is for models whose layers learn, without sinks or adapters: give "
-            "layers=whole, or set quark.training.trained_layers and quark.reward_tokens.form"
-        )
+    _check_split(settings, split_layers)
     distributed.join()
-    where = torch.device("cpu") if split_layers else None  # whole only there
-    policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32", where)
-    if checkpoint is None and lora is not None:
-        add_adapters(policy.lm, lora, settings.training.trained_layers, settings.seed)
-    base = Policy(policy.lm) if frozen else load_model(model, settings.precision, where=where)
+    policy, base = _load(settings, model, checkpoint, split_layers)
     resume = None
-    if checkpoint is None:
-        policy.reward_tokens = new_reward_tokens(
-            policy.lm, settings.quantiles, settings.reward_tokens, settings.seed
-        )
-    else:
+    if checkpoint is not None:
         about = read_about(checkpoint)
         check_resumed(checkpoint, about, _expected(settings))
         resume = load_moments(checkpoint), about["step"]
@@ -87,10 +73,6 @@ def train_stage(
         schemas.read(pool, schemas.POOL), settings.training.held_out_prompts, settings.seed
     )
     known = ReferenceCache(cache)
-    if split_layers:
-        for each in (policy, base):
-            distributed.split_layers(layers_of(each.lm))
-            each.to(device())
     moments, step, curve = method.learn(
         policy,
         base,
@@ -112,7 +94,7 @@ def train_stage(
         step=step,
         iteration=settings.iteration,
         model=model,
-        lora=lora,
+        lora=settings.training.lora,
         trained_layers=settings.training.trained_layers,
         notes={"precision": settings.precision, "settings": settings.model_dump(mode="json")},
     )
@@ -120,12 +102,11 @@ def train_stage(
     distributed.leave()
     if not first:
         return
-    remembered = out.parent / "training.hidden.safetensors"
-    known.save(remembered)
     if split_layers:  # only a frozen model's token gap reads the base, and that is never split
         del policy, base, moments
         policy = base = load_policy(model, out, "fp32")
-    token_gap = method.token_gap(
+    known.save(out.parent / "training.hidden.safetensors")
+    gap = method.token_gap(
         policy,
         base,
         held_out,
@@ -135,28 +116,76 @@ def train_stage(
         memory_mb,
         known,
     )
+    _report(settings, begun, curve, gap, out.parent)
+
+
+def _is_frozen(settings: TrainSettings) -> bool:
+    """Whether the model's own weights do not learn."""
+    return settings.training.trained_layers == 0 or settings.training.lora is not None
+
+
+def _check_split(settings: TrainSettings, split_layers: bool) -> None:
+    if split_layers and (_is_frozen(settings) or settings.reward_tokens.form == "sink"):
+        raise ConfigError(
+            "layers=split is for models whose layers learn, without sinks or adapters: give "
+            "layers=whole, or set quark.training.trained_layers and quark.reward_tokens.form"
+        )
+
+
+def _load(
+    settings: TrainSettings, model: Path, checkpoint: Path | None, split_layers: bool
+) -> tuple[Policy, Policy]:
+    """The policy, with fresh reward tokens and adapters without a checkpoint, and its base model.
+
+    Split models are loaded whole on the CPU; then each process keeps its part.
+    """
+    where = torch.device("cpu") if split_layers else None
+    frozen = _is_frozen(settings)
+    policy, base = load_pair(model, checkpoint, settings.precision, frozen, where)
+    if checkpoint is None:
+        if settings.training.lora is not None:
+            layers = settings.training.trained_layers
+            add_adapters(policy.lm, settings.training.lora, layers, settings.seed)
+        policy.reward_tokens = new_reward_tokens(
+            policy.lm, settings.quantiles, settings.reward_tokens, settings.seed
+        )
+    if split_layers:
+        for each in (policy, base):
+            distributed.split_layers(layers_of(each.lm))
+            each.to(device())
+    return policy, base
+
+
+def _report(
+    settings: TrainSettings,
+    begun: float,
+    curve: Sequence[Mapping[str, float]],
+    gap: Mapping[str, float] | None,
+    folder: Path,
+) -> None:
+    """Write `training.json`: cost, means, the token gap, and each step."""
+    tokens = [step["tokens"] for step in curve]
     means = {
-        key: float(np.average([s[key] for s in curve], weights=[s["tokens"] for s in curve]))
+        key: float(np.average([step[key] for step in curve], weights=tokens))
         for key in ("loss", "lm_loss", "kl", "entropy")
     }
+    rows = settings.training.sequences
     files.write_json(
-        out.parent / "training.json",
+        folder / "training.json",
         {
             "iteration": settings.iteration,
-            "sequences": settings.training.sequences,
-            **files.cost(
-                begun, rows=settings.training.sequences, tokens=sum(int(s["tokens"]) for s in curve)
-            ),
+            "sequences": rows,
+            **files.cost(begun, rows=rows, tokens=sum(map(int, tokens))),
             **means,
-            "token_gap": token_gap,
-            "sha256": files.sums(remembered),
+            "token_gap": gap,
+            "sha256": files.sums(folder / "training.hidden.safetensors"),
             "steps": curve,
         },
     )
 
 
 def _expected(settings: TrainSettings) -> dict[str, Any]:
-    """What the checkpoint to go on from says of itself."""
+    """What the checkpoint of the iteration before must say of itself."""
     return {
         "iteration": settings.iteration - 1,
         "quantiles": 0 if settings.reward_tokens.form == "none" else settings.quantiles,

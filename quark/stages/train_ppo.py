@@ -12,12 +12,11 @@ from quark.methods import ppo
 from quark.models.checkpoint import (
     check_resumed,
     load_moments,
-    load_policy,
+    load_pair,
     load_value,
     read_about,
     save,
 )
-from quark.models.lm import Policy, load_model
 from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import new_reward_tokens
 from quark.stages.quantize import check_failed
@@ -51,8 +50,7 @@ def train_ppo_stage(
     begun = time.monotonic()
     rows, reward = _scored(settings, samples, scores)
     frozen = settings.ppo.trained_layers == 0
-    policy = load_policy(model, checkpoint, settings.precision if frozen else "fp32")
-    base = Policy(policy.lm) if frozen else load_model(model, settings.precision)
+    policy, base = load_pair(model, checkpoint, settings.precision, frozen)
     resume, kl_coef = None, settings.ppo.kl_coef
     form = settings.reward_tokens if settings.reward_tokens.form in ("linear", "sink") else None
     if checkpoint is None and form is not None:  # they start at the base model, which sampled

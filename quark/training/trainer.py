@@ -5,7 +5,8 @@ add up, and a loss that must be finite. What the loss is, a method says.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,20 +37,31 @@ class NonFiniteLossError(ArithmeticError):
 
 
 class Rows(NamedTuple):
-    """Rows to train on: prompt, response, and the quantile or class that the row belongs to."""
+    """Rows to train on: prompt, response, and the quantile or class that the row belongs to.
+
+    `of_tokens`: further values by name, (tokens of all responses,) each, row after row.
+    """
 
     ids: list[str]
     prompts: list[list[int]]
     responses: list[list[int]]
     label: NDArray[np.int32]
+    of_tokens: Mapping[str, Tensor] = MappingProxyType({})
 
     def take(self, places: Sequence[int]) -> "Rows":
         """The rows at `places`."""
+        of_tokens: dict[str, Tensor] = {}
+        if self.of_tokens:
+            first = np.concatenate([[0], np.cumsum(self.lengths.numpy())])
+            spans = [np.arange(first[i], first[i + 1]) for i in places]
+            chosen = torch.from_numpy(np.concatenate(spans))
+            of_tokens = {k: all_[chosen.to(all_.device)] for k, all_ in self.of_tokens.items()}
         return Rows(
             [self.ids[i] for i in places],
             [self.prompts[i] for i in places],
             [self.responses[i] for i in places],
             self.label[list(places)],
+            of_tokens,
         )
 
     @property

@@ -2,13 +2,14 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from quark.config import Optimisation, Training
 from quark.core.seeds import stream
-from quark.training.trainer import NonFiniteLossError, Trainer, deal, learning_rate_factor
+from quark.training.trainer import NonFiniteLossError, Rows, Trainer, deal, learning_rate_factor
 
 X, Y = torch.tensor([1.0, 2, 3, 4]), torch.tensor([2.0, 3, 5, 9])
 IDS = ["a", "b", "c", "d"]
@@ -138,3 +139,20 @@ def test_dealing() -> None:
     dealt = deal(places, 13, stream("deal")).tolist()
     assert sorted(dealt[:5]) == sorted(dealt[5:10]) == places.tolist() and len(set(dealt[10:])) == 3
     assert deal(places, 0, stream("deal")).tolist() == []
+
+
+def test_values_of_tokens_go_with_their_rows() -> None:
+    values = torch.arange(6.0)
+    rows = Rows(
+        ["a", "b", "c"],
+        [[1], [2], [3]],
+        [[4, 5], [6], [7, 8, 9]],
+        np.array([0, 1, 0], dtype=np.int32),
+        {"advantage": values, "other": -values},
+    )
+    taken = rows.take([2, 0])
+    assert taken.responses == [[7, 8, 9], [4, 5]]
+    assert taken.of_tokens["advantage"].tolist() == [3, 4, 5, 0, 1]
+    assert taken.of_tokens["other"].tolist() == [-3, -4, -5, 0, -1]
+    assert taken.take([1]).of_tokens["advantage"].tolist() == [0, 1]
+    assert not rows._replace(of_tokens={}).take([1]).of_tokens
