@@ -1,4 +1,4 @@
-"""Baselines: the corpus, what is learnt from it, and PPO's iterations."""
+"""Baselines: the corpus, the parts that are trained on it, and PPO's iterations."""
 
 
 rule corpus:

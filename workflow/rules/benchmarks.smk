@@ -1,4 +1,4 @@
-"""Benchmarks: how fast the stages are on this machine. No result depends on them."""
+"""Benchmarks: the speed of the stages on this machine. No result depends on them."""
 
 
 rule measure:

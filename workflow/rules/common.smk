@@ -1,4 +1,4 @@
-"""The checked configuration, where files lie, and how settings become options of a verb."""
+"""The checked configuration, paths, and functions that turn settings into options of a verb."""
 
 import re
 import shlex
@@ -27,23 +27,23 @@ from quark.tools import planning
 RESULTS = Path("results")
 CONDA = "../envs/quark.yaml"
 CACHE = (
-    "resources/scores.sqlite"  # of all that a service scored, for all tasks and runs
+    "resources/scores.sqlite"  # all scores of a service, shared by all tasks and runs
 )
-# The rules call `quark`, which stands beside the Python that runs Snakemake, activated or not.
-# Threads that wait for each other soon give up their core: beside another program that needs one,
-# sampling would be many times slower (docs/performance.md).
+# The rules call `quark`. PATH gets the folder of the Python that runs Snakemake, so `quark` is found even
+# if the environment is not activated. With GOMP_SPINCOUNT, threads that wait for each other soon give up
+# their core. Without it, sampling is many times slower while another program needs a core (docs/performance.md).
 shell.prefix(
     f"set -euo pipefail; PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
     "export GOMP_SPINCOUNT=${{GOMP_SPINCOUNT:-1000}}; "
 )
 
 try:
-    # Snakemake lists the default last, although the others are laid over it.
+    # Snakemake lists the default last, although the other files are laid over it.
     *laid_over, default = workflow.configfiles
     replaced = workflow.config_settings.replace_workflow_config
     over = dict(workflow.config_settings.config)
-    auto = over.pop("auto_precision", None)  # of a cluster's profile
-    # Read anew, since Snakemake takes the last of two equal keys.
+    auto = over.pop("auto_precision", None)  # from a cluster's profile
+    # Read the files again, since Snakemake accepts two equal keys and takes the last.
     WRITTEN = configuration.load([*([] if replaced else [default]), *laid_over], over)
     PRECISION = precision.choose(
         WRITTEN.precision,
@@ -68,7 +68,7 @@ except (configuration.ConfigError, ScorerError) as error:
 
 
 onstart:
-    # Before the first job of a real run; jobs on a cluster read the file that this leaves.
+    # This runs before the first job of a real run. It writes a file that jobs on a cluster read.
     if workflow.is_main_process:
         for line in precision.begin(
             PRECISION, WRITTEN.precision, RESULTS, here=workflow.local_exec
@@ -77,9 +77,9 @@ onstart:
         begin_progress()
 
 
-# What --cores says; nothing where a cluster's profile sets the threads of each rule.
+# The number of --cores. It is missing if a cluster's profile sets the threads of each rule.
 CORES = workflow.resource_settings.cores or 1
-NOTHING = "(?!)"  # a pattern that no name fits
+NOTHING = "(?!)"  # a pattern that matches no name
 SEED = r"\d+"
 
 
@@ -88,7 +88,7 @@ scattergather:
 
 
 SHARDS = len(scatter.shards("{scatteritem}"))
-UNDIVIDED = SEED if SHARDS == 1 else NOTHING  # of rules that shards stand in for
+UNDIVIDED = SEED if SHARDS == 1 else NOTHING  # for rules that are replaced by shards
 SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not None]
 
 
@@ -109,22 +109,22 @@ wildcard_constraints:
 
 
 def growing(amount):
-    """A resource that grows with each time a failed job is sent again (--restart-times)."""
+    """A resource that grows each time a failed job is submitted again (--restart-times)."""
     return lambda wildcards, attempt: attempt * amount
 
 
 def as_json(section):
-    """The settings of a verb, as its command line takes them."""
+    """The settings of a verb as JSON, for its command line."""
     return section.model_dump_json()
 
 
 def shard(wildcards):
-    """The option that cuts a stage, in a job that is of a shard."""
+    """The option that names the shard of a job; nothing if the job is no shard."""
     return option("shard", getattr(wildcards, "shard", ""))
 
 
 def option(name, value):
-    """An option of a verb, or nothing where there is no value."""
+    """An option of a verb; nothing if there is no value."""
     return f"--{name} {value}" if value else ""
 
 

@@ -1,4 +1,4 @@
-"""Faults of the default configuration, which Snakemake would tell without file and line."""
+"""Report errors in the default configuration with file and line; Snakemake would report them without."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Evaluation of a method: generate, score, judge, measure."""
+"""Evaluation of a method: generate, score, judge, compute metrics."""
 
 
 rule generate:

@@ -1,4 +1,4 @@
-"""Figures, each with the data it is drawn from."""
+"""Figures, each with its data."""
 
 
 rule tradeoff:
@@ -116,7 +116,7 @@ use rule tradeoff as rewards with:
         sources=lambda w, input: repeated("source", [input.source]),
 
 
-# How fluent an iteration's samples are is asked for its curve alone.
+# The perplexity of an iteration's samples is needed only for the curves.
 use rule judge as judge_samples with:
     input:
         generations=f"{ITERATION}/samples.parquet",

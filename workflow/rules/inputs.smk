@@ -1,4 +1,4 @@
-"""What the rules need, asked of the graph: from wildcards to files, and from values to options."""
+"""Input functions of the rules: they turn wildcards into files, by the graph, and values into options."""
 
 ITERATION, CORPUS, PART, VARIED_PART, PREDICTED, EVALUATION = (
     f"results/{pattern}"
@@ -16,12 +16,12 @@ QUARK = ITERATION.replace("{method}", "quark")
 
 # ---------------------------------------------------------------------------- fetched once
 def local_files(*sources):
-    """What a model or prompts are made from on this machine: a change makes them anew."""
+    """The local files that a model or prompts are made from; a change makes the model or prompts again."""
     return [source.local for source in sources if source.local]
 
 
 def unsorted(name):
-    """Prompts as they are fetched, whatever they are sorted by afterwards, or said to be."""
+    """The settings that change how prompts are fetched: all but `sorted` and `roughly`."""
     return CONFIG.prompts[name].model_copy(update={"sorted": None, "roughly": None})
 
 
@@ -32,7 +32,7 @@ def model(wildcards):
 
 
 def judge(wildcards):
-    """The model that judges fluency."""
+    """The judge: the model whose perplexity measures fluency."""
     return f"resources/models/{CONFIG.tasks[wildcards.task].judge}"
 
 
@@ -53,7 +53,7 @@ def classifier(name):
 
 
 def score_cache(name):
-    """The option that keeps the scores of a service."""
+    """The option that names the cache of a service's scores."""
     return option("cache", CACHE if name == SERVICE else "")
 
 
@@ -64,12 +64,12 @@ def of(wildcards):
 
 
 def iterated(methods=GRAPH.iterated):
-    """A pattern of these methods, and of their variants."""
+    """A pattern that matches these methods and their variants."""
     return "|".join(map(re.escape, GRAPH.with_variants(methods)))
 
 
 def checkpoint_before(wildcards):
-    """The checkpoint that an iteration starts from; none: the base model."""
+    """The checkpoint that an iteration starts from; none: iteration 0 starts from the base model."""
     task, method, this = wildcards.task, wildcards.method, int(wildcards.iteration)
     count = GRAPH.iterations(task, method)
     if this >= count:
@@ -83,14 +83,14 @@ def checkpoint_before(wildcards):
 
 
 def of_this_iteration(name):
-    """A function that gives file `name` of the rule's iteration."""
+    """A function that returns file `name` of the rule's iteration."""
     return lambda w: GRAPH.of_iteration(
         w.task, w.method, int(w.seed), int(w.iteration), name
     )
 
 
 def so_far(name):
-    """A function that gives file `name` of a method's iterations 0 to the rule's own."""
+    """A function that returns file `name` of a method's iterations, from 0 to the rule's own."""
     return lambda w: GRAPH.of_iterations(
         w.task, w.method, int(w.seed), [name], int(w.iteration) + 1
     )
@@ -98,18 +98,18 @@ def so_far(name):
 
 # ------------------------------------------------------------------------------- evaluations
 def published(task):
-    """The paper's numbers, if there are any of the task."""
+    """The file of the paper's numbers, if the task has published numbers."""
     return f"config/published/{task}.csv" if TASKS[task].published.table else []
 
 
 def optional(wildcards, name):
-    """File `name` of an evaluation, if its task or its configuration asks for it."""
+    """File `name` of an evaluation, if its task or its configuration needs it."""
     asked = GRAPH.wants(wildcards.task, wildcards.method, name)
     return f"{EVALUATION.format(**dict(wildcards))}/{name}" if asked else []
 
 
 def tried(task):
-    """The methods of a tuning's table."""
+    """The methods in the table of a tuning."""
     try:
         return GRAPH.tried(task)
     except configuration.ConfigError as error:
@@ -117,14 +117,14 @@ def tried(task):
 
 
 def shard_files(name):
-    """File `name` of all shards, beside where the whole one goes."""
+    """File `name` of all shards, in folders beside the merged file."""
     folder, file = name.rsplit("/", 1)
     return [f"{folder}/shard-{i + 1}-of-{SHARDS}/{file}" for i in range(SHARDS)]
 
 
 # ---------------------------------------------------------------------------- whole runs
 def tables():
-    """What a whole run makes: the table of each task, and with it costs and tracking."""
+    """The targets of a whole run: the table of each task. Costs and tracking are made with it."""
     return [f"results/tables/{task}.csv" for task in CONFIG.tasks]
 
 
@@ -134,7 +134,7 @@ def pages():
 
 
 def tracked(task):
-    """The marks of all runs of a task in MLflow."""
+    """The files that record that the runs of a task are logged in MLflow."""
     return expand(
         "results/tracking/{task}/{method}/seed-{seed}.json",
         task=task,

@@ -1,12 +1,12 @@
-"""How far a run on this machine is, and how long it will take: a line after each job."""
+"""Progress of a run on this machine: after each job, a line with the remaining time."""
 
-HEAVY = 5e12  # operations; a run of less is over before it is measured
+HEAVY = 5e12  # operations; a run with fewer ends before the machine is measured
 
 
 def begin_progress():
-    """Say how long the run will take, and have each finished job say how long is left.
+    """Print how long the run will take, and after each finished job the remaining time.
 
-    It is an estimate: whatever goes wrong with it must not stop the run.
+    The time is only an estimate, so an error here must not stop the run.
     """
     planning.forget_progress(RESULTS)
     try:
@@ -20,7 +20,7 @@ def begin_progress():
 
 
 def expected_progress():
-    """What tells how far the run is; None: it is short, or runs on other machines."""
+    """The object that prints the progress; None if the run is short, or runs on other machines."""
     if not workflow.local_exec:
         return None
     jobs = {job.jobid: job for job in workflow.dag.needrun_jobs()}

@@ -1,6 +1,6 @@
-"""Quark: iteration i samples with checkpoint i - 1, scores, sorts the pool of 0..i, and trains on.
+"""Quark: iteration i samples with checkpoint i - 1, scores, quantizes the pool of 0..i, and trains.
 
-PPO samples and scores by the same rules.
+PPO samples and scores with the same rules.
 """
 
 

@@ -1,4 +1,4 @@
-"""The page of a task, and what `snakemake --report` gathers beside it."""
+"""The page of a task, and the other results that `snakemake --report` gathers."""
 
 
 rule page:

@@ -1,4 +1,4 @@
-"""Pretrained models and prompts, fetched once; how scorers agree with published scores."""
+"""Pretrained models and prompts, fetched once; agreement of scorers with published scores."""
 
 
 rule fetch_model:

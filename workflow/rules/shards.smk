@@ -1,7 +1,7 @@
-"""Stages cut into shards that run side by side: `--set-scatter shards=8`.
+"""Stages cut into shards that run in parallel: `--set-scatter shards=8`.
 
-The number of shards is the machine's business and changes no byte of what comes out. Set it before
-a run: with another number, what is there already is made again.
+The number of shards is a setting of the machine. It changes results by no more than rounding (`quark/core/shards.py`).
+Set it before a run: with another number, existing results are made again.
 """
 
 if SHARDS > 1:

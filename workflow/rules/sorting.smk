@@ -1,4 +1,4 @@
-"""Prompts sorted by what a model makes of them: fetched as candidates, continued, scored."""
+"""Prompts sorted by the scores of a model's continuations: fetch candidates, sample, score, sort."""
 
 
 use rule fetch_prompts as fetch_candidates with:

@@ -1,4 +1,4 @@
-"""The tables: measured numbers, beside them the paper's, and what they cost."""
+"""The tables: measured numbers, the paper's numbers beside them, and the costs."""
 
 
 rule table:
@@ -114,7 +114,7 @@ rule ablations:
         "quark ablations {params.tables} --out {output.csv} 2> {log}"
 
 
-# A shell command has no room for as many files as a run of many seeds has: they are listed.
+# A run of many seeds has too many files for a shell command, so a file lists them.
 rule costs:
     input:
         stages=lambda w: GRAPH.costs(w.task),
@@ -139,7 +139,7 @@ rule costs:
         shell("quark costs --stages {output.listed} --out {output.csv} 2> {log}")
 
 
-# The table appears in results/tables/ when all that belongs to it is there: costs and tracking too.
+# The table appears in results/tables/ only when its costs and its tracking are complete.
 rule publish:
     input:
         csv=rules.table.output.csv,

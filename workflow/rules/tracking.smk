@@ -1,4 +1,4 @@
-"""MLflow: each run logged after the fact, in place of its own earlier log."""
+"""MLflow: log each run after it has ended; a new log replaces the run's earlier log."""
 
 
 rule track:
