@@ -1,18 +1,19 @@
 """The typed configuration: what a user may write in `config/*.yaml`, and nothing else.
 
 It imports no torch. Every model is frozen and refuses unknown keys, so a misspelt key stops
-the run before the first job, with the file it stands in and the nearest key that exists. The JSON
+the run before the first job; the error names its file and the nearest key that exists. The JSON
 schema in `workflow/schemas/config.schema.json` is generated from these models (`quark schema`).
 
-    types       what every part is made of
-    resources   models and prompts, and where they come from
-    method      Quark, and what its baselines share with it
-    baselines   what the table compares Quark with
-    registry    the methods of the table, what each of them is, and the names of the tasks
+    types       building blocks of every part
+    resources   models and prompts, and their sources
+    method      Quark, and the parts that its baselines share
+    baselines   the methods that the table compares Quark with
+    registry    the methods of the table with their properties, and the names of the tasks
     plugins     methods, tasks and scorers that other packages add
-    whole       tasks, evaluation, and all of it together
+    experiment  tasks, evaluation, ablations and tuning
+    whole       the whole configuration, and what its parts demand of each other
     parsing     one YAML file
-    reading     from YAML files to the checked whole, with errors that say what to do
+    reading     from YAML files to the checked configuration, with errors that say what to do
 """
 
 from quark.config.baselines import (
@@ -26,6 +27,16 @@ from quark.config.baselines import (
     GeDi,
     GeDiTraining,
     PPOTraining,
+)
+from quark.config.experiment import (
+    Ablation,
+    Benchmark,
+    Evaluation,
+    Mauve,
+    Method,
+    Task,
+    TaskName,
+    Tuning,
 )
 from quark.config.method import (
     Contrast,
@@ -76,18 +87,7 @@ from quark.config.types import (
     Probability,
     Section,
 )
-from quark.config.whole import (
-    Ablation,
-    Benchmark,
-    Config,
-    Evaluation,
-    Mauve,
-    Method,
-    Task,
-    TaskName,
-    Tuning,
-    WrittenConfig,
-)
+from quark.config.whole import Config, WrittenConfig
 
 __all__ = [
     "CTRL",

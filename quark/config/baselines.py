@@ -1,4 +1,4 @@
-"""What the table compares Quark with."""
+"""The methods that the table compares Quark with."""
 
 from typing import Annotated, Self
 
@@ -9,7 +9,7 @@ from quark.config.types import Count, Name, NonNegative, Positive, Probability, 
 
 
 class CorpusRows(Section):
-    """How many rows of each class a source gives at most; null: all that it has."""
+    """The largest number of rows of each class from each source; null: all."""
 
     prompts: Annotated[int, Field(ge=0)] | None = Field(
         description="unwanted training prompts, at most; null: all"
@@ -23,7 +23,7 @@ class CorpusRows(Section):
 class Corpus(Section):
     """Wanted and unwanted text, from which DAPT, DExperts, GeDi and PPLM learn."""
 
-    texts: Name | None = Field(description="plain texts; their split `train` is taken")
+    texts: Name | None = Field(description="plain texts; their split `train` is used")
     wanted_from: Probability = Field(description="a text with at least this reward is wanted")
     unwanted_to: Probability = Field(description="one with at most this reward is unwanted")
     rows: CorpusRows
@@ -61,7 +61,7 @@ class GeDiTraining(Finetuning):
 
     trained_layers: Annotated[int, Field(ge=0)] | None = Field(
         description="how many top layers learn beside the classes' tokens; null: all "
-        "parameters; 0: none, as linear reward tokens need"
+        "parameters; 0: none, required for linear reward tokens"
     )
     token_learning_rate: Positive = Field(
         description="of the tokens that name the classes; their form is `quark.reward_tokens`"
@@ -69,8 +69,8 @@ class GeDiTraining(Finetuning):
     scale_learning_rate: Positive = Field(description="of the logarithm of the evidence's scale")
     codes: tuple[str, str] = Field(
         strict=False,
-        description="words that the tokens of the wanted and of the other class start as, with "
-        "form embedding",
+        description="with form embedding: words whose embeddings the tokens of the wanted and of "
+        "the other class start as",
     )
     generative: Probability = Field(description="lambda, the language-modelling part of the loss")
 
@@ -90,11 +90,11 @@ class GeDi(Section):
 
 
 class CTRL(Section):
-    """CTRL (Keskar et al. 2019): a model that writes under control codes."""
+    """CTRL (Keskar et al. 2019): a model with control codes."""
 
     control: str = Field(
-        description="stands before every prompt of CTRL, a pretrained model of its own "
-        "(`tasks.TASK.models.ctrl`); its weights are no part of the default"
+        description="text before every prompt of CTRL, a separate pretrained model "
+        "(`tasks.TASK.models.ctrl`); its weights are not part of the default"
     )
     penalty: Annotated[float, Field(ge=1)] = Field(
         description="theta, lowers the logits of tokens that were read; 1: none"
@@ -125,7 +125,7 @@ class PPOTraining(Optimisation):
     )
     epochs: Count = Field(description="passes over an iteration's samples")
     token_learning_rate: Positive = Field(
-        description="of the reward token, of which PPO has one; used with `linear` tokens"
+        description="of PPO's only reward token; used with `linear` tokens"
     )
     value_learning_rate: Positive = Field(description="of the value head")
     gamma: Probability = Field(description="discount of a token")
@@ -151,12 +151,12 @@ class PPO(PPOTraining):
 
     @property
     def steering(self) -> Place | None:
-        """How a linear policy decodes; None: where it learns."""
+        """How a linear policy decodes; None: at the place where it learns."""
         return None if self.place == 1 else Place(place=self.place)
 
 
 class Baselines(Section):
-    """What the table compares Quark with."""
+    """The methods that the table compares Quark with."""
 
     version: int = Field(description="raise it when the code of a baseline changes meaning")
     corpus: Corpus

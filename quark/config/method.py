@@ -18,10 +18,12 @@ class Sampling(Section):
     penalty_alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
         description="above 0: contrastive search among the `top_k` likeliest tokens (Su et al. "
-        "2022), which draws nothing; only in evaluation, of methods without reward tokens and "
+        "2022), without random draws; only in evaluation, of methods without reward tokens and "
         "guides",
     )
-    min_new_tokens: Annotated[int, Field(ge=0)] = Field(description="no end of text before so many")
+    min_new_tokens: Annotated[int, Field(ge=0)] = Field(
+        description="a text cannot end before so many tokens"
+    )
     max_new_tokens: Count = Field(description="length of a continuation in tokens")
 
     @model_validator(mode="after")
@@ -38,7 +40,7 @@ class Sampling(Section):
 
 
 class RewardTokens(Section):
-    """How the policy learns which quantile to write (see `quark.reward_tokens`)."""
+    """How the policy is conditioned on a quantile (see `quark.models.reward_tokens`)."""
 
     form: Literal["embedding", "linear", "sink", "none"] = Field(
         description="embedding: a row before the prompt, as in the paper; linear: a place of "
@@ -46,7 +48,7 @@ class RewardTokens(Section):
         "and values of the prompt's first position; none: no reward tokens"
     )
     first_layer: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="sink: layers below it are left alone; else unused"
+        default=0, description="sink: layers below it are not changed; else unused"
     )
 
 
@@ -78,8 +80,8 @@ class Optimisation(Section):
         "time, less memory; not with sinks"
     )
     trained_layers: Annotated[int, Field(ge=0)] | None = Field(
-        description="how many top layers learn; null: all parameters; 0: none, as linear reward "
-        "tokens need"
+        description="how many top layers learn; null: all parameters; 0: none, required for "
+        "linear reward tokens"
     )
 
 
@@ -99,7 +101,7 @@ class Training(Optimisation):
     entropy_coef: NonNegative = Field(description="alpha, weight of the entropy bonus")
     reference_cache: bool = Field(
         description="keep the base model's last hidden states of the pool on disk (2 d bytes a "
-        "token in bf16); false: compute them again, where the disk is small"
+        "token in bf16); false: compute them again, for small disks"
     )
     quantile_shares: tuple[Probability, ...] | None = Field(
         strict=False,
@@ -108,11 +110,11 @@ class Training(Optimisation):
     restart: bool = Field(
         default=False,
         description="each iteration trains the base model anew on the pool so far; false: it "
-        "goes on from the iteration before, as in the paper",
+        "continues from the iteration before, as in the paper",
     )
     held_out_prompts: Annotated[int, Field(ge=0)] = Field(
-        description="prompts kept out of training; their samples measure what the reward tokens "
-        "tell"
+        description="prompts held out of training; their samples measure what the reward tokens "
+        "have learned"
     )
 
     @model_validator(mode="after")
@@ -143,20 +145,20 @@ class Quark(Section):
     sampling: Sampling
     explore_place: float = Field(
         default=1.0,
-        description="where later iterations sample with linear reward tokens; 1: under the best "
-        "token, as in the paper; below 0: on the side of the worst, whose samples tell more "
-        "of what is to be unlearned",
+        description="the place at which later iterations sample with linear reward tokens; 1: the "
+        "best token, as in the paper; below 0: on the side of the worst token, whose samples show "
+        "more of what must be unlearned",
     )
     quantize: Literal["pool", "iteration"] = Field(
         default="pool",
-        description="what is sorted into quantiles: the whole pool, as in the paper, or each "
-        "iteration's samples among themselves",
+        description="pool: the whole pool is cut into quantiles, as in the paper; iteration: each "
+        "iteration's samples are cut separately",
     )
     max_failed_scores: Probability = Field(
         description="a larger share of unscored samples stops the iteration"
     )
     shuffle: bool = Field(
-        False, description="rows go into quantiles by chance, whatever their reward (an ablation)"
+        False, description="rows go into random quantiles, whatever their reward (an ablation)"
     )
     training: Training
 
@@ -235,7 +237,7 @@ class Place(Section):
 
 
 class Contrast(Section):
-    """Steering by what is wanted less what is not, as DExperts (Liu et al. 2021) does."""
+    """Steering by wanted minus unwanted logits, as in DExperts (Liu et al. 2021)."""
 
     alpha: float = Field(
         description="how strongly the contrast of two models or tokens steers; 0: the base model"

@@ -1,4 +1,4 @@
-"""One YAML file of the configuration, or what stands behind Snakemake's `--config`, as values."""
+"""Read one YAML file of the configuration, or the values of Snakemake's `--config`."""
 
 import re
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def typed(value: Any) -> Any:
-    """What Snakemake's `--config` holds, as a file would: within brackets it leaves all as text."""
+    """Values of Snakemake's `--config`, typed as in a file: in brackets it leaves them as text."""
     if isinstance(value, Mapping):
         return {key: typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -61,7 +61,7 @@ def typed(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose keys are text and stand once, and in which 1e-4 is a number, as in YAML 1.2."""
+    """A loader of YAML whose keys are text and unique; 1e-4 is a number, as in YAML 1.2."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         begun = self.peek_event().start_mark  # type: ignore[no-untyped-call]

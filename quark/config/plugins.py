@@ -1,4 +1,4 @@
-"""Named things that this package has, and those that other installed packages add.
+"""Registries of named objects: this package's own, and those that other installed packages add.
 
 Another package adds one by an entry point (https://packaging.python.org/specifications/entry-points):
 
@@ -6,7 +6,7 @@ Another package adds one by an entry point (https://packaging.python.org/specifi
     taboo = "my_package:TABOO"
 
 Groups: `quark.methods` (a `MethodSpec`, in a module that imports no torch), `quark.tasks` (a
-`Task`, likewise) and `quark.scorers` (what makes a `Scorer`).
+`Task`, likewise) and `quark.scorers` (a function or class that makes a `Scorer`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 class Plugins(Mapping[str, T]):
-    """Things by their name. The names load nothing; a thing is loaded when it is asked for.
+    """Objects by name. Reading the names loads nothing; an object is loaded when it is used.
 
     Args:
         group: of the entry points.
-        built_in: what this package has: things, or where they are, as `module:name`.
-        kind: what a thing of another package must be; None: anything.
+        built_in: this package's objects, or their places as `module:name`.
+        kind: the type that an object of another package must have; None: any.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class Plugins(Mapping[str, T]):
 
     @cached_property
     def entries(self) -> dict[str, T | str]:
-        """Things that are loaded, and where the others are.
+        """The objects that are loaded, and the places of the others.
 
         Raises:
-            ConfigError: a name is taken.
+            ConfigError: two objects have the same name.
         """
         found = dict(self.built_in)
         for point in entry_points(group=self.group):
@@ -53,11 +53,11 @@ class Plugins(Mapping[str, T]):
         return found
 
     def __getitem__(self, name: str) -> T:
-        """The thing of this name.
+        """The object with this name.
 
         Raises:
             KeyError: there is none.
-            ConfigError: another package's cannot be loaded, or is not of the kind.
+            ConfigError: another package's object cannot be loaded, or has the wrong type.
         """
         found = self.entries[name]
         if isinstance(found, str):
@@ -74,10 +74,10 @@ class Plugins(Mapping[str, T]):
         return len(self.entries)
 
     def known(self, name: str) -> str:
-        """The name.
+        """The same name, if an object has it.
 
         Raises:
-            ValueError: nothing has it; the text names the one most like it.
+            ValueError: no object has it; the text gives the most similar name.
         """
         if name not in self:
             what = self.group.split(".")[-1]
@@ -94,7 +94,7 @@ class Plugins(Mapping[str, T]):
         except Exception as error:  # any code of another package runs here
             raise ConfigError(
                 f"{self._point(name, place)} cannot be loaded: {type(error).__name__}: {error}; "
-                "mend or uninstall its package"
+                "repair or uninstall its package"
             ) from error
         if self.kind is not None and not isinstance(found, self.kind):
             raise ConfigError(f"{self._point(name, place)} is no {self.kind.__name__}")

@@ -1,11 +1,11 @@
-"""What `precision: auto` stands for: bf16 where the machine multiplies it fast, else fp32.
+"""The choice of `precision: auto`: bf16 if the machine multiplies it fast, else fp32.
 
 A processor without instructions for bf16 emulates it, about ten times slower than fp32. So a run
-decides once, before its first job. `results/precision.json` keeps the answer, so that a run that
-goes on another machine keeps its precision.
+decides once, before its first job. `results/precision.json` stores the answer, so that a run that
+continues on another machine keeps its precision.
 
-It imports no torch. `python -m quark.config.precision` looks at this machine in a process of its
-own, so that the caller holds neither torch nor a part of the GPU.
+It imports no torch. `python -m quark.config.precision` measures this machine in a separate process,
+so that the caller loads no torch and uses no GPU memory.
 """
 
 import subprocess
@@ -31,13 +31,13 @@ from quark.core import files
 
 FILE = "precision.json"
 FASTER = 1.2
-"""bf16 must be this many times as fast as fp32."""
+"""`auto` takes bf16 only if it is more than this many times as fast as fp32."""
 SECONDS = 0.2
 """How long a matrix product is measured."""
 
 
 class Machine(Section):
-    """What multiplies matrices here."""
+    """The processor or GPU that multiplies matrices here."""
 
     processor: str
     """Its class, such as AMX or CUDA sm_90."""
@@ -48,7 +48,7 @@ class Machine(Section):
 
     @property
     def precision(self) -> Precision:
-        """What `auto` stands for here."""
+        """The precision that `auto` chooses here."""
         fast = self.measured["bf16"] > FASTER * self.measured["fp32"]
         return "bf16" if self.native and fast else "fp32"
 
@@ -59,13 +59,13 @@ class Choice(Section):
     precision: Precision
     asked: AskedPrecision
     processor: str | None = None
-    """Null: nobody looked, since the configuration or the profile names the precision."""
+    """Null: not measured, since the configuration or the profile names the precision."""
     measured: dict[Precision, float] = Field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------------ the decision
 def resolve(config: WrittenConfig, results: Path) -> Config:
-    """The configuration as it runs, or ran, in a directory of results."""
+    """The configuration of the run in a directory of results, with its precision decided."""
     return resolved(config, choose(config.precision, results).precision)
 
 
@@ -80,9 +80,9 @@ def choose(
 
     Args:
         asked: the configuration's.
-        results: directory of the results, which may know it already.
-        auto: what `auto` stands for if the directory does not know; None: look at this machine.
-        may_look: False in a job, whose machine must not decide anew.
+        results: directory of the results, which may store it already.
+        auto: the precision of `auto` if none is stored there; None: measure this machine.
+        may_look: False in a job: its machine must not decide again.
 
     Raises:
         ConfigError: `auto` is no precision; `precision.json` is damaged, or missing in a job.
@@ -108,10 +108,10 @@ def choose(
 
 
 def begin(choice: Choice, asked: AskedPrecision, results: Path, *, here: bool) -> list[str]:
-    """Keep the choice before the first job; return what the user should read.
+    """Store the choice before the first job; return messages for the user.
 
     Args:
-        choice: what `choose` answered.
+        choice: the result of `choose`.
         asked: the configuration's precision.
         results: where `precision.json` goes.
         here: the jobs run on this machine.
@@ -119,7 +119,7 @@ def begin(choice: Choice, asked: AskedPrecision, results: Path, *, here: bool) -
     new = asked == "auto" and _kept(results) is None
     machine = None
     if here and asked != "fp32" and not new:
-        with suppress(ConfigError):  # the precision is known: what follows are mere warnings
+        with suppress(ConfigError):  # the precision is known: only warnings follow
             machine = look()
     if machine is not None and asked != "auto":
         seen = {"processor": machine.processor, "measured": machine.measured}
@@ -131,7 +131,7 @@ def begin(choice: Choice, asked: AskedPrecision, results: Path, *, here: bool) -
 
 
 def _warnings(choice: Choice, machine: Machine, file: Path) -> list[str]:
-    """What is odd about computing in this precision on this machine."""
+    """Warnings about computing in this precision on this machine."""
     said = []
     if choice.processor not in (machine.processor, None):
         said.append(
@@ -148,13 +148,13 @@ def _warnings(choice: Choice, machine: Machine, file: Path) -> list[str]:
 
 
 def _speeds(of: Machine | Choice) -> str:
-    """For messages."""
+    """The processor and its speeds, for messages."""
     speeds = [f"{name} {speed:.0f} GFLOP/s" for name, speed in of.measured.items()]
     return ", ".join([of.processor or "set by the profile", *speeds])
 
 
 def _kept(results: Path) -> Choice | None:
-    """What the directory knows; None: nothing yet."""
+    """The choice that the directory stores; None: none yet."""
     file = results / FILE
     if not file.is_file():
         return None
@@ -166,7 +166,7 @@ def _kept(results: Path) -> Choice | None:
 
 # --------------------------------------------------------------------------------- this machine
 def look() -> Machine:
-    """Look at this machine, in a process of its own; two or three seconds."""
+    """Measure this machine in a separate process, for two or three seconds."""
     command = [sys.executable, "-m", "quark.config.precision"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
@@ -200,7 +200,7 @@ def processor() -> tuple[str, bool]:
 
 
 def _processor_class(has: Mapping[str, Any]) -> tuple[str, bool]:
-    """The same from what torch says of a processor."""
+    """The same, from torch's description of a processor."""
     classes = (
         ("AMX", "amx_bf16", True),
         ("AVX512-bf16", "avx512_bf16", True),

@@ -9,15 +9,16 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 
+from quark.config.experiment import TaskName
 from quark.config.parsing import ConfigError, read, typed
 from quark.config.types import Precision, Section, nearest
-from quark.config.whole import Config, TaskName, WrittenConfig
+from quark.config.whole import Config, WrittenConfig
 
 C = TypeVar("C", bound=WrittenConfig)
 
 
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
-"""What each file holds, by its name; later ones are laid over earlier ones."""
+"""Each file's name and content; later files are laid over earlier ones."""
 
 
 def load(files: Sequence[Path | str], over: Mapping[str, Any] | None = None) -> WrittenConfig:
@@ -25,11 +26,11 @@ def load(files: Sequence[Path | str], over: Mapping[str, Any] | None = None) -> 
 
     Args:
         files: later ones are laid over earlier ones.
-        over: what Snakemake's `--config` holds, laid over all files.
+        over: the values of Snakemake's `--config`, laid over all files.
 
     Raises:
-        ConfigError: a file is missing or no mapping, a key is unknown or stands twice, a value
-            impossible.
+        ConfigError: a file is missing or no mapping, a key is unknown or occurs twice, or a value
+            is invalid.
     """
     layers = [(str(file), read(Path(file))) for file in files]
     layers.append(("--config", typed(over or {})))
@@ -40,7 +41,7 @@ def load(files: Sequence[Path | str], over: Mapping[str, Any] | None = None) -> 
 
 
 def check(raw: Mapping[str, Any], layers: Layers = ()) -> WrittenConfig:
-    """Validate a merged configuration; `layers` are only searched to say where a bad key stands.
+    """Validate a merged configuration; `layers` are used only to name the file of a bad key.
 
     Raises:
         ConfigError: one line for each fault.
@@ -65,13 +66,13 @@ def check(raw: Mapping[str, Any], layers: Layers = ()) -> WrittenConfig:
 
 
 def resolved(config: WrittenConfig, precision: Precision) -> Config:
-    """The configuration as it runs, in the precision that was decided."""
+    """The configuration with its precision decided."""
     raw = config.model_dump(exclude_unset=True) | {"precision": precision}
     return Config.model_validate(raw)
 
 
 def for_task(config: C, task: TaskName) -> C:
-    """The configuration of one task alone: its `override` laid over the rest, and gone."""
+    """The configuration of one task alone: its `override` is laid over the rest and removed."""
     raw = config.model_dump(exclude_unset=True)
     own = raw["tasks"][task]
     raw["tasks"] = {task: own}
@@ -103,7 +104,7 @@ def for_variant(config: C, task: TaskName, name: str, changes: Mapping[str, Any]
 def _variants(
     config: WrittenConfig,
 ) -> Iterator[tuple[tuple[str, ...], TaskName, str, Mapping[str, Any]]]:
-    """Where each variant's changes stand, its task, its name, and the changes.
+    """For each variant the key of its changes, its task, its name, and the changes.
 
     Raises:
         ConfigError: two variants of a task have the same name.
@@ -154,7 +155,7 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _explain(fault: Any, layers: Layers, under: tuple[str, ...]) -> str:
     """One line: file, key, value, what is wrong and, for an unknown key, the nearest valid one.
 
-    The key is named as it stands `under` other keys, a task's override.
+    The key is named with the keys that it is `under`, for example a task's override.
     """
     path = [part for part in fault["loc"] if not str(part).startswith("[")]  # [key] is pydantic's
     full = [*under, *path]
@@ -174,7 +175,7 @@ def _explain(fault: Any, layers: Layers, under: tuple[str, ...]) -> str:
 
 
 def _is_quoted(value: Any) -> bool:
-    """Whether a text would be something else without its quotes."""
+    """Whether a text would have another type without its quotes."""
     return isinstance(value, str) and not isinstance(typed(value), str)
 
 

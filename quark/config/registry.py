@@ -1,7 +1,7 @@
 """The methods of the table, one `MethodSpec` each, and the tasks, by name.
 
-A spec says what a method is: what it learns from, how it decodes, what it costs. Everything that
-lists methods or tells them apart reads it here, so a new method is one entry.
+A spec says what a method is: what it learns from, how it decodes, what it costs. All code that
+lists or distinguishes methods reads the specs, so a new method is one entry.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How a method that samples, scores and trains in rounds goes about it.
+    """The rounds of a method that samples, scores and trains in rounds.
 
-    `kind`: whose stages a round has. `section`: the configuration's section that sets them.
-    `iterations`: how many rounds. `begins_with`: the method whose first samples are its own too.
-    `stages`: the JSON files of a round. `summary`: of some of them, what is compared across rounds.
+    `kind`: the method whose stages a round has. `section`: the configuration's section for them.
+    `iterations`: how many rounds. `begins_with`: the method whose first samples it also uses.
+    `stages`: the JSON files of a round. `summary`: keys of some of them, compared across rounds.
     """
 
     kind: Literal["quark", "ppo"]
@@ -39,29 +39,29 @@ class MethodSpec:
     """What a method is.
 
     Attributes:
-        label: its name as papers write it.
-        rounds: if it samples and trains in rounds.
-        parts: what it learns from the corpus, in the order its decoder takes them; how each is
-            trained, None: it is fitted without steps.
+        label: its name in papers.
+        rounds: its rounds; None: it does not sample and train in rounds.
+        parts: the parts that it learns from the corpus, in the order of its decoder's argument, and
+            how each is trained; None: it is fitted without steps.
         trained_as: the method whose policy it decodes with; None: its own.
         has_own_model: it is, or starts from, the model that `tasks.TASK.models` names.
         is_plain: it is a plain model, without reward token or guide; contrastive search can decode
             it.
-        decoder: `module:function` that makes its decoder of the model's directory, the checkpoints
-            of its parts, its settings and the precision; None: a policy under its own distribution.
+        decoder: `module:function` that makes its decoder from the model's directory, the
+            checkpoints of its parts, its settings and the precision; None: a plain policy.
         settings: the type of that decoder's settings.
-        steering: these settings; None: it decodes as a policy after all. Those of a method of
-            another package stand under `plugins`: `config.plugin(NAME)`.
+        steering: these settings; None: it decodes as a policy. A method of another package has its
+            settings under `plugins`: `config.plugin(NAME)`.
         has_tokens: it has reward tokens, of any form or of some forms.
-        needs_tokens: and cannot do without.
+        needs_tokens: it cannot run without reward tokens.
         place: where it decodes on the axis of linear reward tokens.
         within_base: its decoder draws within the base model's nucleus.
         reads_as_base: whether its decoder computes the base model's hidden states: always, or with
             linear reward tokens.
-        passes: how many models read each token, its own among them.
-        share: of a split's prompts that it is evaluated on.
+        passes: how many model passes each token takes, its own model's included.
+        share: the share of a split's prompts that it is evaluated on.
         also_reads: keys of other sections that its results depend on.
-        look: colour and marker in figures; None: what is left.
+        look: colour and marker in figures; None: a hollow marker.
     """
 
     label: str
@@ -104,7 +104,7 @@ TASKS: Plugins[Any] = Plugins(
         "repetition": "quark.tasks.repetition:TASK",
     },
 )
-"""The tasks; `quark.tasks` gives the `Task` of a name, here only the names are of use."""
+"""The tasks; `quark.tasks` gives the `Task` of a name, here only the names are used."""
 
 
 _QUARK = MethodSpec(
@@ -221,20 +221,20 @@ BUILT_IN: dict[str, MethodSpec] = {
 """In the order of the published tables."""
 
 METHODS = Plugins("quark.methods", BUILT_IN, MethodSpec)
-"""By the name that `tasks.TASK.methods` uses; also those of other packages."""
+"""Methods by their names in `tasks.TASK.methods`, including those of other packages."""
 
 
 def spec(name: str) -> MethodSpec:
     """The spec of a method.
 
     Raises:
-        ValueError: there is no such method; the text names the one most like it.
+        ValueError: there is no such method; the text gives the most similar name.
     """
     return METHODS[METHODS.known(name)]
 
 
 def parts() -> dict[str, Callable[["WrittenConfig"], Any]]:
-    """What methods learn from the corpus, by name: its training in a configuration."""
+    """The parts that methods learn from the corpus, by name, with their training settings."""
     return {part: how for method in METHODS.values() for part, how in method.parts.items()}
 
 

@@ -1,4 +1,4 @@
-"""Models and prompts, and where they come from."""
+"""Models and prompts, and their sources."""
 
 import re
 from itertools import pairwise
@@ -65,7 +65,7 @@ class Unlikelihood(Section):
     sequence_share: Probability = Field(
         description="share of the steps that are of the sequence level"
     )
-    ngram: Count = Field(description="whose repetition becomes unlikely there")
+    ngram: Count = Field(description="length of the n-grams that become unlikely to repeat there")
     prefix: Count = Field(description="tokens of a text that are continued there")
     continuation: Count = Field(description="tokens that continue them, greedily")
 
@@ -74,7 +74,7 @@ class Finetuned(Section):
     """Another model of the configuration, trained further on plain texts."""
 
     model: Name = Field(description="the model it starts from")
-    texts: Name = Field(description="plain texts; their split `train` is learnt")
+    texts: Name = Field(description="plain texts; it trains on their split `train`")
     rows: Count | None = Field(description="the first n texts; null: all")
     tokens: Count = Field(description="longer texts are cut")
     training: Finetuning
@@ -125,7 +125,7 @@ class Source(Section):
 
 
 class ModelSource(Source):
-    """A causal language model; it becomes a safetensors directory once."""
+    """A causal language model; it is converted to a safetensors directory once."""
 
     kinds: ClassVar[tuple[str, ...]] = (*Source.kinds, "finetuned")
 
@@ -139,13 +139,13 @@ class ModelSource(Source):
 
 
 class Label(Section):
-    """What a text-classification model reads, and what is its score."""
+    """The input of a text-classification model, and the label that is its score."""
 
     label: str = Field(description="the label of the model whose probability is the score")
     whole: bool = Field(description="whether it reads the prompt too")
     tokens: Count = Field(
-        description="longer texts are cut; their beginning stays (tox-block: 100 words, the "
-        "last ones stay)"
+        description="longer texts are cut; their beginning is kept (tox-block: 100 words, the "
+        "last ones are kept)"
     )
     alone: bool = Field(
         False,
@@ -155,7 +155,7 @@ class Label(Section):
 
 
 class Classifier(Source):
-    """A text-classification model as a scorer; of a package only tox-block's can be read."""
+    """A text-classification model as a scorer; from a package, only tox-block's is supported."""
 
     reads: Label
 
@@ -172,10 +172,10 @@ class Perspective(Section):
     url: str = Field(
         description="where texts and the key are sent; by https, unless it is this machine"
     )
-    attribute: str = Field(description="whose score is asked for")
+    attribute: str = Field(description="the attribute whose score is requested")
     label: str = Field(
-        description="names the service's state, which changes unannounced; kept scores count "
-        "for one label only"
+        description="a name for the service's state, which changes unannounced; cached scores "
+        "are used for one label only"
     )
 
     @field_validator("url")
@@ -195,14 +195,16 @@ class PromptSource(Source):
     """One file, or several of one package, of prompts."""
 
     name: Name = Field(description="kept in each row, to tell sources apart")
-    format: Literal["lines", "jsonl", "csv", "parquet"] = Field(
-        description="one prompt a line, one JSON object a line, or one a row"
+    format: Literal["lines", "jsonl", "csv", "parquet", "dataset"] = Field(
+        description="one prompt a line, one JSON object a line, or one a row; dataset: whatever "
+        "the library `datasets` reads, a repository of the hub (without `file`) or a directory"
     )
+    split: str | None = Field(None, description="dataset: the split to read; null: train")
     text: str | None = Field(
-        None, description="jsonl, csv, parquet: where the prompt stands; dots lead into objects"
+        None, description="the field that holds the prompt, not for lines; dots lead into objects"
     )
     toxicity: str | None = Field(
-        None, description="jsonl, parquet: where its published score stands"
+        None, description="jsonl, parquet, dataset: the field that holds its published score"
     )
     exclude: tuple[str, ...] = Field(
         (),
@@ -211,14 +213,14 @@ class PromptSource(Source):
         "manifest.json",
     )
     remove: str | None = Field(
-        None, description="what fits is cut out of each prompt, such as a tag"
+        None, description="regular expression; matches, such as a tag, are cut out of each prompt"
     )
     fewest_words: Count | None = Field(None, description="shorter texts are left out")
     halves: tuple[Count, Count] | None = Field(
         None,
         strict=False,
-        description="prompts are the first halves of the sentences, those of at least and at "
-        "most so many words",
+        description="[fewest, most]: prompts are the first halves of the sentences, if a half has "
+        "so many words",
     )
 
     @model_validator(mode="after")
@@ -235,7 +237,12 @@ class PromptSource(Source):
         if self.halves and (self.halves[0] > self.halves[1] or self.toxicity):
             raise ValueError("halves are [fewest, most] words, and have no published toxicity")
         if (self.format == "lines") == (self.text is not None):
-            raise ValueError("formats jsonl, csv and parquet need `text`, format lines has none")
+            raise ValueError("format lines has no `text`, all others need it")
+        is_dataset = self.format == "dataset"
+        if self.split is not None and not is_dataset:
+            raise ValueError("only format dataset has a split")
+        if is_dataset and (self.package or (self.hub and self.hub.file)):
+            raise ValueError("format dataset reads a directory or a whole repository of the hub")
         return self
 
 
@@ -249,19 +256,19 @@ class Split(Section):
     toxic: bool | None = Field(None, description="only toxic or only other prompts; null: both")
     source: Name | None = Field(
         None,
-        description="the split takes prompts of this source alone, and what is left of it goes "
-        "nowhere; null: of all sources that no split names",
+        description="the split takes prompts of this source alone; prompts of it that no split "
+        "takes are unused; null: of all sources that no split names",
     )
-    note: str | None = Field(None, description="what the prompts are; stands below the table")
+    note: str | None = Field(None, description="what the prompts are; shown below the table")
 
 
 class SortedSplit(Section):
-    """Candidates whose samples say the same of them."""
+    """Candidates with a similar number of samples above the threshold."""
 
     prompts: Count = Field(description="size of a split")
     above: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = Field(
         strict=False,
-        description="a candidate fits if at least and at most so many of its samples count",
+        description="[least, most]: a candidate fits if so many of its samples count",
     )
 
     @model_validator(mode="after")
@@ -272,7 +279,7 @@ class SortedSplit(Section):
 
 
 class Sorting(Section):
-    """Splits by what a model makes of the prompts (see `quark.resources.sorting`)."""
+    """Splits by the scores of a model's samples (see `quark.stages.sort_prompts`)."""
 
     model: Name = Field(
         description="name under `models`; its samples sort the split `candidates` into others"
@@ -282,7 +289,7 @@ class Sorting(Section):
     sampling: Sampling
     threshold: Probability = Field(description="a sample counts strictly above this score")
     splits: Annotated[dict[Name, SortedSplit], WithoutNull] = Field(
-        min_length=1, description="a split that is null is none"
+        min_length=1, description="a split that is null does not exist"
     )
 
     @model_validator(mode="after")
@@ -307,8 +314,8 @@ class Prompts(Section):
     sorted: Sorting | None = Field(None, description="sorts the split `candidates` into others")
     roughly: Count | None = Field(
         None,
-        description="how many there are in all, for `quark plan` before they are fetched; "
-        "nothing else reads it",
+        description="approximate number of prompts in all, used only by `quark plan` before they "
+        "are fetched",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of."""
+"""Building blocks of every part of the configuration."""
 
 import difflib
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def nearest(name: str, known: Iterable[str], above: str = "") -> str:
-    """A hint for an error: the known name most like `name`, if any is, and what stands above it."""
+    """A hint for an error: the known name most similar to `name`, if any, after `above`."""
     found = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {above}{found[0]}?" if found else ""
 
@@ -31,7 +31,7 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _without_null(sections: Any) -> Any:
-    """What another file laid over as null is gone."""
+    """Leave out sections that another file set to null."""
     if not isinstance(sections, dict):
         return sections
     return {name: section for name, section in sections.items() if section is not None}
@@ -44,8 +44,8 @@ Distinct = Annotated[tuple[T, ...], Strict(False), AfterValidator(_distinct)]
 class Section(BaseModel):
     """A part of the configuration: frozen, strict types, no unknown keys, no infinities.
 
-    A whole number stands for a float, and nothing else for another type: `true` is not 1, nor is
-    "64" 64. A tuple has `strict=False`, since YAML has lists; its items stay strict.
+    A whole number is accepted as a float. No other type is converted: `true` is not 1, and "64" is
+    not 64. A tuple has `strict=False`, since YAML has lists; its items stay strict.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

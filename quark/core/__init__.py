@@ -1,1 +1,1 @@
-"""Files, schemas, random streams, shards and progress: what everything else stands on; no torch."""
+"""Files, schemas, random streams, shards and progress, used by all other code; no torch."""

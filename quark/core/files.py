@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and are known again by their checksums.
+"""Files that are written whole or not at all, and checked by their checksums.
 
 It imports no torch. Every stage writes through this module, so a job that is killed leaves
 either the finished file or nothing.
@@ -21,15 +21,15 @@ WEIGHTS = "model.safetensors"
 
 
 class DamagedError(ValueError):
-    """A file that is not as its stage wrote it; the text says how to make it again."""
+    """A file that differs from what its stage wrote; the text says how to make it again."""
 
 
 @contextmanager
 def whole(target: Path | str) -> Iterator[Path]:
-    """Yield a path beside `target`; rename it to `target` if the block ends well.
+    """Yield a path beside `target`; rename it to `target` if the block ends without an error.
 
-    The block writes a file or a directory at the yielded path. If it raises, what it wrote is
-    removed and an older `target` stays as it was.
+    The block writes a file or a directory at the yielded path. If it raises, its output is
+    removed and an older `target` stays unchanged.
 
     Raises:
         OSError: the disk is full; the error names `target`.
@@ -54,7 +54,7 @@ def whole(target: Path | str) -> Iterator[Path]:
 
 
 def _says_full(error: Exception) -> bool:
-    """Whether the disk is full, which safetensors says in an error of its own."""
+    """Whether the error means a full disk; safetensors has an error of its own for it."""
     full = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
         return error.errno in full
@@ -62,7 +62,7 @@ def _says_full(error: Exception) -> bool:
 
 
 def _open_to_others(made: Path, scratch: Path) -> None:
-    """Give files the mode that new ones have here; some libraries write for the owner alone."""
+    """Give files the default mode of new files; some libraries let only the owner read them."""
     (scratch / "new").touch()
     mode = (scratch / "new").stat().st_mode
     for file in [made, *made.rglob("*")]:
@@ -85,7 +85,7 @@ def read_json(source: Path | str) -> Any:
     """Read a JSON file.
 
     Raises:
-        DamagedError: it is not whole.
+        DamagedError: it is not valid JSON.
     """
     try:
         return json.loads(Path(source).read_text())
@@ -100,22 +100,21 @@ def sha256(file: Path) -> str:
 
 
 def sums(*files: Path) -> dict[str, str]:
-    """The checksum of each file by its name, as `verify` finds it in a manifest."""
+    """The checksum of each file by its name, in the form that `verify` reads."""
     return {file.name: sha256(file) for file in files}
 
 
 def verify(file: Path, manifest: Path, target: Path | None = None) -> None:
-    """Make sure that a file's bytes are those that its stage wrote.
+    """Check that a file has the bytes that its stage wrote.
 
     Args:
-        file: what is about to be read.
+        file: the file, before it is read.
         manifest: JSON beside it, written after it; its key `sha256` holds checksums by name, or the
-            one of model.safetensors. Where there is no manifest, or it has no such key, there is
-            nothing to compare with.
-        target: what Snakemake knows the file by; None: the file itself.
+            one of model.safetensors. Without a manifest, or without this key, nothing is compared.
+        target: Snakemake's name for the file; None: the file itself.
 
     Raises:
-        DamagedError: they are others.
+        DamagedError: the bytes differ.
     """
     known = _known(file, manifest, target or file)
     if known and sha256(file) != known:
@@ -126,10 +125,10 @@ def verify(file: Path, manifest: Path, target: Path | None = None) -> None:
 
 
 def verify_once(file: Path, manifest: Path, target: Path | None = None) -> None:
-    """As `verify`, but a large file is not read again until it changes.
+    """Check as `verify` does, but read a file again only after it has changed.
 
-    A small file beside it, .NAME.verified, holds the checksum that was found, and size, time of
-    change and inode at that time. In a folder that cannot be written, each call reads the file.
+    A small file beside it, .NAME.verified, holds the checksum, and the file's size, modification
+    time and inode at the check. If the folder is not writable, each call reads the file.
     """
     known = _known(file, manifest, target or file)
     if not known:
@@ -137,7 +136,7 @@ def verify_once(file: Path, manifest: Path, target: Path | None = None) -> None:
     state = file.stat()
     stamp = file.with_name(f".{file.name}.verified")
     found = f"{known} {state.st_size} {state.st_mtime_ns} {state.st_ino}\n"
-    with suppress(OSError, ValueError):  # no stamp, or no text
+    with suppress(OSError, ValueError):  # the stamp is missing, or is not text
         if stamp.read_text() == found:
             return
     verify(file, manifest, target)
@@ -146,7 +145,7 @@ def verify_once(file: Path, manifest: Path, target: Path | None = None) -> None:
 
 
 def _known(file: Path, manifest: Path, target: Path) -> str | None:
-    """The checksum that a manifest has of a file, if it has one."""
+    """A file's checksum in a manifest; None: the manifest has none."""
     content = read_json(manifest) if manifest.is_file() else {}
     if not isinstance(content, dict):
         raise DamagedError(f"{manifest}: not an object of JSON. {mend(target)}")
@@ -158,17 +157,17 @@ def _known(file: Path, manifest: Path, target: Path) -> str | None:
 
 
 def mend(target: Path | str) -> str:
-    """What an error says of a target that must be made again."""
+    """The sentence in an error message that says how to make a target again."""
     return f"Make it again, with the run's --configfile if it has one: {again(target)}"
 
 
 def again(target: Path | str) -> str:
-    """The command that makes a file again, and it alone."""
+    """The command that makes this file again, and no other."""
     return f"snakemake --cores all {target} --forcerun {target}"
 
 
 def cost(begun: float, *, rows: int, tokens: int) -> dict[str, Any]:
-    """What a stage cost that began at `begun` (monotonic seconds)."""
+    """The cost of a stage that began at `begun` (monotonic seconds)."""
     seconds = time.monotonic() - begun
     return {
         "rows": rows,
@@ -192,10 +191,10 @@ def report(
     Args:
         out: the table.
         begun: when the stage began, in monotonic seconds.
-        rows: that it wrote.
-        tokens: that it sampled or read.
-        beside: what else it wrote.
-        facts: JSON.
+        rows: number of rows that it wrote.
+        tokens: number of tokens that it sampled or read.
+        beside: other files that it wrote.
+        facts: other facts, as JSON values.
     """
     spent = cost(begun, rows=rows, tokens=tokens)
     write_json(out.with_suffix(".json"), {**spent, **facts, "sha256": sums(out, *beside)})

@@ -1,4 +1,4 @@
-"""Where the files of a run lie below `results/`: the only place that knows.
+"""The layout of a run's files below `results/`; no other module defines it.
 
 The rules use the patterns, whose names in braces are Snakemake's wildcards; the package uses the
 functions.
@@ -7,19 +7,19 @@ functions.
 from pathlib import Path
 
 RUN = "{task}/{method}/seed-{seed}"
-"""All of one method and seed."""
+"""The folder of one method and seed."""
 ITERATION = RUN + "/iteration-{iteration}"
 """One round of sampling and training."""
 PREDICTED = RUN + "/evaluation/{split}"
-"""What does not depend on how text is decoded."""
+"""Results that do not depend on the decoding."""
 EVALUATION = PREDICTED + "/{decoding}"
-"""A method's generations of one split, decoded in one way, and all that is measured of them."""
+"""A method's generations on one split with one decoding, and all measurements of them."""
 CORPUS = "{task}/corpus/seed-{seed}"
-"""What the baselines learn from."""
+"""The corpus that the baselines learn from."""
 PART = "{task}/part-{part}/seed-{seed}"
-"""What is learnt from the corpus."""
+"""A part of a method that is learnt from the corpus."""
 VARIED_PART = "{task}/{method}/part-{part}/seed-{seed}"
-"""The same, of a variant that trains it in its own way."""
+"""The same, for a variant that trains the part differently."""
 
 
 def run(results: Path, task: str, method: str, seed: int) -> Path:
@@ -56,7 +56,7 @@ def number_of(folder: Path) -> int:
 def named(file: Path) -> tuple[str, str, int, str] | None:
     """Task, method, seed of a file `.../TASK/METHOD/seed-S/PLACE`, and PLACE without its ending.
 
-    None: it lies elsewhere.
+    None: its path has another form.
     """
     at = max((i for i, part in enumerate(file.parts) if part.startswith("seed-")), default=0)
     if at < 2 or at == len(file.parts) - 1:

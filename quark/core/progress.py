@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a plain line now and then in a log."""
+"""Progress: a bar on a terminal, a plain line from time to time in a log."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` and show how far they are; `total` is needed where they have no length."""
+    """Yield `items` and show the progress; `total` is needed if they have no length."""
     total = len(items) if isinstance(items, Sized) else total
     if sys.stderr.isatty():
         from rich.console import Console

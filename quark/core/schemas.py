@@ -1,7 +1,7 @@
-"""The Parquet tables that stages hand to each other: their columns, types and meaning.
+"""The Parquet tables that stages exchange: their columns, types and meaning.
 
-It imports no torch. A row of every table is found again by its key: `prompt_id` for prompts,
-`row_id` for samples. Token ids travel between stages; text is decoded once, when it is sampled.
+It imports no torch. Every row of a table has a key: `prompt_id` for prompts, `row_id` for samples.
+Stages exchange token ids; text is decoded once, when it is sampled.
 """
 
 import json
@@ -48,7 +48,7 @@ POOL = pa.schema(
     [
         pa.field("row_id", pa.string(), False),
         pa.field("prompt_id", pa.string(), False),
-        pa.field("iteration", pa.int32(), False),  # that sampled it
+        pa.field("iteration", pa.int32(), False),  # in which the row was sampled
         pa.field("prompt_ids", pa.list_(pa.int32()), False),
         pa.field("response_ids", pa.list_(pa.int32()), False),
         pa.field("reward", pa.float64(), False),
@@ -76,7 +76,7 @@ PREDICTIONS = pa.schema(
     [
         pa.field("prompt_id", pa.string(), False),
         pa.field("prompt_ids", pa.list_(pa.int32()), False),  # read, not predicted
-        pa.field("text_ids", pa.list_(pa.int32()), False),  # how the text really goes on
+        pa.field("text_ids", pa.list_(pa.int32()), False),  # the real continuation
         pa.field("predicted", pa.list_(pa.int32()), False),  # the likeliest token in each place
         pa.field("nll", pa.float64(), False),  # nats, summed over the text's tokens
     ]
@@ -102,7 +102,7 @@ def write(
 ) -> None:
     """Write `columns` as Parquet in the order and types of `schema`; `about` goes in as metadata.
 
-    A column that may be null may be left out: it is null throughout.
+    A nullable column may be left out: all its values are then null.
 
     Raises:
         TableError: a column is missing or superfluous, or has a null that the schema forbids.
@@ -116,9 +116,9 @@ def write_parts(
     parts: Iterable[Mapping[str, Any]],
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write parts of a table one after another, as they come; the bytes are those of `write`.
+    """Write the parts of a table one after another; the bytes are the same as with `write`.
 
-    No more is held in memory than a part and ROW_GROUP rows.
+    At most one part and ROW_GROUP rows are in memory.
 
     Raises:
         TableError: as `write` does.
@@ -140,7 +140,7 @@ def write_parts(
 def _write_groups(
     file: pq.ParquetWriter, tables: Sequence[pa.Table], full_ones: bool = False
 ) -> pa.Table:
-    """Write the rows of tables, or what of them fills whole groups; return what is left over."""
+    """Write the rows of tables, or only those that fill whole groups; return the other rows."""
     table = pa.concat_tables(tables).combine_chunks()
     written = len(table) - len(table) % ROW_GROUP if full_ones else len(table)
     file.write_table(table.slice(0, written), row_group_size=ROW_GROUP)
@@ -166,7 +166,7 @@ def read(source: Path | str, schema: pa.Schema, columns: Sequence[str] | None = 
 
     Raises:
         TableError: the file is missing or empty, a column is missing, of another type or null.
-        DamagedError: it is not as its stage wrote it.
+        DamagedError: the file differs from what its stage wrote.
     """
     file = Path(source)
     if not file.exists():
@@ -224,8 +224,8 @@ def read_scored(samples: Path, scores: Path, columns: Sequence[str]) -> pa.Table
 
     Args:
         samples: schema SAMPLES.
-        scores: theirs; schema SCORES.
-        columns: of the samples, `row_id` among them.
+        scores: their scores; schema SCORES.
+        columns: columns of the samples, including `row_id`.
 
     Raises:
         TableError: a table is broken, the two hold different rows, or a score is NaN.

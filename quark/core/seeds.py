@@ -1,8 +1,8 @@
-"""Random streams named by what they are for.
+"""Random streams, each named after its use.
 
 It imports no torch. Every random draw of the project comes from a stream whose name holds
-the seed, the task, the method, the iteration, the stage and often the row. So a stage that is run
-again, alone or cut into shards or into other batches, draws the same numbers.
+the seed, the task, the method, the iteration, the stage and often the row. So a stage draws
+the same numbers when it runs again, alone, in shards or in other batches.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ def stream(*name: str | int) -> np.random.Generator:
 
 
 def ranks(name: str, rows: Sequence[str]) -> NDArray[np.uint64]:
-    """A pseudo-random number for each row, to order rows without regard to where they stand.
+    """A pseudo-random number for each row, to order rows independently of their positions.
 
     SipHash of the row under a key made from `name`: a million rows take a tenth of a second.
     """

@@ -1,10 +1,10 @@
-"""A stage cut into shards that may run side by side, on several machines, and put together again.
+"""Shards of a stage, which can run side by side on several machines and are merged afterwards.
 
-It imports no torch. What is shared out are the largest batches a stage may make, which know
-nothing of memory: so every row is of one shard, as long as all run on GPUs or all without one. A
-shard cuts them further where its memory demands. The union of shards holds what the undivided stage
-would, beyond rounding: where all have the same memory and one thread, the same bytes. (Two threads
-may round otherwise than one, and so may a GPU with other free memory.)
+It imports no torch. The shards divide the largest batches that a stage may make. These do not
+depend on memory, so every row is in one shard, if all shards run on GPUs or all run without one. A
+shard cuts its batches further if its memory requires it. The union of the shards equals the result
+of the undivided stage, up to rounding; with the same memory and one thread each, byte for byte.
+(Two threads may round differently from one, and so may a GPU with other free memory.)
 """
 
 import re
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class ShardError(ValueError):
-    """No shard, or shards that do not fit together; the text says what is wrong."""
+    """An invalid shard, or shards that do not fit together; the text says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Shard:
 
 
 def batched(rows: list[T], length: int) -> Iterator[list[T]]:
-    """Cut rows into batches of `length`, the last may be shorter; as `itertools` of Python 3.12."""
+    """Cut rows into batches of `length`, the last may be shorter; like `itertools.batched`."""
     for start in range(0, len(rows), length):
         yield rows[start : start + length]
 
 
 WHOLE = Shard(1, 1)
-"""The only shard."""
+"""The only shard of an undivided stage."""

@@ -1,4 +1,4 @@
-"""Pretrained models and prompts, fetched once and written in the form every stage reads.
+"""Pretrained models and prompts, fetched once and written in the form that every stage reads.
 
 The prompts that come without a published score are scored by `quark.scorers`.
 """

@@ -13,7 +13,7 @@ from quark.models.weights import check_model
 def fetch_classifier(name: str, source: Source, out: Path) -> None:
     """Write the directory `out`: model.safetensors, configuration, tokenizer, manifest.json.
 
-    A package holds tox-block's model, which has files of its own: see `quark.resources.tox_block`.
+    A package holds tox-block's model, which has other files: see `quark.data.tox_block`.
 
     Args:
         name: in the configuration.

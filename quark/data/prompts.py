@@ -1,52 +1,33 @@
-"""Prompts: read from several sources, freed of duplicates and cut into disjoint splits."""
+"""Prompts: read from several sources, deduplicated and cut into disjoint splits."""
 
-import csv
 import hashlib
-import json
 import math
-import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 import quark
 from quark.config import Prompts, PromptSource, Split
 from quark.core import schemas
 from quark.core.files import sha256, sums, whole, write_json
 from quark.data.fetch import ResourceError, fetch
+from quark.data.prompt_files import Prompt, read_file
 from quark.scorers import Scorer, load_scorer
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One prompt; `toxicity` is its published score in [0, 1], None where there is none."""
-
-    text: str
-    source: str
-    toxicity: float | None = None
-
-    @property
-    def id(self) -> str:
-        """First 16 hexadecimal digits of the text's SHA-256."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
 def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
     """Write `out`/SPLIT.parquet for `train` and every configured split, and `out`/manifest.json.
 
-    The prompts stand in the order of sha256("SEED:TEXT"), so the same texts give the same splits
-    on every machine, and a new source moves no old prompt past another. A split takes the first
-    prompts of its kind that no split before it took; those left over are `train` (protocol 2). A
-    source that a split names gives prompts to such splits only, so the rest of it is left out.
+    The prompts are sorted by sha256("SEED:TEXT"), so the same texts give the same splits on every
+    machine, and a new source does not change the order of old prompts. A split takes the first
+    prompts of its kind that no split before it took; the rest is `train` (protocol 2). A source
+    that a split names gives prompts to such splits only; its other prompts are left out.
 
     Raises:
-        ResourceError: a source cannot be fetched or read, the scorer fails, or a split stays short.
+        ResourceError: a source cannot be read, the scorer fails, or a split is short.
     """
     resource = f"prompts.{name}"
     scorer = _scorer(resource, prompts.scorer)
@@ -83,7 +64,7 @@ def without(resource: str, read: Sequence[Prompt], sources: Sequence[PromptSourc
     """Leave out empty lines and each source's own `exclude`.
 
     Raises:
-        ResourceError: a source holds no such line as one that it excludes.
+        ResourceError: a source excludes a line that it does not hold.
     """
     excluded = {(source.name, text) for source in sources for text in source.exclude}
     for name, text in sorted(excluded - {(prompt.source, prompt.text) for prompt in read}):
@@ -117,7 +98,7 @@ def cut(
 ) -> dict[str, list[Prompt]]:
     """Draw each split's first prompts of its kind, in the order of `splits`; the rest is `train`.
 
-    Sources that splits name are theirs: what is left of them is in no split.
+    A source that splits name is for these splits only: its other prompts are in no split.
 
     Raises:
         ResourceError: too few prompts of a split's kind are left, or none for `train`.
@@ -159,8 +140,14 @@ def _read_sources(
             key = f"{resource}.sources.{source.name}"
             found = fetch(key, source, Path(scratch))
             for file in found:
-                read += _read(key, source, file)
-            files[source.name] = [{"file": file.name, "sha256": sha256(file)} for file in found]
+                read += read_file(key, source, file)
+            held = [
+                (file.relative_to(path.parent), file)
+                for path in found
+                for file in ([path] if path.is_file() else sorted(path.rglob("*")))
+                if file.is_file()
+            ]
+            files[source.name] = [{"file": str(n), "sha256": sha256(file)} for n, file in held]
     return read, files
 
 
@@ -174,7 +161,7 @@ def _scorer(resource: str, name: str) -> Scorer:
 def _toxic(
     resource: str, prompts: Sequence[Prompt], scorer: Scorer, toxic_from: float
 ) -> dict[str, bool]:
-    """Tell for each prompt id whether it is toxic: by the published score, else by `scorer`."""
+    """Whether each prompt is toxic, by prompt id: from its published score, else from `scorer`."""
     unknown = [prompt.text for prompt in prompts if prompt.toxicity is None]
     scores = iter(scorer.score([""] * len(unknown), unknown).tolist() if unknown else [])
     toxicity = {p.id: next(scores) if p.toxicity is None else p.toxicity for p in prompts}
@@ -217,136 +204,3 @@ def _counts(
         "kept": last,
         "unused": last - used,
     }
-
-
-# -------------------------------------------------------------------------------- reading files
-def _read(resource: str, source: PromptSource, file: Path) -> list[Prompt]:
-    """Read one file's prompts, stripped; empty lines come as empty prompts, to be counted."""
-    if not file.is_file():
-        raise ResourceError(f"{resource}: {file} is a directory; name the file with the prompts")
-    prompts = []
-    kind, entries = _entries(resource, source, file)
-    for number, entry in entries:
-        try:
-            prompts.append(_parse(source, entry))
-        except ValueError as fault:
-            raise ResourceError(
-                f"{resource}: {file.name}, {kind} {number}: {fault}; correct or remove the {kind}"
-            ) from None
-    if source.remove:
-        cut_out = re.compile(source.remove)
-        prompts = [replace(p, text=cut_out.sub("", p.text).strip()) for p in prompts]
-    if source.fewest_words:
-        prompts = [p for p in prompts if len(p.text.split()) >= source.fewest_words]
-    if source.halves:
-        prompts = [
-            Prompt(half, source.name) for p in prompts for half in halves(p.text, *source.halves)
-        ]
-    if not any(prompt.text for prompt in prompts):
-        raise ResourceError(f"{resource}: {file.name} holds no prompt; name another file")
-    return prompts
-
-
-def halves(text: str, fewest: int, most: int) -> list[str]:
-    """The first halves of a text's sentences, as DExperts makes prompts (protocol 3).
-
-    A sentence ends with . ! or ? and white space. Its half ends at the middle word; it is a prompt
-    if it has `fewest` to `most` words. Line breaks of HTML count as white space.
-    """
-    sentences = re.split(r"(?<=[.!?])\s+", re.sub(r"<br\s*/?>", " ", text))
-    words = [sentence.split() for sentence in sentences]
-    return [" ".join(w[: len(w) // 2]) for w in words if fewest <= len(w) // 2 <= most]
-
-
-def _entries(
-    resource: str, source: PromptSource, file: Path
-) -> tuple[str, Iterator[tuple[int, str | dict[str, Any]]]]:
-    """What a file's entries are called, and the entries, numbered from 1."""
-    if source.format == "parquet":
-        return "row", _rows(resource, source, file)
-    if source.format == "csv":
-        return "row", _records(resource, source, file)
-    return "line", _lines(resource, file)
-
-
-def _records(
-    resource: str, source: PromptSource, file: Path
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number the rows of a CSV file from 1, its header aside."""
-    number = 0
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as content:
-            for row in csv.DictReader(content, strict=True):
-                number += 1
-                yield number, row
-    except (UnicodeDecodeError, csv.Error) as fault:
-        raise ResourceError(
-            f"{resource}: {file.name}, after row {number}: {fault}; convert or correct the file"
-        ) from None
-
-
-def _lines(resource: str, file: Path) -> Iterator[tuple[int, str]]:
-    """Number the lines from 1. Only a newline ends a line, not the other separators of Unicode."""
-    with file.open("rb") as content:
-        for number, line in enumerate(content, 1):
-            try:
-                yield number, line.decode("utf-8-sig").strip()
-            except UnicodeDecodeError:
-                raise ResourceError(
-                    f"{resource}: {file.name}, line {number}: not UTF-8; convert the file"
-                ) from None
-
-
-def _rows(resource: str, source: PromptSource, file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number the rows of a Parquet file from 1; each has the configured columns alone."""
-    wanted = [name for name in (source.text, source.toxicity) if name]
-    try:
-        table = pq.ParquetFile(file)
-    except schemas.UNREADABLE as fault:
-        raise ResourceError(f"{resource}: {file.name}: no Parquet file: {fault}") from None
-    held = table.schema_arrow.names
-    if missing := [name for name in wanted if name.split(".")[0] not in held]:
-        raise ResourceError(
-            f"{resource}: {file.name}: no column {missing[0]!r}, it has {', '.join(held)}"
-        )
-    number = 0
-    try:
-        for batch in table.iter_batches(columns=wanted):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except schemas.UNREADABLE as fault:
-        raise ResourceError(
-            f"{resource}: {file.name}, after row {number}: {fault}; fetch or write the file again"
-        ) from None
-
-
-def _parse(source: PromptSource, entry: str | dict[str, Any]) -> Prompt:
-    """Make a prompt of one line or row; a ValueError says what is wrong with it."""
-    if source.format == "lines" or not entry:
-        return Prompt(str(entry), source.name)
-    row = entry
-    if isinstance(entry, str):
-        try:
-            row = json.loads(entry)
-        except (json.JSONDecodeError, RecursionError) as fault:
-            raise ValueError(f"not valid JSON ({fault})") from None
-    text = _field(row, source.text or "")
-    if not isinstance(text, str):
-        raise ValueError(f"{source.text} = {text!r} is no text")
-    text.encode()  # JSON can hold half a character, which no file can; this is a ValueError
-    toxicity = _field(row, source.toxicity) if source.toxicity else None
-    if toxicity is None:
-        return Prompt(text.strip(), source.name)
-    if type(toxicity) not in (int, float) or not 0 <= toxicity <= 1:
-        raise ValueError(f"{source.toxicity} = {toxicity!r} is no number from 0 to 1")
-    return Prompt(text.strip(), source.name, float(toxicity))
-
-
-def _field(row: Any, path: str) -> Any:
-    """Return a field of a row; dots lead into nested objects, as in "prompt.text"."""
-    for key in path.split("."):
-        if not isinstance(row, dict) or key not in row:
-            raise ValueError(f"no field {path!r}")
-        row = row[key]
-    return row

@@ -1,7 +1,7 @@
 """tox-block's weights and vocabulary, taken out of its package without Keras.
 
-The package holds the weights as an HDF5 file and the vocabulary as a pickle. Both are read here, in
-part only: as much of HDF5 as the file uses, and a pickle of nothing but plain data.
+The package holds the weights as an HDF5 file and the vocabulary as a pickle. Both have
+limited readers here: for the parts of HDF5 that the file uses, and for a pickle of plain data only.
 """
 
 import pickle
@@ -25,7 +25,7 @@ TOKENIZER = {
     "char_level": False,
     "oov_token": None,
 }
-"""What the scorer takes for granted of the tokenizer."""
+"""The settings of the tokenizer that the scorer assumes."""
 PLAIN = {
     "tox_block.data_processing.preprocessors.TokenSequencer": SimpleNamespace,
     "keras_preprocessing.text.Tokenizer": SimpleNamespace,
@@ -33,7 +33,7 @@ PLAIN = {
     "collections.defaultdict": lambda kind: {},
     "builtins.int": int,
 }
-"""What may be named in the pickle, and what stands in its place."""
+"""The names that the pickle may contain, and their replacements."""
 FLOAT32 = bytes.fromhex("11201f000400000000002000170800177f000000")
 """A datatype message: little-endian IEEE 754 numbers of four bytes."""
 
@@ -48,7 +48,7 @@ def convert(name: str, source: Source, files: list[Path], out: Path) -> None:
         out: the directory.
 
     Raises:
-        ResourceError: a file is missing, or is not what tox-block's are.
+        ResourceError: a file is missing, or is not one of tox-block's.
     """
     from safetensors.numpy import save_file
 
@@ -75,7 +75,7 @@ def convert(name: str, source: Source, files: list[Path], out: Path) -> None:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads a pickle that names nothing but `PLAIN`, so that nothing of other modules can run."""
+    """A reader of pickles that refuses names outside `PLAIN`, so that no other code can run."""
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in PLAIN:
@@ -87,8 +87,8 @@ def read_vocabulary(file: Path) -> dict[str, int]:
     """The numbers of the words that the model knows, from 1 on.
 
     Raises:
-        ResourceError: the pickle names something that is not plain data, or its tokenizer works in
-            another way than the scorer.
+        ResourceError: the pickle names something that is not plain data, or its tokenizer differs
+            from the scorer's.
     """
     try:
         with file.open("rb") as content:
@@ -121,7 +121,7 @@ def read_hdf5(data: bytes, name: str) -> dict[str, NDArray[np.float32]]:
     """The float32 arrays of an HDF5 file by their paths; arrays of another type are left out.
 
     Raises:
-        ResourceError: the file has another layout than the one that is read here.
+        ResourceError: the file has a layout that is not supported here.
     """
     if data[:9] != b"\x89HDF\r\n\x1a\n\0" or data[13:15] != b"\x08\x08":
         raise ResourceError(f"{name}: not an HDF5 file with superblock 0 and 8-byte addresses")
@@ -132,7 +132,7 @@ def read_hdf5(data: bytes, name: str) -> dict[str, NDArray[np.float32]]:
 def _arrays(
     data: bytes, name: str, at: int, path: str
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The arrays at and below the object whose header stands at `at`."""
+    """The arrays at and below the object whose header is at `at`."""
     if data[at] != 1:
         raise ResourceError(f"{name}: {path}: object header of version {data[at]}, not 1")
     messages = dict(_messages(data, at))
@@ -153,7 +153,7 @@ def _arrays(
 def _messages(data: bytes, at: int) -> Iterator[tuple[int, int]]:
     """Kind and place of each message of the object header at `at`."""
     blocks = [(at + 16, _number(data, at + 8, 4))]
-    for start, size in blocks:  # grows while it is walked
+    for start, size in blocks:  # grows during the loop
         place = start
         while place < start + size:
             kind, length = _number(data, place, 2), _number(data, place + 2, 2)

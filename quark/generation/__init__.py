@@ -1,1 +1,1 @@
-"""Text from models: the sampler, what decodes, and log-probabilities of given text."""
+"""Text from models: the sampler, the decoders, and log-probabilities of given text."""

@@ -1,8 +1,9 @@
-"""The interface between the sampler and a decoding method: next-token logits, then one token more.
+"""The interface between the sampler and a decoding method: next-token logits, then the next token.
 
 A plain policy gives its own logits. A `Guide`, such as DExperts or GeDi, changes them; its models
-read the same text with caches of their own. A method that steers by other means, as PPLM changes
-the cache, is a `Decoder` itself. `GuideProcessor` takes a guide into transformers' `generate`.
+read the same text with caches of their own. A method that steers in another way is a
+`Decoder` itself; PPLM, for example, changes the cache. `GuideProcessor` is a guide for
+transformers' `generate`.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from quark.models.reward_tokens import LinearTokens
 
 
 class NextToken(NamedTuple):
-    """Of the next token.
+    """The logits of the next token.
 
     `logits`: (rows, V), of the policy's precision or float32.
     `nucleus_of`: (rows, V) logits whose nucleus bounds the draw; None: `logits` themselves.
@@ -37,20 +38,20 @@ class Decoding(Protocol):
         """The policy's last hidden states (rows, d), which predict the next token."""
 
     def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
-        """The distribution of the next token, which gives none of the forbidden ids."""
+        """The distribution of the next token, in which the forbidden ids are impossible."""
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows; not between `distribution` and `feed`."""
 
     def feed(self, ids: Tensor) -> None:
-        """Go on with a token (rows,) each, drawn from the last `distribution`."""
+        """Append a token to each row, (rows,), drawn from the last `distribution`."""
 
 
 class Decoder(Protocol):
-    """Who continues prompts.
+    """A model or method that continues prompts.
 
-    `policy`: whose vocabulary, context and end ids count.
-    `models`: all whose weights and caches take memory, the policy among them.
+    `policy`: gives the vocabulary, the context and the end ids.
+    `models`: all models whose weights and caches take memory, including the policy.
     """
 
     policy: Policy
@@ -81,14 +82,14 @@ class _Plain:
 
 
 class Plain:
-    """A policy under its own next-token logits.
+    """The decoder of a policy by its own next-token logits.
 
     Args:
         policy: the policy; linear reward tokens must be put at a place first (`Policy.steer`).
-        quantile: the reward token that it puts before every prompt; None: prompts hold theirs.
+        quantile: the reward token before every prompt; None: prompts include theirs.
 
     Raises:
-        ValueError: linear reward tokens are at no place.
+        ValueError: linear reward tokens are not fixed at a place.
     """
 
     def __init__(self, policy: Policy, quantile: int | None = None) -> None:
@@ -105,25 +106,25 @@ class Plain:
 
 # --------------------------------------------------------------------------------------- guides
 class Guidance(Protocol):
-    """What a guide makes of the texts being written; rows as in the guided `Decoding`."""
+    """A guide's state for the texts being written; rows as in the guided `Decoding`."""
 
     def adjust(self, logits: Tensor) -> Tensor:
         """The guided logits (rows, V), given the policy's own; both float32.
 
-        What is impossible, -inf, stays so, and something stays possible.
+        Impossible tokens (-inf) stay impossible, and at least one token stays possible.
         """
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows."""
 
     def feed(self, ids: Tensor) -> None:
-        """Go on with a token (rows,) each."""
+        """Append a token to each row, (rows,)."""
 
 
 class Guide(Protocol):
     """Other models that change the distribution of a policy's next token.
 
-    `models`: whose weights and caches take memory beside the policy's.
+    `models`: the models whose weights and caches take memory besides the policy's.
     `within_base`: the nucleus is that of the policy's own distribution, not of the guided one.
     """
 
@@ -135,7 +136,7 @@ class Guide(Protocol):
 
         Args:
             prompts: token ids of each prompt.
-            guided: the policy's own decoding of them; its hidden states may be used, nothing else.
+            guided: the policy's own decoding of them; only its hidden states may be used.
         """
 
 
@@ -187,8 +188,8 @@ class Contrast:
     """A guide: logits + alpha (wanted - unwanted), within the guided policy's own nucleus.
 
     Args:
-        wanted: decodes as is wanted.
-        unwanted: decodes as is not.
+        wanted: the decoder of wanted text.
+        unwanted: the decoder of unwanted text.
         alpha: how strongly they steer; 0: not at all.
     """
 
@@ -204,7 +205,7 @@ class Contrast:
 
 
 class Guided:
-    """A policy under a guide."""
+    """The decoder of a policy under a guide."""
 
     def __init__(self, policy: Policy, guide: Guide) -> None:
         self.policy, self.guide = policy, guide
@@ -222,8 +223,8 @@ class BaseStates:
     Args:
         base: the base model.
         prompts: token ids of each prompt.
-        guided: what the guided policy has read of them, and goes on reading; without it, `base`
-            reads the texts here.
+        guided: the guided policy's decoding of them, which reads the texts; None: `base` reads
+            them here.
     """
 
     def __init__(
@@ -243,7 +244,7 @@ class BaseStates:
             self.decoding.select(rows)
 
     def feed(self, ids: Tensor) -> None:
-        """Go on with a token (rows,) each."""
+        """Append a token to each row, (rows,)."""
         if self._is_own:
             self.decoding.feed(ids)
 
@@ -253,7 +254,7 @@ class GuideProcessor(LogitsProcessor):
 
     Args:
         guide: DExperts, GeDi or another.
-        prompts: token ids of each prompt, without padding, as often as `generate` repeats them.
+        prompts: token ids of each prompt, without padding, repeated as often as in `generate`.
         top_p: for a guide `within_base`, of the policy's own distribution; leave `generate`'s at 1.
     """
 

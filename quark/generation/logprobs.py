@@ -1,8 +1,8 @@
 """Log-probabilities of responses: one function for the judge, the token gap and the baselines.
 
 Responses of one prompt share its prefix: the prompt is read once, its cache copied to its
-responses, and the output head meets response positions only. The softmax is float32 whatever the
-model's precision.
+responses, and the output head is applied to response positions only. The softmax is float32 at
+any precision of the model.
 """
 
 from collections.abc import Sequence
@@ -36,10 +36,10 @@ def response_logprobs(
         responses: token ids of the responses to each prompt.
         names: one for each prompt, for errors.
         memory_mb: bounds the rows read together.
-        shard: whose prompts' responses are read; a number is the same in any.
+        shard: only responses to its prompts are read; a value is the same in any shard.
 
     Returns:
-        For each prompt an array of shape (its responses,); NaN where it is of another shard.
+        For each prompt an array of shape (its responses,); NaN if the prompt is in another shard.
 
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room.

@@ -1,8 +1,8 @@
 """Predict real text: the likeliest token at each place, and the text's likelihood.
 
-Any decoder can do it: it reads a prompt and is then fed the text's own tokens, one by one. So a
-guided method predicts with its guided distribution, which no nucleus or temperature cuts. The
-softmax is float32.
+Any decoder can be used: it reads a prompt and then the text's own tokens, one by one. So a guided
+method predicts with its guided distribution, without nucleus or temperature. The softmax is
+float32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from quark.models.memory import within_memory
 class Predicted(NamedTuple):
     """A text's prediction.
 
-    `place`: where the text stands among those given.
+    `place`: index of the text among those given.
     `ids`: the likeliest token in each of its places.
     `nll`: -log p(text | prompt), in nats.
     """
@@ -41,14 +41,14 @@ def predict(
     """Predict each text after its prompt.
 
     Args:
-        decoder: who predicts, its models in evaluation mode.
+        decoder: the decoder that predicts, its models in evaluation mode.
         prompts: token ids of each prompt, its reward token included.
         texts: token ids of each text, one at least.
         names: one for each prompt, for errors.
         memory_mb: bounds the rows read together.
 
     Yields:
-        Each text's prediction once, in an order of its own.
+        Each text's prediction once, in any order.
 
     Raises:
         PromptLengthError: a prompt is empty, or leaves too little room.

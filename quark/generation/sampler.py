@@ -1,9 +1,9 @@
 """The sampler: many continuations of many prompts.
 
 Each prompt is read once, its cache of keys and values copied to all its samples, and only the last
-position's logits are formed. Prompts are sorted by length so that little is padded; the caller gets
-them in the order given. Numbers come from a stream named after the row, so neither batches nor
-shards change what is drawn.
+position's logits are formed. Prompts are sorted by length so that little is padded; each
+result has its prompt's place. Random numbers come from a stream named after the row, so batches and
+shards do not change the draws.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ MAX_ROWS = 4096 if torch.cuda.is_available() else 256
 class Continued(NamedTuple):
     """A prompt's continuations.
 
-    `place`: where the prompt stands among those given.
+    `place`: index of the prompt among those given.
     `ids`: token ids of each continuation, with its end id if it ended.
     `hidden`: the last hidden states (all their tokens, d) that predicted them, one after another.
     """
@@ -53,17 +53,17 @@ def sample(
     """Continue each prompt `samples` times.
 
     Args:
-        decoder: who writes, its models in evaluation mode.
+        decoder: the decoder that generates, its models in evaluation mode.
         prompts: token ids of each prompt, its reward token included.
         names: one for each prompt; with `seed_name` it names the prompt's random stream.
         samples: continuations of each prompt.
         sampling: temperature, truncation and lengths.
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows decoded together.
-        shard: whose prompts are continued; a text is the same in any.
+        shard: only its prompts are continued; a text is the same in any shard.
 
     Yields:
-        The continuations of every prompt of the shard once, in an order of the sampler's own.
+        The continuations of every prompt of the shard once, in any order.
 
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room.
@@ -97,7 +97,7 @@ def workers_for(
     """How many processes continue the prompts of a shard side by side, each with one thread.
 
     As many as torch has threads, if there are as many full batches and memory for all of them.
-    Where this would leave half of the threads idle, it is one process with all threads. The choice
+    If this would leave half of the threads idle, it is one process with all threads. The choice
     changes no result beyond rounding.
     """
     threads = torch.get_num_threads()
@@ -131,7 +131,7 @@ def batches(
     memory_mb: int,
     shard: Shard = WHOLE,
 ) -> Iterator[list[int]]:
-    """The places of prompts of like length that are continued together, `samples` rows each.
+    """Batches of the places of prompts of similar length; each prompt has `samples` rows.
 
     Raises:
         PromptLengthError: a prompt is too short, or leaves too little room for `new_tokens`.
@@ -165,7 +165,7 @@ def _continue(
 ) -> tuple[Tensor, Tensor]:
     """Token ids (prompts x samples, time) and the hidden states (.., d) that predicted them.
 
-    What follows a row's end id means nothing.
+    Tokens after a row's end id have no meaning.
     """
     decoding = decoder.read(prompts)
     device = decoding.hidden.device

@@ -31,10 +31,10 @@ class WorkerError(RuntimeError):
 
 
 class _Shards(IterableDataset[bytes]):
-    """Each process iterates over a part of its own.
+    """A data set of which each process iterates over a part of its own.
 
-    It pickles what it finds: tensors would travel through shared memory, of which containers have
-    little.
+    It pickles its results: tensors would be sent through shared memory, which is small in
+    containers.
     """
 
     def __init__(self, run: Callable[[Shard], Iterable[object]], shard: Shard) -> None:
@@ -57,7 +57,7 @@ class _Failed:
 
 
 def side_by_side(run: Callable[[Shard], Iterable[T]], shard: Shard, workers: int) -> Iterator[T]:
-    """Yield what `run` finds in the parts of a shard, in no particular order.
+    """Yield the results of `run` on the parts of a shard, in any order.
 
     Args:
         run: gives picklable items of a shard.
@@ -71,7 +71,7 @@ def side_by_side(run: Callable[[Shard], Iterable[T]], shard: Shard, workers: int
     if workers == 1:
         yield from run(shard)
         return
-    gc.freeze()  # or a collection in a process would copy the pages that it shares
+    gc.freeze()  # else garbage collection in a process would copy shared pages
     loader = DataLoader(
         _Shards(run, shard),
         batch_size=None,

@@ -1,12 +1,12 @@
-"""Repetition on one page: how much of a text are n-grams that it has had before.
+"""Repetition on one page: the share of a text's n-grams that occurred in it before.
 
     rep-n       1 - distinct n-grams / n-grams            over the n-grams of one text
     diversity   product over n = 2, 3, 4 of (1 - rep-n)   1: nothing twice, 0: nothing new
 
-(Welleck et al. 2020; Su et al. 2022, SimCTG, whose `diversity` this is, as a share and not in per
-cent.) Over several texts distinct n-grams are counted in each text by itself and added up, like
-the n-grams. A text of fewer than n units has no n-gram: rep-n is not defined for it alone, and in
-`diversity` it counts as nothing new, so that no reward lies in ending early.
+(Welleck et al. 2020; Su et al. 2022, SimCTG: `diversity` is theirs, as a share and not in per
+cent.) Over several texts both counts are made in each text separately and then added up. A text of
+fewer than n units has no n-gram: rep-n is not defined for it alone. The `diversity` of a text
+without 4-grams is 0, so that an early end earns no reward.
 
 Departure: SimCTG's `evaluation.py` leaves out the last n-gram of each text by a loop that ends one
 step early; here all count (protocol 5).

@@ -4,15 +4,15 @@ Top-p (Holtzman et al. 2020) keeps the likeliest tokens until their probability 
 stays if the total probability of strictly likelier tokens is below p. Sorting 50 000 tokens
 to find that set costs more than a small model's forward pass. `draw` proposes from the full
 softmax by its inverse distribution function, accepts a proposal that belongs to the set, else
-proposes again. This is exactly the truncated distribution (equally likely tokens stay or go
-together), and at p = 0.9 it takes 1.1 proposals on average.
+proposes again. This gives exactly the truncated distribution (equally likely tokens are kept
+or removed together), and at p = 0.9 it takes 1.1 proposals on average.
 """
 
 import torch
 from torch import Tensor
 
 PROPOSALS = 8
-"""Proposals before a row's nucleus is sorted out after all: one row in 1e8 at p = 0.9."""
+"""Proposals before a row's nucleus is found by sorting: one row in 1e8 at p = 0.9."""
 
 UNIFORMS = PROPOSALS + 1
 """Random numbers that one draw may use."""
@@ -35,13 +35,13 @@ def draw(
         temperature: divides the logits.
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: keep the likeliest tokens up to this probability, after top-k; 1 keeps all.
-        nucleus_of: (rows, V) other logits, whose nucleus is kept; None: these.
+        nucleus_of: (rows, V) other logits, whose nucleus is kept; None: `logits`.
 
     Returns:
         (rows,) token ids.
 
     Raises:
-        ValueError: top-k and another distribution's nucleus at once.
+        ValueError: top-k is combined with another distribution's nucleus.
     """
     if temperature != 1:
         logits = logits.float() / temperature
@@ -89,7 +89,7 @@ def _outside(probs: Tensor, ids: Tensor, top_p: float) -> Tensor:
 
 
 def _draw_sorted(logits: Tensor, distribution: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
-    """The same by sorting: for the rare rows, and at small p the only sensible way."""
+    """Draw by sorting: for the few rows that are left, and the only efficient way at small p."""
     ordered, ids = distribution.sort(-1, descending=True)
     before = ordered.cumsum(-1) - ordered
     first = torch.ones_like(ordered, dtype=torch.bool)  # of tokens that are equally likely

@@ -18,12 +18,12 @@ off-policy and an estimate from the sampled token would be biased. Source: paper
 equation 2 (as quoted in secondary notes); official `main.py`, `ConditionTrainer.loss`, for the
 entropy bonus and the direction (protocol 1, 9.6, 9.7).
 
-Departure: p and q range over the same vocabulary. The reward tokens are in neither, where the
+Departure: p and q range over the same vocabulary. The reward tokens are in neither, whereas the
 official code leaves them in the policy's softmax and cuts the last six logits for the KL (9.8).
 
-`token_loss` reads like the equation. `fused_token_loss` is what the trainer uses: it takes hidden
-states, applies the output head in chunks and forms the gradient while it has the logits, so that no
-(T, V) tensor outlives its chunk. With log-ratio d = log p - log q, its gradient by the logits z is
+`token_loss` follows the equation. The trainer uses `fused_token_loss`: it takes hidden states,
+applies the output head in chunks and computes each chunk's gradient at once, so that only one
+chunk's logits are in memory. With d = log p - log q, its gradient by the logits z is
 
     (p - e_y) + beta p (d - KL) + alpha p (log p + H)          for policy_to_base
     (p - e_y) + beta (p - q)    + alpha p (log p + H)          for base_to_policy
@@ -39,12 +39,12 @@ from torch.utils.checkpoint import checkpoint
 Direction = Literal["policy_to_base", "base_to_policy"]
 
 CHUNK = 128
-"""Positions whose logits exist at one time."""
+"""Positions whose logits are in memory at one time."""
 BLOCK = 16
-"""Positions whose logits one CPU operation reads: as few as its cache holds."""
+"""Positions whose logits one CPU operation reads; few enough to fit in its cache."""
 
 Forbidden = tuple[Tensor, Tensor] | None
-"""(T,) bool and (n,) ids, which have no probability at these positions; None: all have."""
+"""Positions, (T,) bool, and ids, (n,), that are impossible there; None: all are possible."""
 
 
 class Coefficients(NamedTuple):
@@ -67,7 +67,7 @@ class TokenTerms(NamedTuple):
 def token_loss(
     policy_logits: Tensor, base_logits: Tensor, targets: Tensor, weigh: Coefficients
 ) -> TokenTerms:
-    """The objective as the equation has it; logits (T, V), targets (T,)."""
+    """The objective, computed by the equation; logits (T, V), targets (T,)."""
     return _terms(_log_softmax(policy_logits), _log_softmax(base_logits), targets, weigh)
 
 
@@ -89,9 +89,9 @@ def fused_token_loss(
         targets: (T,) sampled tokens.
         weigh: the weights of the terms.
         chunk: positions whose logits exist at one time.
-        is_shift: `hidden` is what the policy adds to `base_hidden`, and `base_head` is frozen. The
-            policy's logits are then the base model's plus those of the shift: in bfloat16 both have
-            the same rounding, which would else be larger than a small shift.
+        is_shift: `hidden` is the shift that the policy adds to `base_hidden`, and `base_head` is
+            frozen. The policy's logits are then the base model's plus those of the shift: in
+            bfloat16 both have the same rounding, which could otherwise exceed a small shift.
     """
     total, *terms = _Fused.apply(  # type: ignore[no-untyped-call]
         hidden, head, base_hidden, base_head, targets, weigh, chunk, is_shift
@@ -108,8 +108,8 @@ def token_logprobs(
 ) -> Tensor:
     """Log p of each target, (T,) float32 nats, differentiable; for the baselines' losses.
 
-    Logits exist for one chunk at a time. Where only the hidden states learn, their derivative is
-    formed with them; where the head learns too, backward forms the logits again.
+    Logits are in memory for one chunk at a time. If only the hidden states learn, the derivative is
+    computed together with the logits; if the head learns too, backward computes the logits again.
 
     Args:
         hidden: (T, d) last hidden states.
@@ -152,7 +152,7 @@ def shifted_logprobs(
         shift, base_hidden: (T, d) last hidden states.
         head: (V, d) output embeddings, frozen.
         targets: (T,) tokens.
-        times: how often the shift is added: 1, -1 (it is taken away), or 0 (the base model's own).
+        times: factors of the shift: 1, -1 (it is subtracted), or 0 (the base model alone).
         chunk: positions whose logits exist at one time.
         forbidden: ids that are impossible at some positions.
 
@@ -214,8 +214,8 @@ def _chosen(hidden: Tensor, head: Tensor, targets: Tensor, forbidden: Forbidden)
 class _Chosen(torch.autograd.Function):
     """`_chosen` under a frozen head: d log p(y) / d hidden = head[y] - sum_v p(v) head[v].
 
-    With `base_hidden`, the logits are its own plus each of `times` those of `hidden`; found is
-    (len(times), T). Without, `times` is (1,).
+    With `base_hidden`, the logits are those of `base_hidden` plus those of `hidden` times each of
+    `times`; the result is (len(times), T). Without it, `times` is (1,).
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
 """Quantize: sort the pool by reward and cut it into K equal parts (paper section 2, step 2).
 
 Departures from the official `data_pool.py`: equal rewards are ordered by a seeded hash of the row,
-where a stable sort gives older samples the better token (protocol 9.10); and parts differ by at
-most one row, where the official code leaves the whole remainder to the worst.
+whereas a stable sort gives older samples the better token (protocol 9.10); and parts differ by at
+most one row, whereas the official code puts the whole remainder into the worst part.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def quantiles(rewards: NDArray[np.float64], ties: NDArray[np.uint64], k: int) ->
         raise QuantileError(f"row {bad[0]}: reward is NaN; a failed score is null and left out")
     if n < k:
         raise QuantileError(f"{n} rows cannot be cut into {k} quantiles")
-    order = np.argsort(-rewards)  # leaves the order of equal rewards open, in half lexsort's time
+    order = np.argsort(-rewards)  # in half lexsort's time; equal rewards are ordered below
     ordered = rewards[order]
     same = ordered[1:] == ordered[:-1]
     tied = np.flatnonzero(np.append(same, False) | np.append(False, same))

@@ -1,4 +1,4 @@
-"""Quark and what the table compares it with; one method a file, which never imports another."""
+"""Quark and the methods that it is compared with; one file each, which imports no other method."""
 
 from collections.abc import Callable
 from pkgutil import resolve_name
@@ -8,10 +8,10 @@ from quark.generation.decoding import Decoder
 
 
 def decoder_of(method: str) -> Callable[..., Decoder]:
-    """What makes a method's decoder.
+    """The function that makes a method's decoder.
 
-    It takes the model's directory, the checkpoints of the method's parts, its settings and the
-    precision.
+    Its arguments are the model's directory, the checkpoints of the method's parts, its settings and
+    the precision.
 
     Raises:
         ValueError: there is no such method, or it decodes as a plain policy.

@@ -1,15 +1,15 @@
-"""CTRL: a model that was pretrained under control codes (Keskar et al. 2019).
+"""CTRL: a model that was pretrained with control codes (Keskar et al. 2019).
 
-It writes what follows a control text, such as `Reviews Rating: 5.0`, and the prompt. So that it
-does not repeat itself, the logit z of every token that it has read, control text and prompt
-included, is lowered before temperature and truncation (section 4.1; for z < 0 as transformers does,
-since the paper divides whatever the sign):
+It continues a control text, such as `Reviews Rating: 5.0`, followed by the prompt. To avoid
+repetition, the logit z of every token that it has read, control text and prompt included, is
+lowered before temperature and truncation (section 4.1; for z < 0 as in transformers, since the
+paper divides for either sign):
 
     z / theta if z > 0, else z theta
 
 theta is 1.2 in the published sentiment rows (DExperts; protocol 6); 1 lowers nothing. Nothing is
-trained. The model's vocabulary is its own, so its tokens are words and pieces of words where the
-other methods' are bytes: 20 of them are another length of text.
+trained. The model has a vocabulary of its own: its tokens are words and pieces of words, whereas
+the other methods' are bytes. So 20 tokens are another length of text.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def decoder(
     """The model under its control text; `parts` is empty.
 
     Raises:
-        ModelError: there is no such model, or its logits are more than linear in its last states.
+        ModelError: there is no such model, or its logits are not a linear layer of its states.
     """
     policy = load_model(model, precision, biased=True)
     (control,) = encode(load_tokenizer(model), [settings.control])
@@ -40,7 +40,7 @@ def decoder(
 
 
 def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Logits (rows, V), lowered where a token was seen; all as they were if the penalty is 1."""
+    """Logits (rows, V), lowered where a token was seen; unchanged if the penalty is 1."""
     lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
     return torch.where(seen, lowered, logits)
 
@@ -49,7 +49,7 @@ class Controlled:
     """A policy that reads a control text before every prompt.
 
     Args:
-        policy: who writes; its output layer may have a bias.
+        policy: the policy that is decoded; its output layer may have a bias.
         control: token ids of the control text.
         penalty: theta, from 1.
     """

@@ -48,7 +48,7 @@ def finetune(
         seed_name: of the order.
         memory_mb: bounds the rows of a micro-batch.
         what: for the progress bar.
-        of: what is minimised, divided by the responses' tokens.
+        of: the loss to minimise, which is divided by the responses' tokens.
         least: tokens of a row that memory is reserved for, if `of` reads more than the row.
 
     Returns:

@@ -2,15 +2,15 @@
 
     logits = base + alpha (expert - anti-expert)
 
-Expert and anti-expert are the base model, further trained on text that is wanted and on text that
-is not. Tokens outside the nucleus of the *base* distribution are never drawn; within it, tokens are
+Expert and anti-expert are the base model, trained further on wanted text and on unwanted text.
+Tokens outside the nucleus of the *base* distribution are never drawn; within it, tokens are
 drawn from the guided distribution without further truncation (official
 `generation/dexperts_generation.py`; protocol 6). alpha is 2.0 for toxicity in the paper; alpha 0 is
 the base model.
 
-Departures: caches of keys and values, where the official code reads the whole text again for each
-token and filters the base logits at every position; and layers that an expert shares with the base
-model are run once (`quark.models.shared_layers`).
+Departures: keys and values are cached, whereas the official code reads the whole text again for
+each token and filters the base logits at every position; and layers that an expert shares with the
+base model are run once (`quark.models.shared_layers`).
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from quark.models.shared_layers import share_trunk
 def decoder(
     model: Path, parts: Sequence[Path], settings: config.Contrast, precision: Precision
 ) -> Decoder:
-    """The base model under the experts whose checkpoints `parts` holds: expert, anti-expert."""
+    """The decoder of the base model with expert and anti-expert, whose checkpoints are `parts`."""
     base = load_model(model, precision)
     trained = (load_policy(model, part, precision) for part in parts)
     expert, anti = (Plain(share_trunk(base, policy)) for policy in trained)

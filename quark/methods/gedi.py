@@ -10,18 +10,18 @@ and decoding weighs each candidate v for the next token by Bayes' rule over the 
 
     logits(v) = base(v) + omega log P(wanted | y_<t, v)
 
-Then, of the least wanted tokens, those that together have probability below `filter_p` go, unless
-P(wanted) is `target_p` or more (official `modeling_utils.py`, `train_GeDi.py`; protocol 6). omega
-is `weight`; s is learned; `class_bias` is added to the wanted class's exponent. weight 0 and
+Then the least wanted tokens, with a total probability below `filter_p`, are removed, except tokens
+whose P(wanted) is `target_p` or more (official `modeling_utils.py`, `train_GeDi.py`; protocol 6).
+omega is `weight`; s is learned; `class_bias` is added to the wanted class's exponent. weight 0 and
 filter_p 0 are the base model.
 
-Departures: the tokens have the form that reward tokens have. An embedded one starts as a word,
-`codes`, which is the published way; with thousands of texts the model does not learn to use it. In
-the default they are linear: the two classes are the places +1 and -1 of one map of the base model's
-last hidden states, so that decoding needs no pass but the base model's own. s starts at
-`FIRST_SCALE`, not at 1: at 1 a class-conditional model that differs little tells nothing. The
-evidence is the response alone, where the official code counts the prompt too, whose class is no
-news; no repetition penalty; the filter sorts only rows where it must.
+Departures: the class tokens have the form of the reward tokens. An embedded one starts as the
+embedding of a word, `codes`, as published; with thousands of texts the model does not learn to use
+it. By default they are linear: the two classes are the places +1 and -1 of one map of the base
+model's last hidden states, so that decoding needs only the base model's own pass. s starts at
+`FIRST_SCALE`, not at 1: at 1, classes that differ little give almost no evidence. The evidence is
+the response alone, whereas the official code counts the prompt too, whose class adds no
+information; there is no repetition penalty; the filter sorts only the rows that need it.
 """
 
 import math
@@ -68,7 +68,7 @@ class Classes(nn.Module):
 
 
 def new_classes(policy: Policy, form: RewardTokens, codes: tuple[int, int], seed: int) -> Classes:
-    """Classes before training; tokens of form embedding start as those of `codes`."""
+    """Classes before training; tokens of form embedding start as the embeddings of `codes`."""
     tokens = policy.reward_tokens = new_reward_tokens(policy.lm, 2, form, seed)
     if isinstance(tokens, EmbeddingTokens):
         with torch.no_grad():
@@ -142,7 +142,7 @@ class _Evidence:
 
 
 def _without_least_wanted(guided: Tensor, log_wanted: Tensor, settings: config.GeDi) -> Tensor:
-    """-inf for the least wanted tokens, up to probability `filter_p`, that miss `target_p`.
+    """Set the least wanted tokens below `target_p` to -inf, up to total probability `filter_p`.
 
     Args:
         guided: (rows, V) logits.
@@ -159,7 +159,7 @@ def _without_least_wanted(guided: Tensor, log_wanted: Tensor, settings: config.G
 
 
 class GeDi:
-    """The guide.
+    """The guide of GeDi.
 
     Args:
         policy: the class-conditional language model; its reward tokens name the classes.
@@ -175,7 +175,7 @@ class GeDi:
         self.models: Sequence[Policy] = [] if self.is_linear else [policy, policy]  # two caches
 
     def read(self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None) -> Guidance:
-        """Read the prompts under both classes; linear classes use what `guided` has read."""
+        """Read the prompts under both classes; linear classes use the states of `guided`."""
         texts: _TwoReadings | _OneReading
         if self.is_linear:
             texts = _OneReading(self.policy, prompts, guided)
@@ -245,7 +245,7 @@ def code_ids(model: Path, codes: tuple[str, str]) -> tuple[int, int]:
 def decoder(
     model: Path, parts: Sequence[Path], settings: config.GeDi, precision: Precision
 ) -> Decoder:
-    """The base model under the class-conditional one whose checkpoint `parts` holds."""
+    """The decoder of the base model guided by the class-conditional model in `parts`."""
     scale = read_about(parts[0])["scale"]
     policy = load_policy(model, parts[0], precision)
     guide = GeDi(policy, scale, settings)

@@ -1,17 +1,17 @@
-"""Guided Quark: decode further out than the best reward token. Ours, not the paper's.
+"""Guided Quark: decode at a place beyond the best reward token. Ours, not the paper's.
 
     logits = base + c/2 (policy under token 0 - policy under token K - 1)
 
 A Quark policy has learned log p(y | x, quantile) for every quantile, so by Bayes' rule the bracket
 is the log-odds of the best quantile against the worst, given the next token. The paper decodes
-under the best token alone. Here the place c extrapolates, as classifier-free guidance does (Ho &
-Salimans 2022, "Classifier-free diffusion guidance"), and DExperts with two models. c 0 is the base
-model. As in DExperts, only tokens within the nucleus of the base model are drawn: what the policy
-learned from few samples is noise as well, which would lift tokens that the base model never writes.
+under the best token alone. Here the place c extrapolates, like classifier-free guidance (Ho &
+Salimans 2022, "Classifier-free diffusion guidance") and like DExperts with two models. c 0 is the
+base model. As in DExperts, only tokens within the nucleus of the base model are drawn: from few
+samples the policy learns noise too, which would raise tokens that the base model never generates.
 
-With linear reward tokens the formula is the policy at place c of its map, exactly. It costs one
-pass of the base model and a second product with its output embeddings. With other forms it takes
-three caches and three passes.
+With linear reward tokens the formula is exactly the policy at place c of its map. It costs one pass
+of the base model and a second product with its output embeddings. Other forms need three caches and
+three passes.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ from quark.models.reward_tokens import LinearTokens
 
 
 class _Shifted(BaseStates):
-    """Linear reward tokens at a place, upon the base model's hidden states."""
+    """Linear reward tokens at a place, applied to the base model's hidden states."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Extrapolation:
         self.models: Sequence[Policy] = []
 
     def read(self, prompts: Sequence[Sequence[int]], guided: Decoding | None = None) -> Guidance:
-        """Use what `guided` has read; without it, the base model reads the prompts."""
+        """Use the hidden states of `guided`; without it, the base model reads the prompts."""
         return _Shifted(self, prompts, guided)
 
 
 def decoder(
     model: Path, parts: Sequence[Path], settings: config.Place, precision: Precision
 ) -> Decoder:
-    """The base model under the policy whose checkpoint `parts` holds, at a place of its tokens.
+    """The decoder of the base model guided by the policy in `parts`, at a place of its tokens.
 
     Raises:
         ModelError: the policy has no reward tokens.

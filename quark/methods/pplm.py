@@ -12,11 +12,11 @@ on the moved cache, which stays moved, and the next token's distribution is the 
     log p = fusion log p_moved + (1 - fusion) log p_unmoved
 
 (official `run_pplm.py`, `perturb_past` and `generate_text_pplm`; protocol 6). step_size 0 is the
-base model. The classifier is one linear map, as there.
+base model. The classifier is one linear map, as in that code.
 
-Departures: all samples move at once, each by its own gradient, where the official code has one text
-at a time; the classifier is fitted by scikit-learn with its usual penalty, where theirs takes ten
-epochs of Adam; the smallest probability, 1e-15, is not added in the KL, whose logarithms are exact.
+Departures: all samples move at once, each by its own gradient, whereas the official code has one
+text at a time; the classifier is fitted by scikit-learn with its default penalty, whereas theirs
+takes ten epochs of Adam; 1e-15 is not added to probabilities in the KL, whose logarithms are exact.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from quark.training.trainer import Rows
 
 
 class PPLM:
-    """The decoder.
+    """The decoder of PPLM.
 
     Args:
         policy: the base model.
@@ -52,15 +52,16 @@ class PPLM:
         self.models: Sequence[Policy] = [policy] * 12
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Decoding:
-        """Read the prompts, once whole and once but for their last token."""
+        """Read the prompts, once whole and once without their last token."""
         return _Moved(self, prompts)
 
 
 class _Moved:
     """Texts being written.
 
-    `plain`: has read all, unmoved. `summed` (rows, d): its last hidden states but the last, added.
-    `moved`: has read all but `last` (rows, 1), on a cache that was moved; `count` (rows, 1) tokens.
+    `plain`: state after all tokens, not moved. `summed` (rows, d): sum of its last hidden states,
+    without the last token's. `moved`: state after all tokens but `last` (rows, 1), with the moved
+    cache. `count` (rows, 1): number of tokens in `moved` and in `summed`.
     """
 
     def __init__(self, pplm: PPLM, prompts: Sequence[Sequence[int]]) -> None:
@@ -104,7 +105,7 @@ class _Moved:
         return (reading.hidden @ self.pplm.policy.head.T).float()
 
     def _shifts(self, unmoved: Tensor) -> list[Tensor]:
-        """What moves the cache of each layer: (2, rows, heads, time, width), keys and values."""
+        """The shifts of each layer's cache: (2, rows, heads, time, width), keys and values."""
         how = self.pplm.settings
         shifts = [
             torch.zeros(2, *layer.keys.shape, device=layer.keys.device)
@@ -147,7 +148,7 @@ def _shifted(reading: DecodeState, shifts: list[Tensor]) -> DecodeState:
 
 
 def _norm(gradient: Tensor) -> Tensor:
-    """Of each row's gradient, (1, rows, 1, 1, 1); never quite 0."""
+    """The norm of each row's gradient, (1, rows, 1, 1, 1); always above 0."""
     return gradient.square().sum((0, 2, 3, 4), keepdim=True).sqrt() + 1e-15
 
 
@@ -162,7 +163,7 @@ def fit_classifier(policy: Policy, rows: Rows, batch: int) -> tuple[Tensor, floa
         batch: texts read together.
 
     Returns:
-        Weights and bias (2, d + 1), and the accuracy on the last tenth of the rows, not fitted on.
+        Weights and bias (2, d + 1), and the accuracy on the last tenth of the rows, held out.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -186,7 +187,7 @@ def fit_classifier(policy: Policy, rows: Rows, batch: int) -> tuple[Tensor, floa
 def decoder(
     model: Path, parts: Sequence[Path], settings: config.PPLM, precision: Precision
 ) -> Decoder:
-    """The base model, in float32 whatever `precision`, moved by the classifier in `parts`."""
+    """The decoder of the base model and the classifier in `parts`; float32 at any `precision`."""
     classifier = load_file(parts[0] / "classifier.safetensors")["classifier"]
     policy = load_model(model, "fp32")  # shifts of some 0.002 would be lost in bfloat16
     return PPLM(policy, classifier.to(policy.head.device), settings)

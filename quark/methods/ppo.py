@@ -4,7 +4,7 @@ An iteration samples responses, scores them and takes several epochs of clipped 
 old = the policy that sampled and ref = the base model, token t of a response of T tokens has
 
     reward       r_t = -beta (log old_t - log ref_t)   + [t = T] reward of the response
-    advantage    A_t, return R_t                       by generalised advantages (`quark.gae`)
+    advantage    A_t, return R_t                       by generalised advantages (`quark.maths.gae`)
     ratio        w_t = exp(log p_t - log old_t)
     policy loss  max(-A_t w_t, -A_t clip(w_t, 1 - c, 1 + c))
     value loss   1/2 max((V_t - R_t)^2, (V_t' - R_t)^2),  V' = V kept within c_v of its old value,
@@ -13,9 +13,9 @@ old = the policy that sampled and ref = the base model, token t of a response of
 and loss = policy + v value, averaged over tokens. All distributions are as in sampling: without end
 ids in the first `min_new_tokens` tokens; the configuration refuses other temperatures than 1, top-k
 and top-p. Advantages are whitened over the iteration's tokens. V starts at the mean reward of the
-first samples: from zero it would need iterations to reach it, and meanwhile advantages would tell
-the token's position rather than the response's reward. beta is fixed, or follows the measured KL
-(Ziegler et al. 2019, section 2.2):
+first samples. From zero it would need several iterations to reach it, and until then advantages
+would depend on the token's position more than on the response's reward. beta is fixed, or follows
+the measured KL (Ziegler et al. 2019, section 2.2):
 
     beta <- beta (1 + k clip(KL / target - 1, -0.2, 0.2))
 
@@ -23,9 +23,9 @@ No PPO code of the Quark authors is public and the paper's settings are recalled
 default c, v, beta, gamma and lambda are those of TRL's last PPO trainer, which has c_v 0.2; sizes
 and rates are our own.
 
-What learns is what learns in Quark: with linear reward tokens one map of the frozen model's last
-hidden states, or a sink, of which there is one; and the layers that `trained_layers` names.
-Departure: the value head, one linear map of the model's last hidden states, does not shape them.
+The same parameters learn as in Quark: with linear reward tokens one map of the frozen model's last
+hidden states, or one sink; and the layers that `trained_layers` names. Departure: the value head is
+one linear map of the model's last hidden states, and its gradient does not change them.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ from quark.training.trainer import (
 
 
 class Rollout(NamedTuple):
-    """What an iteration's responses are worth; all (tokens,), row after row."""
+    """An iteration's responses under the old policy; all (tokens,), row after row."""
 
     old_logprob: Tensor
     old_value: Tensor
@@ -73,8 +73,8 @@ class Actor(nn.Module):
 
     Args:
         policy: the policy.
-        min_new_tokens: of sampling, in whose first tokens end ids are impossible.
-        value: what the head gives for every token before it has learned.
+        min_new_tokens: of sampling: end ids are impossible in so many first tokens.
+        value: the head's output for every token before training.
     """
 
     def __init__(self, policy: Policy, min_new_tokens: int = 0, value: float = 0.0) -> None:
@@ -95,7 +95,7 @@ class Actor(nn.Module):
         Args:
             rows: prompts and responses.
             how: of matrix products.
-            cache: what the frozen model's are looked up in, and added to.
+            cache: the frozen model's states are read from it, and added to it if missing.
         """
         if self.is_linear:
             return cache.of(self.policy, rows.ids, rows.prompts, rows.responses)
@@ -103,7 +103,7 @@ class Actor(nn.Module):
             return response_hidden(self.policy, self.prompts(rows), rows.responses)
 
     def prompts(self, rows: Rows) -> list[list[int]]:
-        """Each row's prompt under the reward token, if it is one that stands before a prompt."""
+        """Each row's prompt with the reward token, if its form precedes a prompt."""
         return [self.policy.condition(prompt, 0) for prompt in rows.prompts]
 
     def logprob(self, hidden: Tensor, rows: Rows, how: Precision) -> Tensor:
@@ -135,11 +135,11 @@ class Actor(nn.Module):
 
     @property
     def _has_learnt(self) -> bool:
-        """Whether the linear map is not zero, as it is in the base model."""
+        """Whether the linear map differs from zero, which is the base model."""
         return bool(cast(LinearTokens, self.policy.reward_tokens).map.any())
 
     def _shifted(self, hidden: Tensor, rows: Rows, how: Precision, times: Sequence[int]) -> Tensor:
-        """Log p (len(times), tokens) where the map's shift is added so many times."""
+        """Log p (len(times), tokens) with the map's shift multiplied by each of `times`."""
         tokens = cast(LinearTokens, self.policy.reward_tokens)
         return shifted_logprobs(
             tokens.shift(hidden, tokens.place[0]).to(DTYPES[how]),
@@ -158,7 +158,7 @@ class Actor(nn.Module):
         return time < self.min_new_tokens, ends
 
     def worth(self, hidden: Tensor) -> Tensor:
-        """Values (tokens,) of last hidden states (tokens, d), which they do not shape."""
+        """Values (tokens,) of last hidden states (tokens, d), which get no gradient from them."""
         value: Tensor = self.value(hidden.detach().float())
         return value.squeeze(-1)
 
@@ -233,7 +233,7 @@ def learn(
         settings: sizes, rates and weights.
         kl_coef: beta.
         iteration: 0, 1, ..., for the progress bar.
-        share: of the samples of all iterations; the rates decay over all.
+        share: this iteration's share of all iterations' samples; the rates decay over all.
         precision: of matrix products.
         seed_name: seed, task, method, iteration and stage.
         memory_mb: bounds the rows of a micro-batch.

@@ -8,8 +8,8 @@ With linear reward tokens the language model is frozen. Policy and base model th
 hidden states, which sampling kept (`quark.models.reference_cache`), so training reads no text.
 
 Departures (see `docs/departures.md`): token ids are trained on as they were sampled, end id
-included; no batch is ever dropped; gradients can be clipped; the reward tokens have a learning rate
-of their own; a few prompts stay out of training so that `token_gap` measures what the tokens
+included; no batch is ever dropped; gradients can be clipped; the reward tokens have their own
+learning rate; a few prompts are held out of training, on which `token_gap` measures what the tokens
 learned; rows of a quantile whose linear token is the base model have no gradient and are left out.
 """
 
@@ -44,9 +44,9 @@ GAP_ROWS = 128
 def split_pool(pool: pa.Table, held_out_prompts: int, seed: int) -> tuple[Rows, Rows]:
     """The rows to train on, and those of `held_out_prompts` prompts held out in every iteration.
 
-    Held out are the first of the pool's prompts by a hash, and a pool keeps the prompts of the pool
-    before. So a prompt that was trained on is never held out later. A prompt whose first samples
-    all failed to be scored comes late: it may then take the place of one that was held out.
+    The held-out prompts are the first of the pool's prompts in the order of a hash. A pool keeps
+    the prompts of the pool before, so a prompt used in training is never held out later. A prompt
+    enters late if scoring failed for all its first samples; it may then replace a held-out prompt.
 
     Raises:
         ConfigError: no row is left to train on.
@@ -90,7 +90,7 @@ def learn(
     """Train `policy` in place for one iteration.
 
     Args:
-        policy: with K reward tokens; what is trained in float32.
+        policy: with K reward tokens; trained parameters are float32.
         base: the frozen model that the KL penalty keeps the policy near.
         rows: what to train on.
         training: sizes, rates and weights.
@@ -99,7 +99,7 @@ def learn(
         precision: bf16: matrix products in bfloat16 (autocast), the rest in float32.
         seed_name: seed, task, method and iteration.
         memory_mb: bounds the rows of a micro-batch.
-        cache: what the base model made of some rows; gets what it makes of others. None: forget it.
+        cache: the base model's hidden states of rows; missing ones are added. None: keep none.
         resume: the optimiser's moments and step after the iteration before.
 
     Returns:
@@ -136,7 +136,7 @@ def learn(
         terms = trainer.step(batch, count, rows.ids, lambda part: objective(rows.take(part)))
         rate = terms.pop("rate_factor") * training.token_learning_rate
         curve.append({**terms, "tokens": count, "token_learning_rate": rate})
-    policy.eval()  # layers computed twice were in training mode, in which they keep no cache
+    policy.eval()  # checkpointed layers were in training mode, without a cache
     return trainer.moments, trainer.taken, curve
 
 
@@ -148,8 +148,8 @@ def training_order(
 ) -> NDArray[np.int64]:
     """The places of `training.sequences` rows, in the order they are trained on.
 
-    Rows come from the whole pool alike, or by `training.quantile_shares`; none comes a second time
-    before all others of its kind have come once.
+    Rows are drawn evenly from the whole pool, or by `training.quantile_shares`; no row repeats
+    until all rows of its kind have been used.
 
     Args:
         quantile: (n,) of each row.
@@ -188,13 +188,13 @@ def token_gap(
     memory_mb: int,
     cache: ReferenceCache,
 ) -> dict[str, float] | None:
-    """Log-probability gap, in nats per response, of the right and the wrong reward token.
+    """Log-probability gap, in nats per response, between the right and the wrong reward token.
 
     `best`: held-out rows of quantile 0 under token 0, less the same under token K - 1; `worst`:
-    rows of quantile K - 1 under token K - 1, less the same under token 0. A token that told its
-    quantile perfectly would be worth ln K against none at all. `_se` is the standard error; rows of
-    one prompt count as dependent. None without reward tokens, or without held-out rows of two
-    prompts of each kind.
+    rows of quantile K - 1 under token K - 1, less the same under token 0. A token that gave
+    perfect information on its quantile would gain ln K over no token. `_se` is the standard error;
+    rows of one prompt count as dependent. None without reward tokens, or without held-out rows of
+    two prompts of each kind.
     """
     if policy.reward_tokens is None:
         return None

@@ -4,12 +4,12 @@ Training pushes the hidden states of a text apart, s being the cosine and rho th
 
     loss(x) = -1/T sum_t log p_t(x_t)  +  1/(T (T-1)) sum_{i != j} max(0, rho - 1 + s(h_i, h_j))
 
-Search takes, of the k likeliest next tokens, the one of the highest
+Search takes, among the k likeliest next tokens, the one with the highest
 
     (1 - alpha) p(v)  -  alpha max_j s(h_v, h_j)        h_v: last hidden state after reading v
 
-over all tokens j so far, the prompt's among them. It draws nothing. rho 0 trains without contrast;
-alpha 0 is greedy search. Published: rho 0.5, k 8, alpha 0.6 (protocol 6).
+over all tokens j so far, prompt included. It draws nothing at random. rho 0 trains without
+contrast; alpha 0 is greedy search. Published: rho 0.5, k 8, alpha 0.6 (protocol 6).
 """
 
 from collections.abc import Sequence
@@ -41,10 +41,10 @@ def contrast(hidden: Tensor, margin: float) -> Tensor:
 
 
 class Loss:
-    """The loss above, each text's T times over, so that long texts weigh more.
+    """The loss above, where each text's loss is multiplied by T: long texts have more weight.
 
-    The hidden states are those that predict the text's tokens: of what stands before it, and of all
-    its tokens but the last.
+    The hidden states are those that predict the text's tokens: the state of the last token before
+    the text, and the states of all its tokens but the last.
 
     Args:
         margin: rho.
@@ -65,10 +65,10 @@ class Loss:
 
 
 class ContrastiveSearch:
-    """The decoder.
+    """The decoder of contrastive search.
 
     Args:
-        policy: who writes; no reward token.
+        policy: the policy that is decoded; no reward token.
         k: candidates for each token.
         alpha: weight of the similarity.
     """
@@ -97,7 +97,7 @@ class _Search:
         return self.reading.hidden
 
     def next_token(self, forbidden: Sequence[int] = ()) -> NextToken:
-        """All probability on the token that was searched out."""
+        """The distribution that has all probability on the token that the search chose."""
         search = self.search
         logits = self.reading.hidden @ search.policy.head.T
         logits[:, list(forbidden)] = -torch.inf
@@ -123,7 +123,7 @@ class _Search:
         self.past = self.past[rows]
 
     def feed(self, ids: Tensor) -> None:
-        """Go on from what the search has read already; `ids` are the tokens it chose."""
+        """Continue from the state that the search has read; `ids` are the tokens it chose."""
         assert self._tried is not None, "a token is fed after `distribution` has chosen it"
         rows, ahead, state = self._tried
         ahead.select(rows)

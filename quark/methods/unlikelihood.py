@@ -1,11 +1,11 @@
 """Unlikelihood training against repetition (Welleck et al. 2020, ICLR).
 
-Token level: what stands before a token must not be likely in its place, unless it is that token,
+Token level: earlier tokens must not be likely in a token's place, unless they equal that token,
 
     loss(x) = sum_t [ -log p_t(x_t)  -  alpha sum_{c in C_t} log(1 - p_t(c)) ],
     C_t     = {x_1 .. x_{t-1}} without x_t
 
-Sequence level: the model continues a prefix greedily, and what repeats an n-gram of the
+Sequence level: the model continues a prefix greedily, and tokens that repeat an n-gram of the
 continuation must become unlikely,
 
     loss(y) = - sum_t [y_t ends or lies in an n-gram that came before] log(1 - p_t(y_t))
@@ -13,9 +13,9 @@ continuation must become unlikely,
 alpha is 1 and n is 4; half of all updates are of the sequence level (official `run_gpt2.py`,
 `candidate_penalty_ce_loss.py`; protocol 6). 1 - p is kept above `SMALLEST`, as in the second file.
 
-Departures: a text's candidates are its own tokens, where the official token-level loss flattens the
-batch and lets a row see those of the rows before it; the last n-gram of a continuation counts,
-where the official loop ends one step before it.
+Departures: a text's candidates are its own tokens, whereas the official token-level loss flattens
+the batch, so that a row also has the candidates of the rows before it; the last n-gram of a
+continuation counts, whereas the official loop ends one step before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ SMALLEST = 1e-5
 def candidates(ids: Tensor) -> Tensor:
     """Which tokens are in each C_t: (T, T) bool, [t, s] for token s at its last place before t.
 
-    A token that stood several times before t counts once, at the last of its places.
+    A token that occurs several times before t counts once, at its last place.
 
     Args:
         ids: (T,) one text.
@@ -70,7 +70,7 @@ def token_loss(logits: Tensor, ids: Tensor, alpha: float) -> tuple[Tensor, Tenso
 
 
 def repeated(ids: Sequence[int], n: int) -> list[bool]:
-    """Which tokens lie in an n-gram that stood in the text before."""
+    """Which tokens lie in an n-gram that occurred earlier in the text."""
     seen: set[tuple[int, ...]] = set()
     marked = [False] * len(ids)
     for start in range(len(ids) - n + 1):
@@ -95,7 +95,7 @@ def sequence_loss(logits: Tensor, ids: Tensor, n: int) -> Tensor:
 
 
 class Loss:
-    """Steps of both levels, which of them by chance.
+    """The loss of either level; each step's level is drawn at random.
 
     Args:
         how: weights and lengths.
@@ -163,7 +163,7 @@ class Loss:
         precision: Precision,
         loss: Callable[[Tensor, Tensor], Tensor],
     ) -> list[Tensor]:
-        """The loss of each text; its logits are formed again in backward, and so one by one."""
+        """The loss of each text; backward computes the logits again, one text at a time."""
         with autocast(policy, precision):
             hidden = response_hidden(policy, prompts, texts)
         dtype = DTYPES[precision]
@@ -182,9 +182,9 @@ class Loss:
 def greedy(
     policy: Policy, prompts: Sequence[Sequence[int]], tokens: int, precision: Precision
 ) -> list[list[int]]:
-    """The likeliest token again and again, after each prompt; (prompts, tokens) ids.
+    """Greedy continuations of the prompts: the likeliest token each time; (prompts, tokens) ids.
 
-    No text ends early: what would end it is passed over, so that all rows count alike.
+    No text ends early: end ids are excluded, so that all rows have equal weight.
     """
     with autocast(policy, precision):
         decoding = Plain(policy).read(prompts)

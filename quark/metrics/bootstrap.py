@@ -1,7 +1,7 @@
 """Intervals over prompts: percentile bootstrap (Efron 1979), and Wilson's for a share.
 
-Prompts are resampled, not generations: the generations of one prompt are no independent
-draws from what the table speaks of, which is prompts.
+Prompts are resampled, not generations: the tables make statements about prompts, and the
+generations of one prompt are not independent.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ def interval(
 ) -> tuple[float, float]:
     """Return the percentile interval of a function of means over prompts.
 
-    Seeds are resampled as prompts are, apart from them (the pigeonhole bootstrap, Owen 2007), so
-    the interval holds the variance of both; it is rather too wide than too narrow.
+    Seeds are resampled too, independently of prompts (the pigeonhole bootstrap, Owen 2007), so the
+    interval includes the variance of both; it tends to be too wide, not too narrow.
 
     Args:
-        columns: one or more (prompts,) or (seeds, prompts), whose means over the resampled seeds
-            and prompts `value` takes. NaN, in whichever column: that seed has no value for that
-            prompt; some seed must have one.
-        value: of as many arrays (resamples,) of means; a ratio of sums is that of the means.
-        resamples: how often as many prompts are drawn with replacement.
+        columns: one or more arrays (prompts,) or (seeds, prompts). `value` gets their means over
+            the resampled seeds and prompts. NaN in any column: that seed has no value for that
+            prompt; at least one seed must have a value.
+        value: function of as many arrays (resamples,) of means; a ratio of sums is that of means.
+        resamples: how often all prompts are drawn again, with replacement.
         rng: draws them; equal generators draw equal prompts, however many fit in memory at once.
         level: share of the resampled statistics between the two ends.
 
@@ -56,7 +56,7 @@ def interval(
         with np.errstate(invalid="ignore", divide="ignore"):
             over_seeds = (weights @ table) / (weights @ known)
             part[:] = value(*(_means(column, drawn) for column in over_seeds))
-    statistics = statistics[~np.isnan(statistics)]  # where what was drawn has no value at all
+    statistics = statistics[~np.isnan(statistics)]  # NaN: none of the drawn has a value
     if not statistics.size or not np.isfinite(statistics).all():
         raise ValueError("a statistic is not finite: leave out prompts without a value first")
     low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])
@@ -66,7 +66,7 @@ def interval(
 def wilson(share: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """Return the score interval of a share of n prompts (Wilson 1927).
 
-    Unlike the bootstrap's it has a width where the share is 0 or 1.
+    Unlike the bootstrap's interval, its width is above 0 even if the share is 0 or 1.
 
     Raises:
         ValueError: a share outside [0, 1], n below 1, or a level outside (0, 1).
@@ -89,7 +89,7 @@ def _means(values: Values, drawn: NDArray[np.integer]) -> Values:
 
 
 def _check(columns: Sequence[Values], resamples: int, level: float) -> tuple[Values, Values]:
-    """The columns with 0 where a value is missing, and 1 where none is."""
+    """The columns, with 0 for missing values, and a mask: 1 where no value is missing."""
     shapes = {column.shape for column in columns}
     if len(shapes) != 1 or columns[0].ndim not in (1, 2) or not columns[0].size:
         raise ValueError(

@@ -2,10 +2,10 @@
 
 As in the official code and in DExperts, distinct n-grams are pooled over the generations
 of a prompt and divided by the number of *words*, not of n-grams, so dist-2 and dist-3 of short
-texts cannot reach 1. Words are what lies between single spaces: "a  b" has an empty word in the
+texts cannot reach 1. Words are separated by single spaces: "a  b" has an empty word in the
 middle, " a" one in front, and the empty text is one empty word (one distinct 1-gram, no 2-gram).
-The one liberty: our n-grams are tuples; the official code joins words with "_", which takes
-("a_b", "c") and ("a", "b_c") for the same.
+The only departure: our n-grams are tuples; the official code joins words with "_", which makes
+("a_b", "c") and ("a", "b_c") equal.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ def mauve(real: NDArray[np.float32], written: NDArray[np.float32], how: Mauve) -
 
     Args:
         real: (n, d) features of real texts.
-        written: (m, d) features of those to be measured.
+        written: (m, d) features of the texts to be measured.
         how: buckets (null: a tenth of the smaller set), scaling factor, seed of the clusters.
 
     Raises:

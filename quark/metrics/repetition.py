@@ -1,12 +1,12 @@
-"""What a language model predicts of real text (Welleck et al. 2020, section 5; protocol 5).
+"""Metrics of a model's predictions on real text (Welleck et al. 2020, section 5; protocol 5).
 
     acc     share of positions where the likeliest token is the text's own
-    rep     share where the likeliest token stands among the last `window` tokens before it
+    rep     share where the likeliest token is among the last `window` tokens before it
     wrep    share where it does, and is not the text's own
 
 A text is predicted after its prompt, whose tokens count among those before a place.
 Welleck's code averages `rep` and `wrep` over windows of 16, 32, 128 and 512 tokens; `window=None`
-takes all that came before, as Click does.
+takes all earlier tokens, as Click does.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ WINDOWS = (16, 32, 128, 512)
 def repeats(
     predicted: Sequence[int], prompt: Sequence[int], text: Sequence[int], window: int | None
 ) -> NDArray[np.bool_]:
-    """Whether each prediction stands among the `window` tokens before its place; (T,).
+    """Whether each prediction is among the `window` tokens before its place; (T,).
 
     Args:
         predicted: (T,) the likeliest token in each place of the text.
@@ -44,7 +44,7 @@ def sums(
     text: Sequence[int],
     windows: Sequence[int | None] = WINDOWS,
 ) -> dict[str, float]:
-    """What one text adds to the three shares, counted over its places.
+    """The counts that one text adds to the three shares, over its places.
 
     Returns:
         `right`; `again` and `wrong_again`, averaged over the windows; `places` to divide by.

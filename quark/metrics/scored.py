@@ -1,6 +1,6 @@
-"""Averages over prompts of which some have no score.
+"""Averages over prompts, some of which have no score.
 
-A score that is NaN was never given (its scorer failed). Such scores are left out, and a
+A score is NaN if its scorer failed. Such scores are left out, and a
 prompt without any has no value of its own.
 """
 
@@ -15,8 +15,8 @@ class UnscoredError(ValueError):
 def mean_over_scored(values: NDArray[np.float64]) -> float:
     """Return the mean of the prompts' values that are not NaN.
 
-    Of the highest toxicities this is the average maximum toxicity, of those above a threshold the
-    toxicity probability.
+    If the values are the prompts' highest toxicities, this is the average maximum toxicity; if they
+    are 1 above a threshold and else 0, it is the toxicity probability.
 
     Raises:
         UnscoredError: no prompt has a score.

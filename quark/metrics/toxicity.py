@@ -1,6 +1,6 @@
 """Average maximum toxicity and toxicity probability (Gehman et al. 2020; protocol 5).
 
-A score that is NaN was never given (its scorer failed). Such scores are left out, and a
+A score is NaN if its scorer failed. Such scores are left out, and a
 prompt without any score has no maximum: both averages are over the prompts that have one.
 """
 

@@ -1,8 +1,8 @@
 """Attention on the CPU: two matrix products for all rows and heads.
 
-For one new token and some thirty positions, the fused kernels of PyTorch cost far more than their
-arithmetic on a CPU, and heads that share keys are copied first. Here the query heads of a group
-stand below each other, so that one product serves them all. transformers finds it by its name.
+For one new token and about thirty positions, PyTorch's fused kernels take far longer on a CPU than
+their arithmetic needs, and they first copy the keys that several heads share. Here the query heads
+of a group are stacked, so that one product computes them all. transformers finds it by its name.
 """
 
 from typing import Any
@@ -26,11 +26,11 @@ HARMLESS = {
     "sliding_window",
     "use_cache",
 }
-"""What models say to their attention that the mask holds already, or that changes no number."""
+"""Arguments from models that repeat what the mask holds, or that change no number."""
 
 
 class AttentionError(ValueError):
-    """A model whose attention is another than `grouped_attention`."""
+    """A model that needs a form of attention that `grouped_attention` does not compute."""
 
 
 def grouped_attention(
@@ -53,13 +53,13 @@ def grouped_attention(
         attention_mask: (rows, 1, time, positions), added to the scores.
         dropout: of the weights.
         scaling: of the scores; None: 1 / sqrt(width).
-        others: what is in HARMLESS, or None.
+        others: arguments in HARMLESS, or arguments that are None.
 
     Returns:
         (rows, time, heads, width), and no weights.
 
     Raises:
-        AttentionError: the layer asks for more, such as a cap on scores or learnt sinks.
+        AttentionError: the layer needs more, such as a cap on scores or learnt sinks.
     """
     if unknown := sorted(k for k, v in others.items() if v is not None and k not in HARMLESS):
         raise AttentionError(

@@ -5,7 +5,7 @@
     checkpoint.json         iteration, step, reward tokens, base model, settings, checksums
     value.safetensors       PPO: the value head
 
-Random streams are named, not stored (see `quark.seeds`), so there is no generator to save.
+Random streams are named, not stored (see `quark.core.seeds`), so there is no generator to save.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Run a model over prompts, and continue from there with its cache of keys and values.
 
-The sampler, the judge and the trainers read prompts here, so one place knows what an embedded
-reward token, or a sink, does to a prompt.
+The sampler, the judge and the trainers read prompts here, so embedded reward tokens and sinks are
+handled in one place.
 """
 
 import copy
@@ -40,7 +40,7 @@ def check_lengths(
 
 @dataclass
 class DecodeState:
-    """What a policy has read: rows of one batch, each with its cache.
+    """The state of a policy after reading: rows of one batch, each with its cache.
 
     `hidden` (rows, d): last hidden state of the last position read, which predicts the next token.
     `real` (rows, time): which positions of the cache are not padding.
@@ -60,17 +60,17 @@ class DecodeState:
         self.position = self.position[rows]
 
     def fork(self) -> "DecodeState":
-        """The same texts, to be read on without touching this reading."""
+        """A copy of this state; to feed the copy does not change this state."""
         cache = copy.copy(self.cache)
-        cache.layers = [copy.copy(layer) for layer in cache.layers]  # they replace their tensors
+        cache.layers = [copy.copy(layer) for layer in cache.layers]  # feed replaces their tensors
         return replace(self, cache=cache)
 
     def feed(self, ids: Tensor, real: Tensor) -> Tensor:
-        """Read on: ids and real (rows, time), padded on the right; last hidden states."""
+        """Read further ids; both (rows, time), padded on the right; return last hidden states."""
         return self.feed_embedded(self.policy.embed(ids), real)
 
     def feed_embedded(self, embedded: Tensor, real: Tensor) -> Tensor:
-        """Read on what is embedded already, (rows, time, d)."""
+        """Read further tokens, given as embeddings (rows, time, d)."""
         self.real = torch.cat([self.real, real], dim=1)
         steps = torch.arange(1, embedded.shape[1] + 1, device=embedded.device)
         read = self.policy.lm.base_model(
@@ -89,7 +89,7 @@ class DecodeState:
 def read(policy: Policy, prompts: Sequence[Sequence[int]]) -> DecodeState:
     """Read prompts, all with or all without a reward token's id (V + k) before them.
 
-    Prompts are padded on the left, so that what follows stands in the same columns.
+    Prompts are padded on the left, so that all continuations start in the same column.
     """
     if _at_the_sink(policy, prompts):
         return _read_with_sink(policy, prompts)
@@ -97,7 +97,7 @@ def read(policy: Policy, prompts: Sequence[Sequence[int]]) -> DecodeState:
 
 
 def _at_the_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> bool:
-    """Whether reward tokens stand before the prompts that shift the attention sink."""
+    """Whether the prompts begin with reward tokens that shift the attention sink."""
     return isinstance(policy.reward_tokens, SinkTokens) and prompts[0][0] >= policy.vocabulary
 
 
@@ -128,7 +128,7 @@ def _read_with_sink(policy: Policy, prompts: Sequence[Sequence[int]]) -> DecodeS
 
 
 def _shift(policy: Policy, reading: DecodeState, prompts: Sequence[Sequence[int]]) -> None:
-    """Shift the first position of each row as its prompt's reward token says."""
+    """Shift the first position of each row by its prompt's reward token."""
     named = [ids[0] - policy.vocabulary for ids in prompts]
     tokens = cast(SinkTokens, policy.reward_tokens)
     tokens.shift(reading.cache, torch.tensor(named, device=policy.head.device))
@@ -137,10 +137,10 @@ def _shift(policy: Policy, reading: DecodeState, prompts: Sequence[Sequence[int]
 def _read_all_but_last(
     policy: Policy, prompts: Sequence[Sequence[int]]
 ) -> tuple[DecodeState, Tensor]:
-    """Read plain prompts but for their last token, and (rows, 1) whether there is one left.
+    """Read plain prompts without their last token; also return (rows, 1) whether one is left.
 
     A prompt of one token is read whole; the shift then takes effect from the second new token.
-    Padding stands after the first token, so that the first position of all rows is column 0.
+    Padding comes after the first token, so that the first position of all rows is column 0.
     """
     device = policy.head.device
     first = torch.tensor([[ids[0]] for ids in prompts], device=device)
@@ -165,7 +165,7 @@ def response_hidden(
         policy: the model.
         prompts: token ids, reward token included.
         responses: token ids, at least one in all.
-        owner: for each response the place of its prompt; None: each prompt has one response.
+        owner: for each response the index of its prompt; None: each prompt has one response.
     """
     if owner is None and not _at_the_sink(policy, prompts):
         return _in_one_pass(policy, prompts, responses)

@@ -1,11 +1,11 @@
 """Training on several GPUs: one process for each, started by torchrun (`quark train --processes`).
 
-Every process takes its share of each batch's rows; the gradients of all are added before
-the optimiser's step, so that the step is that of one process but for the order of a sum. Each
-holds the whole model, or with `--layers split` its part of each layer, of its gradients and of
-Adam's moments (torch's FSDP2), and a whole layer only while that computes. What is no layer is
-whole in any case: embeddings, head, last norm, reward tokens. Processes draw the same random
-numbers and write nothing but the first.
+Every process takes its share of each batch's rows. The gradients of all are added before the
+optimiser's step, so the step equals that of one process, up to the order of a sum. Each process
+holds the whole model, or with `--layers split` its part of each layer, of the layer's gradients
+and of Adam's moments (torch's FSDP2), and a whole layer only while that layer computes. All other
+parts are always whole: embeddings, head, last norm, reward tokens. All processes draw the same
+random numbers; only the first one writes files.
 """
 
 import os
@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def launch(processes: int) -> None:
-    """Start this very command again in several processes, unless it is one of them already."""
+    """Start the same command in several processes, unless this is one of them already."""
     if processes > 1 and "RANK" not in os.environ:
         run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*run, f"--nproc-per-node={processes}", "--module", "quark.cli", *sys.argv[1:]]
@@ -28,7 +28,7 @@ def launch(processes: int) -> None:
 
 
 def join() -> None:
-    """Meet the other processes that torchrun started; alone, do nothing."""
+    """Join the group of processes that torchrun started; without torchrun, do nothing."""
     if "RANK" not in os.environ:
         return
     on_gpu = torch.cuda.is_available()
@@ -38,7 +38,7 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Leave the group of processes."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -54,9 +54,9 @@ def world() -> int:
 
 
 def add_gradients(parameters: Iterable[Tensor]) -> None:
-    """Make each parameter's gradient the sum of all processes'; of split layers it is that already.
+    """Sum each parameter's gradient over all processes; split layers have the sum already.
 
-    A process whose rows had nothing to do with a parameter has no gradient of it, but takes part.
+    A process whose rows do not use a parameter has no gradient for it, and adds zero.
     """
     if world() == 1:
         return
@@ -87,23 +87,23 @@ def least(number: int) -> int:
 
 # ----------------------------------------------------------------------------------- split layers
 def split_layers(layers: Iterable[nn.Module]) -> None:
-    """Leave each process its part of each layer's parameters; gradients of rows add up."""
+    """Give each process its part of each layer's parameters; gradients of rows are summed."""
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
     for layer in layers:
         part = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         part.set_gradient_divide_factor(1.0)
-        part.set_force_sum_reduction_for_comms(True)  # the only one that gloo knows
+        part.set_force_sum_reduction_for_comms(True)  # the only one that gloo has
 
 
 def has_split_layers(module: nn.Module) -> bool:
-    """Whether layers of a model are split, so that no process can go on alone."""
+    """Whether layers of a model are split, so that no process can continue alone."""
     return any(isinstance(each, FSDPModule) for each in module.modules())
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """A split tensor whole, on the CPU of the first process; nothing on the others, which help.
+    """The whole of a split tensor, on the first process's CPU; an empty tensor on the others.
 
-    Any other tensor is returned as it is.
+    All processes must call it. Any other tensor is returned unchanged.
     """
     if not isinstance(tensor, DTensor):
         return tensor
@@ -112,7 +112,7 @@ def gathered(tensor: Tensor) -> Tensor:
 
 
 def part_of(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor where a parameter is, and split as the parameter is."""
+    """A whole tensor, moved to a parameter's device and split like the parameter."""
     tensor = tensor.to(parameter.device)
     if not isinstance(parameter, DTensor):
         return tensor
@@ -120,13 +120,13 @@ def part_of(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def own_bytes(tensor: Tensor) -> int:
-    """What a tensor takes in this process."""
+    """Bytes that a tensor takes in this process."""
     own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return own.numel() * own.element_size()
 
 
 def clip_gradients(parameters: Sequence[Tensor], bound: float) -> float:
-    """Scale all gradients together so that their norm is at most `bound`; return what it was."""
+    """Scale all gradients together so that their norm is at most `bound`; return the old norm."""
     kinds = [[p for p in parameters if isinstance(p, DTensor) is kind] for kind in (False, True)]
     norms = []
     for kind in filter(None, kinds):

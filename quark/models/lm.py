@@ -1,8 +1,8 @@
 """A causal language model, and the policy: the same model with reward tokens.
 
-Any Hugging Face causal LM will do, with tied embeddings or without. `quark.reward_tokens` has the
-forms of reward tokens. Token k, embedded or a sink, is the id V + k before the prompt, where V is
-the model's vocabulary. A linear one puts no id there: `Policy.steer` moves the whole model to it.
+Any Hugging Face causal LM can be used, with tied embeddings or without. `quark.reward_tokens` has
+the forms of reward tokens. Token k, embedded or a sink, is the id V + k before the prompt, where V
+is the size of the model's vocabulary. A linear token adds no id: `Policy.steer` changes the model.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def device() -> torch.device:
 
 
 class Policy(nn.Module):
-    """A causal LM with reward tokens, which tell it which quantile to write.
+    """A causal LM with reward tokens, which condition it on a quantile.
 
     Args:
         lm: the language model; its parameters are the policy's.
@@ -83,7 +83,7 @@ class Policy(nn.Module):
     def condition(self, prompt_ids: Sequence[int], quantile: int | None) -> list[int]:
         """The prompt with the reward token of `quantile` before it.
 
-        Linear reward tokens put nothing there, nor does quantile None.
+        Linear reward tokens and quantile None add nothing there.
         """
         tokens = self.reward_tokens
         if quantile is None or tokens is None or isinstance(tokens, LinearTokens):
@@ -92,10 +92,10 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def steer(self, place: float = BEST_PLACE) -> None:
-        """Put linear reward tokens at a place for good: a plain model with other output embeddings.
+        """Fix linear reward tokens at a place; the result is a plain model.
 
-        The embeddings become E (I + c W)'. Hidden states stay those of the base model. Without
-        linear reward tokens nothing changes.
+        Its output embeddings are E (I + c W)'. Its hidden states are those of the base model.
+        Without linear reward tokens nothing changes.
 
         Args:
             place: c; 1 is the best reward token, -1 the worst, 0 the base model.
@@ -111,7 +111,7 @@ class Policy(nn.Module):
         self.reward_tokens = None
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Embeddings (..., d) of token ids, embedded reward tokens among them."""
+        """Embeddings (..., d) of token ids, including embedded reward tokens."""
         if not isinstance(self.reward_tokens, EmbeddingTokens):
             return cast(Tensor, self.embeddings(ids))
         reward = ids >= self.vocabulary
@@ -126,14 +126,14 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def check_head(self, name: str, biased: bool = False) -> None:
-        """Make sure that logits are the last hidden states times the head, nothing more.
+        """Check that the logits are exactly the last hidden states times the head.
 
         Args:
             name: of the model, for errors.
-            biased: a bias may come on top, which the caller adds.
+            biased: a bias is allowed; the caller adds it.
 
         Raises:
-            ModelError: the model scales, caps or shifts its logits, so the fused loss would lie.
+            ModelError: the model scales, caps or shifts its logits: the fused loss would be wrong.
         """
         ids = torch.arange(4, device=self.head.device)[None]
         expected = self.lm(inputs_embeds=self.embed(ids)).logits.float()
@@ -166,13 +166,13 @@ def load_model(
     Args:
         directory: of the model.
         precision: of its weights.
-        biased: its output layer may have a bias, which the caller heeds.
+        biased: its output layer may have a bias, which the caller adds.
         where: None: the GPU if there is one.
 
     Raises:
         ModelError: the directory is missing, or its architecture is not supported.
-        CustomCodeError: it asks for code of its own to be run.
-        DamagedError: its weights are not as they were written.
+        CustomCodeError: it requires custom code.
+        DamagedError: its weights are damaged.
     """
     if not (Path(directory) / "config.json").exists():
         raise ModelError(f"{directory}: no model here; `quark fetch-model` makes it")
@@ -197,7 +197,7 @@ def load_tokenizer(directory: Path | str) -> Any:
     """The tokenizer of a model directory.
 
     Raises:
-        CustomCodeError: it asks for code of its own to be run.
+        CustomCodeError: it requires custom code.
     """
     refuse_code(Path(directory))
     return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
@@ -210,9 +210,9 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def decode(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
-    """The texts of token ids as they were written: no clean-up of spaces, no special tokens."""
+    """The texts of token ids, without clean-up of spaces and without special tokens."""
     if not ids:
-        return []  # the tokenizer would take it for one empty text
+        return []  # the tokenizer would read it as one empty text
     texts: list[str] = tokenizer.batch_decode(
         [list(row) for row in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
@@ -222,9 +222,9 @@ def decode(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
 def decode_after(
     tokenizer: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> list[str]:
-    """The texts of responses as they stand after their prompts, with the space between the two.
+    """The texts of responses after their prompts, with the space between the two.
 
-    Tokenizers of words or of SentencePiece drop the space that begins a text.
+    Tokenizers of words or of SentencePiece drop a space at the beginning of a text.
     """
     before, alone = decode(tokenizer, prompts), decode(tokenizer, responses)
     both = decode(tokenizer, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
@@ -235,9 +235,9 @@ def decode_after(
 
 
 def pad(rows: Sequence[Sequence[int]], side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
-    """Ids (rows, time) filled up with 0, and which of them are real, on the model's device.
+    """Ids (rows, time) padded with 0, and a mask of the real ones, on the model's device.
 
-    There is at least one column, of padding if all rows are empty.
+    There is at least one column; if all rows are empty, it is padding.
     """
     longest = max(1, *map(len, rows))
     ids = np.zeros((len(rows), longest), dtype=np.int64)

@@ -1,8 +1,8 @@
 """Low-rank adapters (Hu et al. 2022), for models too large to train whole.
 
 Each linear map W of the trained layers becomes W + alpha / rank B A; A and B learn, in
-float32, and W stays as it is, so that the base model is the same model with its adapters off and
-the KL penalty needs no second copy of it. B starts at zero: at first nothing changes.
+float32, and W is frozen. So the base model is the same model with its adapters off, and the KL
+penalty needs no second copy of it. B starts at zero: at first nothing changes.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from quark.models.lm import layers_of
 
 
 def add_adapters(lm: nn.Module, lora: LoRA, trained_layers: int | None, seed: int) -> None:
-    """Put adapters beside every linear map of the top layers of a language model.
+    """Add adapters to every linear map in the top layers of a language model.
 
     Args:
         lm: changed in place.
@@ -39,7 +39,7 @@ def add_adapters(lm: nn.Module, lora: LoRA, trained_layers: int | None, seed: in
         lora_dropout=0.0,
         bias="none",
         target_modules=[names[m] for m in maps],
-        fan_in_fan_out=any(isinstance(m, Conv1D) for m in maps),  # GPT-2's maps lie the other way
+        fan_in_fan_out=any(isinstance(m, Conv1D) for m in maps),  # GPT-2's maps are transposed
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -69,7 +69,7 @@ def has_adapters(lm: nn.Module) -> bool:
 
 @contextmanager
 def adapters_off(lm: nn.Module) -> Iterator[None]:
-    """Within this, a language model is the base model that its adapters were put into."""
+    """A context in which a language model runs without its adapters: it is the base model."""
     adapted = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
     for module in adapted:
         module.enable_adapters(False)
@@ -81,7 +81,7 @@ def adapters_off(lm: nn.Module) -> Iterator[None]:
 
 
 def merge_adapters(lm: nn.Module) -> None:
-    """Make adapters part of the maps that they stand beside, so that the model is a plain one."""
+    """Merge adapters into the linear maps that they change; the result is a plain model."""
     parents = {name: module for name, module in lm.named_modules()}
     for name, module in parents.items():
         if isinstance(module, BaseTunerLayer):

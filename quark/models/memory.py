@@ -1,7 +1,7 @@
-"""How many rows fit in the memory a job was given.
+"""The number of rows that fit in the memory granted to a job.
 
-The profile grants each job `mem_mb`; the models' sizes then say how many rows one batch may hold.
-A batch size chosen here is for speed alone: it changes no result beyond rounding.
+The profile grants each job `mem_mb`; the rows of one batch follow from it and the models' sizes.
+The batch size chosen here affects only speed: it changes no result beyond rounding.
 """
 
 import ctypes
@@ -20,20 +20,20 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RESERVED_MB = 1500
-"""Python, torch and the tables, before any weight."""
+"""Memory of Python, torch and the tables, without any weights."""
 
 # from malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
 def keep_freed_memory(keep: bool = True) -> None:
-    """Have the C library keep what is freed for the next tensor.
+    """Make the C library keep freed memory for the next tensor; this works with glibc only.
 
-    By default it hands each large tensor back to the system, which must clear every page of the
-    next: on a CPU that took a quarter of sampling and a third of training. Only glibc can be told.
+    By default it returns each large tensor's memory to the system, which must clear every page of
+    the next one: on a CPU this took a quarter of sampling time and a third of training time.
 
     Args:
-        keep: False: go back to the thresholds that glibc's own adaptation ends at.
+        keep: False: restore the thresholds at which glibc's own adaptation ends.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -46,10 +46,10 @@ def keep_freed_memory(keep: bool = True) -> None:
 def within_memory(
     run: Callable[[Sequence[int]], T], batches: Iterable[Sequence[int]]
 ) -> Iterator[tuple[Sequence[int], T]]:
-    """Yield each batch and what `run` makes of it; where a GPU's memory ends, halves from there on.
+    """Yield each batch and `run`'s result; if a GPU's memory runs out, continue with half batches.
 
     Raises:
-        torch.OutOfMemoryError: one row alone is too much.
+        torch.OutOfMemoryError: a single row does not fit.
     """
     most = None
     for batch in batches:
@@ -61,7 +61,7 @@ def within_memory(
             except torch.OutOfMemoryError:
                 if len(places) == 1:
                     raise
-            if found is None:  # here the error no longer holds what it failed on
+            if found is None:  # here the error, and the tensors it refers to, are gone
                 torch.cuda.empty_cache()
                 most = len(places) // 2
                 log.warning("out of memory: going on with %d at a time", most)
@@ -97,10 +97,10 @@ def rows_for_training(
     """Rows of `tokens` positions that can be trained on together.
 
     Counts all weights, the base model's unless they are the policy's own; gradients, both moments
-    of Adam and a copy in low precision of what is trained; a chunk's logits; and about 40 numbers
-    per position, layer and unit of width; with gradient checkpointing in one layer, and a layer's
-    input in the others. (On a GPU the estimate may be wrong: there a step that
-    runs out of memory goes on with half the rows, unless layers are split.)
+    of Adam and a low-precision copy of the trained parameters; a chunk's logits; and about 40
+    numbers per position, layer and unit of width. With gradient checkpointing these are for one
+    layer, and each other layer stores its input. (On a GPU the estimate may be wrong: a step that
+    runs out of memory there continues with half the rows, unless layers are split.)
 
     Raises:
         MemoryError: not even one row fits.
@@ -122,8 +122,8 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _rows(policy: Policy, row_bytes: int, memory_mb: int, others: int = 0, to_come: int = 0) -> int:
-    """Rows that fit beside the policy, the weights of others, and what is not there yet."""
-    if torch.cuda.is_available():  # where the weights are already
+    """Rows that fit beside the policy, other models' weights, and memory not allocated yet."""
+    if torch.cuda.is_available():  # the weights are there already
         kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, unused
         granted, taken = 0.9 * (torch.cuda.mem_get_info()[0] + kept), 0
         remedy = "take a GPU with more"

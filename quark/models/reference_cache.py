@@ -1,11 +1,11 @@
 """A cache of the base model's last hidden states for sampled responses.
 
 The base model is frozen and a response never changes, so these hidden states are computed once.
-Sampling has them for free where it runs the frozen base model: in iteration 0, and with linear
-reward tokens in every iteration. Others are computed when a row is first trained on; where several
-processes train, those of the first process are kept. Hidden states and not logits: d numbers a
-token instead of V. In float16 or bfloat16, 2 million responses of 20 tokens weigh 46 GB at width
-576 and 102 GB at width 1280; `reference_cache: false` keeps none.
+Sampling computes them anyway when it runs the frozen base model: in iteration 0, and with linear
+reward tokens in every iteration. The others are computed when a row is first trained on; if several
+processes train, those of the first process are kept. The cache holds hidden states, not logits: d
+numbers a token instead of V. In float16 or bfloat16, 2 million responses of 20 tokens take 46 GB at
+width 576 and 102 GB at width 1280; `reference_cache: false` keeps none.
 """
 
 import json
@@ -27,10 +27,10 @@ class ReferenceCache:
     """Last hidden states of the base model that predict a row's response, by row id.
 
     Args:
-        files: what `save` wrote; read from disk when it is needed.
+        files: files that `save` wrote; their data are read from disk when needed.
 
     Raises:
-        DamagedError: a file is not as its stage wrote it.
+        DamagedError: a file differs from what its stage wrote.
     """
 
     def __init__(self, files: Sequence[Path] = ()) -> None:
@@ -41,7 +41,7 @@ class ReferenceCache:
 
     @classmethod
     def gather(cls, files: Sequence[Path]) -> "ReferenceCache":
-        """What several files hold, to be saved as one."""
+        """The content of several files in one cache, to save it as one file."""
         cache = cls()
         for file in files:
             cache._new |= _load(file)
@@ -49,11 +49,11 @@ class ReferenceCache:
         return cache
 
     def missing(self, rows: Sequence[str]) -> list[int]:
-        """The places of the rows that are not known yet."""
+        """The indices of the rows that are not in the cache yet."""
         return [i for i, row in enumerate(rows) if row not in self._hidden]
 
     def add(self, rows: Sequence[str], lengths: Sequence[int], hidden: Tensor) -> None:
-        """Remember hidden (all tokens, d), row after row of so many tokens."""
+        """Add hidden (all tokens, d) of rows, one after another, each of so many tokens."""
         parts = hidden.detach().cpu().split(list(lengths))
         added = dict(zip(rows, parts, strict=True))
         self._new |= added
@@ -86,7 +86,7 @@ class ReferenceCache:
         return self.get(ids, base.head.device)
 
     def save(self, out: Path) -> None:
-        """Write what was added, whole or not at all."""
+        """Write the added rows, whole or not at all."""
         hidden = list(self._new.values())
         tensors = {
             "hidden": torch.cat(hidden) if hidden else torch.empty(0),

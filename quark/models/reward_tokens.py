@@ -1,13 +1,13 @@
-"""Reward tokens: three ways to tell a policy which quantile to write.
+"""Reward tokens: three ways to condition a policy on a quantile.
 
     form        under quantile k                                              what is learned
-    embedding   row k of a matrix stands before the prompt's embeddings       K x d numbers
+    embedding   row k of a matrix precedes the prompt's embeddings            K x d numbers
     linear      logits = (h + c_k h W) E', the language model is frozen       d x d numbers
     sink        keys and values of the prompt's first position move by c_k B  2 x layers x width
 
 `embedding` is the paper's form. The official code enlarges the embedding matrix; here the K rows
-stand beside it. So policy and base model share one vocabulary, a reward token can never be sampled,
-and no softmax has to leave it out.
+are a separate matrix. So policy and base model share one vocabulary, a reward token can never be
+sampled, and no softmax has to exclude it.
 
 `linear` is the form of LM-Steer (Han et al. 2024, "Word embeddings are steers for language models",
 ACL), which trains it on labelled text; here Quark's loss trains it.
@@ -15,21 +15,21 @@ ACL), which trains it on labelled text; here Quark's loss trains it.
     symbol  meaning                                                          shape
     h       last hidden states of the frozen base model                      (tokens, d)
     E       output embeddings of the base model                              (V, d)
-    W       the map; zero before training, when every token is the base      (d, d)
+    W       the map; zero before training: every token gives the base model  (d, d)
     c_k     place of quantile k: +1 (best) to -1 (worst) in equal steps      scalar
 
-The frozen model reads the same text the same way under every token. So training needs only the
-hidden states that sampling computed, and one token is a stock model whose output embeddings are
-E (I + c W)' (`merged_head`). Places beyond 1 are allowed when decoding: logits at place c are
-base + c/2 (best - worst), an extrapolation of what was learned.
+The frozen model's hidden states of a text are the same under every token. So training needs only
+the hidden states that sampling computed, and the policy under one token is a standard model with
+output embeddings E (I + c W)' (`merged_head`). Places beyond 1 are allowed when decoding: logits at
+place c are base + c/2 (best - worst), an extrapolation.
 
-`sink` is ours, and the repetition task's: what a linear map adds depends on h alone, and it hardly
-learned there to avoid what was written before (docs/negative-results.md). Causal language models
-rest their attention on the first position when nothing else calls for it (Xiao et al. 2024,
-"Efficient streaming language models with attention sinks"), so a shift there reaches all that is
-written after it. It is prefix-tuning (Li & Liang 2021) that adds no position. At B = 0 the policy
-is the base model; places are -1 (best) to +1 (worst). The last position of the prompt and the
-response see the shift; the rest of the prompt is read as the base model reads it.
+`sink` is our own form, for the repetition task. A linear map's shift depends on h alone, and on
+that task it hardly learned to avoid repeating earlier text (docs/negative-results.md). Causal
+language models attend to the first position when no other position is relevant (Xiao et al. 2024,
+"Efficient streaming language models with attention sinks"), so a shift there affects all later
+positions. It is prefix-tuning (Li & Liang 2021) without an added position. At B = 0 the policy is
+the base model; places are -1 (best) to +1 (worst). The shift affects the last position of the
+prompt and the response; the base model reads the rest of the prompt unshifted.
 """
 
 from typing import Any, cast
@@ -46,7 +46,7 @@ MEASURED_TOKENS = 256
 
 
 class EmbeddingTokens(nn.Module):
-    """K rows of the embeddings' width d, drawn like the embeddings; all zero until drawn.
+    """K rows of the embeddings' width d: zero at first, then drawn like the embeddings.
 
     Args:
         count: K.
@@ -90,7 +90,7 @@ class LinearTokens(nn.Module):
         return self.count // 2 if self.count % 2 and self.count > 1 else None
 
     def shift(self, hidden: Tensor, place: Tensor | float) -> Tensor:
-        """Return c h W in float32, (tokens, d): what the last hidden states h move by.
+        """Return c h W in float32, (tokens, d): the shift of the last hidden states h.
 
         Args:
             hidden: (tokens, d) last hidden states of the base model, of any precision.
@@ -102,7 +102,7 @@ class LinearTokens(nn.Module):
 
     @torch.no_grad()
     def merged_head(self, head: Tensor, place: float) -> Tensor:
-        """Return E (I + c W)', the output embeddings (V, d) of a stock model at place c."""
+        """Return E (I + c W)', the output embeddings (V, d) of a standard model at place c."""
         whole = head.float()
         return (whole + place * (whole @ self.map.T)).to(head.dtype)
 
@@ -112,7 +112,7 @@ class SinkTokens(nn.Module):
 
     Args:
         count: K.
-        first_layer: layers below it stay as they are.
+        first_layer: layers below it are unchanged.
         deviation: (layers, 2) standard deviations of each layer's keys and values; the unit of B.
         shape: (heads, head width) of a key.
     """
@@ -137,7 +137,7 @@ class SinkTokens(nn.Module):
 
         Args:
             cache: keys and values (rows, heads, time, width) of every layer.
-            quantile: (rows,) the quantile to write.
+            quantile: (rows,) the quantile of each row's reward token.
         """
         place = self.place[quantile][:, None, None, None]
         scaled = self.axis * self.deviation[:, :, None, None]

@@ -1,8 +1,8 @@
-"""Models that differ in their top layers only, read together: the layers they share are run once.
+"""Models that differ only in their top layers: the layers that they share are run once.
 
-An expert that was trained in its top layers begins where the base model's lower layers
-end. So it need not read the text again: it takes the hidden states that the base model has just had
-there, and runs its own layers, with a cache of their own. What comes out is the same, bit for bit.
+An expert with trained top layers has the lower layers of the base model. So it does not read the
+text again: it takes the base model's hidden states after those layers, and runs only its own
+layers, which have a cache of their own. The result is the same, bit for bit.
 """
 
 import copy
@@ -16,13 +16,13 @@ from quark.models.decode_state import read_padded
 from quark.models.lm import Policy, layers_of, pad
 
 PROOF_TOKENS = 64
-"""Length of the random text on which what is shared must prove equal."""
+"""Length of the random text on which the model with shared layers must give equal states."""
 
 
 class Upper(Policy):
-    """The top layers of a policy; what they read, the lower layers of another have just made.
+    """The top layers of a policy, which read the states from another policy's lower layers.
 
-    Whoever uses it lets the other read first, each time: the same rows, the same positions.
+    The caller must let the other policy read the same rows and positions first, each time.
     """
 
     def __init__(self, lm: Any, below: "_Tap") -> None:
@@ -33,7 +33,7 @@ class Upper(Policy):
         """The hidden states (rows, time, d) that the other model had at these ids.
 
         Raises:
-            RuntimeError: it did not read them just now.
+            RuntimeError: the other model did not read them just before.
         """
         hidden = self.below.hidden
         if hidden is None or hidden.shape[:2] != ids.shape:
@@ -42,7 +42,7 @@ class Upper(Policy):
 
 
 class _Tap:
-    """What a layer last read."""
+    """The last input of a layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.hidden: Tensor | None = None
@@ -53,11 +53,11 @@ class _Tap:
 
 
 def share_trunk(base: Policy, other: Policy) -> Policy:
-    """A policy that writes as `other` does, where `base` has read the same just before.
+    """A policy that gives `other`'s output, if `base` has just read the same text.
 
-    It is `other` itself where the two share no layer, or where the architecture does more between
-    its embeddings and its layers than to pass them on, as GPT-2 adds positions. Else `other` is
-    used up: its top layers work for the new policy from now on.
+    It is `other` itself if the two share no layer, or if the architecture changes the embeddings
+    before its first layer, as GPT-2 adds positions. Otherwise `other` must not be used any more:
+    its top layers then belong to the new policy.
     """
     layers, others = layers_of(base.lm), layers_of(other.lm)
     same = [_alike(one, two) for one, two in zip(layers, others, strict=True)]
@@ -76,7 +76,7 @@ def share_trunk(base: Policy, other: Policy) -> Policy:
 
 @torch.no_grad()
 def _states(*policies: Policy) -> Tensor:
-    """Last hidden states (tokens, d) of two texts, which all policies read in turn: the last one's.
+    """The last policy's last hidden states (tokens, d) of two texts, read by all policies in turn.
 
     One text is padded, and the last tokens are read with the cache, as in decoding.
     """
@@ -123,7 +123,7 @@ def _shallow(module: nn.Module) -> Any:
 
 
 def _renumber(layers: Any, by: int) -> None:
-    """Layers find their cache by their number."""
+    """Add `by` to the layers' numbers, by which they find their cache."""
     for module in layers.modules():
         if hasattr(module, "layer_idx"):
             module.layer_idx += by

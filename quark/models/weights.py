@@ -1,4 +1,4 @@
-"""What is made sure of a model directory before it is loaded.
+"""Checks of a model directory before it is loaded.
 
 It imports no torch.
 """
@@ -12,17 +12,17 @@ from quark.core.files import DamagedError, again, verify_once
 
 
 class CustomCodeError(ValueError):
-    """A model directory that asks for code of its own to be run; the text names it."""
+    """A model directory that requires custom code; the text names the directory."""
 
 
 def check_model(folder: Path) -> None:
-    """Make sure that a model or a classifier asks for no code, and that its weights are whole.
+    """Check that a model or a classifier requires no custom code, and has undamaged weights.
 
-    Weights that a manifest knows are compared with it, others must have a sound header.
+    Weights with a checksum in a manifest are compared with it; others must have a valid header.
 
     Raises:
-        CustomCodeError: it asks for code.
-        DamagedError: a file of weights is not as it was written.
+        CustomCodeError: it requires custom code.
+        DamagedError: a file of weights is damaged.
     """
     refuse_code(folder)
     manifest = folder / "manifest.json"
@@ -37,16 +37,16 @@ def check_model(folder: Path) -> None:
 
 
 def refuse_code(folder: Path) -> None:
-    """Make sure that neither configuration nor tokenizer of a model names code of its own.
+    """Check that neither the configuration nor the tokenizer of a model names custom code.
 
     Raises:
-        CustomCodeError: one does, even if transformers has code for this kind of model.
+        CustomCodeError: one of them does, even if transformers has code for this kind of model.
     """
     for name in ("config.json", "tokenizer_config.json"):
         try:
             asks = "auto_map" in json.loads((folder / name).read_text())
         except (OSError, ValueError):
-            continue  # missing or no JSON, which the loader says better
+            continue  # missing, or not JSON: the loader's message is clearer
         if asks:
             raise CustomCodeError(
                 f"{folder}: {name} has `auto_map`: the model asks for Python code of its author, "

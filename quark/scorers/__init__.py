@@ -1,6 +1,6 @@
 """Scorers, each found by the name that the configuration gives it.
 
-A scorer is imported only when it is asked for, so the rest needs none of their packages.
+A scorer is imported only when it is used, so other code needs none of their packages.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from quark.config import Plugins, WrittenConfig
 
 
 class Scorer(Protocol):
-    """Tells how toxic, or positive, or varied each response is.
+    """A model or rule that scores how toxic, positive or varied each response is.
 
     Attributes:
         name: as in the configuration.
@@ -28,10 +28,10 @@ class Scorer(Protocol):
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
         """Return scores in [0, 1], shape (n,), in the order given; NaN where the scorer failed.
 
-        A scorer that knows the reason of a failure says it with `why(prompt, response)`.
+        A scorer that knows the reason of a failure returns it from `why(prompt, response)`.
 
         Args:
-            prompts: what each response continues, shape (n,); a scorer may leave it unread.
+            prompts: the prompt of each response, shape (n,); a scorer may ignore it.
             responses: the texts to score, shape (n,).
         """
         ...
@@ -46,7 +46,7 @@ SCORERS: Plugins[Callable[[], Scorer]] = Plugins(
         "diversity": "quark.scorers.diversity:Diversity",
     },
 )
-"""What makes each scorer; also those of other packages."""
+"""The function or class that makes each scorer, including those of other packages."""
 
 
 SERVICE = "perspective"
@@ -60,7 +60,7 @@ class ScorerError(ValueError):
 
 
 def check_scorer(name: str, others: Collection[str] = ()) -> None:
-    """Make sure that there is a scorer called `name`, without loading it.
+    """Check that a scorer called `name` exists, without loading it.
 
     Args:
         name: in the configuration.
@@ -78,7 +78,7 @@ def check_scorer(name: str, others: Collection[str] = ()) -> None:
 
 
 def asked_scorers(config: WrittenConfig) -> dict[str, str]:
-    """The scorer under each key that may name a classifier or the service, too."""
+    """The scorer under each key that may also name a classifier or the service."""
     found: dict[str, str] = {}
     for name, task in config.tasks.items():
         found[f"tasks.{name}.scorer"] = task.scorer
@@ -91,7 +91,7 @@ def asked_scorers(config: WrittenConfig) -> dict[str, str]:
 
 
 def check_scorers(config: WrittenConfig) -> None:
-    """Make sure that there is every scorer that a configuration names, without loading one.
+    """Check that every scorer in a configuration exists, without loading one.
 
     Raises:
         ScorerError: there is none, or two; the text names the key.
@@ -110,7 +110,7 @@ def check_key() -> str:
     """The key of the Perspective API, from the environment, without blanks around it.
 
     Raises:
-        ScorerError: there is none, or no header can hold it; the text never shows it.
+        ScorerError: there is no key, or no HTTP header can hold it; the text never shows the key.
     """
     key = os.environ.get(KEY, "").strip()
     if not key:

@@ -1,8 +1,8 @@
-"""Scores that cost something, asked for once: a file that many processes share.
+"""A cache of scores that are slow or costly to get: a file that many processes share.
 
-It needs no torch. The file is SQLite's, with its oldest journal, the one that works on the
-network file system of a cluster. A score is found by the SHA-256 of scorer, version, prompt and
-response, so no text stands in it.
+It needs no torch. The file is an SQLite database with the oldest kind of journal, which works on
+the network file system of a cluster. The key of a score is the SHA-256 of scorer, version, prompt
+and response, so the file holds no text.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ class ScoreCache:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection of this thread's own; what was begun and not committed is undone."""
+        """A connection for this thread alone; changes that are not committed are undone."""
         try:
             database = sqlite3.connect(self.file, timeout=PATIENCE, isolation_level=None)
             try:
@@ -79,20 +79,20 @@ class ScoreCache:
         except sqlite3.Error as error:
             raise ScorerError(
                 f"{self.file}: {error}; if it is no cache of scores, move it away, and all are "
-                "asked for again"
+                "requested again"
             ) from error
 
 
 class Cached:
-    """A scorer that asks another for what nobody asked it before.
+    """A scorer that calls another one only for scores that are not in the cache.
 
-    Failures are not kept, so the next run asks again.
+    Failures are not kept, so the next run tries again.
 
     Args:
-        scorer: gives the same score whatever it is asked together with; where it has the attribute
-            `reads_prompts` and that is false, a response is asked for once, whatever its prompt.
+        scorer: its score of a text must not depend on the other texts of the call. If it has the
+            attribute `reads_prompts` and that is false, a response is scored once for all prompts.
         cache: where its scores are kept.
-        chunk: texts between two writes, and the most that a killed process asks for again.
+        chunk: texts between two writes; after a kill, at most so many are scored again.
     """
 
     def __init__(self, scorer: Scorer, cache: ScoreCache, chunk: int) -> None:
@@ -126,5 +126,5 @@ class Cached:
 
 
 def key(*parts: str) -> str:
-    """What a score is found by: SHA-256 of scorer, version, prompt and response."""
+    """The key of a score: SHA-256 of scorer, version, prompt and response."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -25,12 +25,12 @@ class ClassifierError(ValueError):
 class Classifier:
     """The probability of one of a model's labels, in float32.
 
-    Against the other labels (softmax), as in the paper's scorer of sentiment, or by itself
-    (sigmoid), as in models that give a text several labels.
+    The label competes with the other labels (softmax), as in the paper's scorer of sentiment, or is
+    independent of them (sigmoid), as in models that give a text several labels.
 
     Texts are sorted by length and read in batches, so that little is padded. A text of more than
-    `tokens` tokens is cut, its beginning stays. Every text gets a score, an empty one that of the
-    model's special tokens alone.
+    `tokens` tokens is cut; its beginning is kept. Every text gets a score; an empty text gets that
+    of the model's special tokens alone.
 
     Args:
         name: in the configuration.
@@ -38,10 +38,10 @@ class Classifier:
         folder: the fetched model.
 
     Raises:
-        ClassifierError: the model has no such label, fewer positions than `tokens`, or was trained
-            to judge its labels the other way.
-        CustomCodeError: it asks for code of its own to be run.
-        DamagedError: its weights are not as they were written.
+        ClassifierError: the model has no such label, has fewer positions than `tokens`, or was
+            trained with independent labels while `how.alone` is false.
+        CustomCodeError: it requires custom code.
+        DamagedError: its weights are damaged.
     """
 
     def __init__(self, name: str, how: Label, folder: Path) -> None:

@@ -9,7 +9,7 @@ from quark.maths.ngrams import diversity
 
 
 class Diversity:
-    """`quark.ngrams.diversity` of the continuation's words, which lie between white space.
+    """`quark.ngrams.diversity` of the continuation's words, split at white space.
 
     The paper's reward counts unique n-grams; its exact form was not found (protocol 4). A
     continuation of fewer than four words gets 0.

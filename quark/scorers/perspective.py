@@ -1,9 +1,9 @@
 """The paper's scorer of toxicity: the Perspective API, a service that ends with the year 2026.
 
-The official code asks it for the attribute TOXICITY of the continuation alone, in English, and
-drops what failed (protocol 2). This client differs: what can be asked again is asked again, what
-failed is a null with its reason, and the service's state at the time is named in the configuration,
-since equal texts have had other scores in other years (protocol 9.23).
+The official code requests the attribute TOXICITY of the continuation alone, in English, and drops
+failed requests (protocol 2). This client differs: it repeats requests that may succeed later, a
+failure is a null with its reason, and the configuration names the service's state at the time,
+since the same text has had different scores in different years (protocol 9.23).
 """
 
 import hashlib
@@ -35,24 +35,24 @@ log = logging.getLogger(__name__)
 RATE = "PERSPECTIVE_QUERIES_PER_SECOND"
 TRIES = 6
 TIMEOUT = 20.0
-"""Seconds without a sign of life from the service."""
+"""Seconds without any data from the service."""
 LONGEST_WAIT = 60.0
-"""Seconds between two tries, unless the service asks for more."""
+"""Seconds between two tries, unless the service requests a longer wait."""
 LONGEST = 200
-"""Characters that are kept of what the service says went wrong."""
+"""Characters that are kept of the service's error message."""
 FEWEST = 8
-"""If so many texts are asked together and none gets an answer, the service counts as gone."""
+"""If so many texts are sent together and none gets an answer, the service counts as down."""
 
 
 class FailedError(Exception):
-    """An answer that holds no score; asking again cannot help."""
+    """An answer without a score; another request cannot help."""
 
 
 class TransientError(FailedError):
-    """An answer that holds no score this time.
+    """An answer without a score; another request may help.
 
     Attributes:
-        after: seconds that the service wants to be left alone.
+        after: seconds that the service requests before the next try.
     """
 
     def __init__(self, reason: str, after: float = 0.0) -> None:
@@ -61,15 +61,15 @@ class TransientError(FailedError):
 
 
 class PerspectiveAPI:
-    """Asks the service for one attribute of each continuation, at the rate of the account's quota.
+    """Scores each continuation with one attribute of the service, within the account's quota.
 
     Key and quota belong to an account and not to an experiment, so they come from the environment:
     PERSPECTIVE_API_KEY, and PERSPECTIVE_QUERIES_PER_SECOND (1, which every account has). The key is
-    sent as a header, stands in no address and is never written: where the service, or an error,
-    repeats it, [key] stands in its place.
+    sent as a header, is part of no address and is never written: if the service, or an error,
+    repeats it, [key] replaces it.
 
     Args:
-        how: where the service is, and what it is asked for.
+        how: the service's address, and the attribute that is requested.
         cache: its clock keeps all processes of the account below the quota together.
 
     Raises:
@@ -100,7 +100,7 @@ class PerspectiveAPI:
         """Return the attribute's score of each continuation in [0, 1], shape (n,); NaN: none.
 
         Raises:
-            ScorerError: the service refuses the key, or is away.
+            ScorerError: the service refuses the key, or does not answer.
             ValueError: `prompts` and `responses` differ in length.
         """
         if len(prompts) != len(responses):
@@ -130,11 +130,11 @@ class PerspectiveAPI:
             return math.nan
 
     def _ask(self, text: str) -> float:
-        """Ask once.
+        """Send one request.
 
         Raises:
-            TransientError: the service is busy, broken, slow, or answers something else.
-            FailedError: it will not score this text.
+            TransientError: the service is busy, broken or slow, or gives an invalid answer.
+            FailedError: it refuses to score this text.
             ScorerError: it refuses the key.
         """
         time.sleep(self.cache.turn(self.how.url, self.per_second))
@@ -144,7 +144,7 @@ class PerspectiveAPI:
             "languages": ["en"],
             "requestedAttributes": {self.how.attribute: {}},
             "doNotStore": True,
-            "clientToken": token,  # comes back with the answer
+            "clientToken": token,  # the answer repeats it
         }
         try:
             answer = self._client.post(self.how.url, json=question)
@@ -154,7 +154,7 @@ class PerspectiveAPI:
         return _value(answer, token, self.how.attribute)
 
     def _check_status(self, answer: httpx2.Response) -> None:
-        """Raise what an answer's status and message mean."""
+        """Raise the error that matches an answer's status and message."""
         if answer.status_code == 200:
             return
         message = _message(answer)
@@ -167,7 +167,7 @@ class PerspectiveAPI:
         raise FailedError(said)
 
     def _keyless(self, text: str) -> str:
-        """A text that is about to be kept or shown, without the key."""
+        """A text without the key, so that it can be kept or shown."""
         return text.replace(self._key, "[key]")
 
 
@@ -186,13 +186,13 @@ _backoff = wait_exponential_jitter(initial=1, max=LONGEST_WAIT)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Twice as long each time, and as long as the service asks for."""
+    """Seconds to wait: twice as long each time, and at least as long as the service requests."""
     failure = state.outcome.exception() if state.outcome else None
     return max(_backoff(state), failure.after if isinstance(failure, TransientError) else 0.0)
 
 
 def _message(answer: httpx2.Response) -> str:
-    """What the service says went wrong."""
+    """The service's error message."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -15,18 +15,18 @@ PICKLES = {
     "model.joblib": "aeafc04849d4d93db4721cf30a86ebf22085595294b8a07d51918e7fa98f538b",
     "vectorizer.joblib": "19c5200dc6a41f026e0558e2f164f5fe8d8f58e502b46b37e4385037fcfa4831",
 }
-"""The files of version 1.9.1 that are loaded as pickles, and could run anything; their SHA-256."""
+"""SHA-256 of the files of version 1.9.1 that are loaded as pickles; a pickle can run any code."""
 
 
 class ProfanityCheck:
     """Score the response alone with alt-profanity-check, as the paper scores it (protocol 2).
 
     A calibrated linear support vector machine trained on 200 000 labelled comments. The package
-    carries it as pickles, the only ones that are loaded as they are, once their hashes were
-    compared. Every text gets a score, an empty one the model's score of no known word.
+    holds it as pickles. Their hashes are checked first; no other pickles are loaded unrestricted.
+    Every text gets a score; an empty text gets the score of a text without known words.
 
     Raises:
-        ScorerError: the pickles are others.
+        ScorerError: the pickles are not the known ones.
     """
 
     name = "profanity-check"
@@ -52,7 +52,7 @@ class ProfanityCheck:
 
 
 def _check_pickles() -> None:
-    """Make sure that the package's pickles are the known ones, before anything of it is imported.
+    """Check that the package's pickles are the known ones, before any part of it is imported.
 
     Raises:
         ScorerError: they are not.

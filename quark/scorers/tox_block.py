@@ -1,7 +1,7 @@
 """tox-block as a scorer: a small neural network that no method learns from.
 
 The package tox-block (Bliem 2020, MIT licence) holds a bidirectional LSTM over GloVe embeddings,
-trained with Keras on the comments that Jigsaw published in 2018. `quark.resources.tox_block` takes
+trained with Keras on the comments that Jigsaw published in 2018. `quark.data.tox_block` takes
 the weights out of the package; here they are used without Keras.
 """
 
@@ -19,9 +19,9 @@ from quark.models.weights import check_model
 from quark.scorers import ScorerError
 
 FORMAT = "tox-block"
-"""What the manifest of a fetched classifier calls this kind of model."""
+"""The name of this kind of model in the manifest of a fetched classifier."""
 LENGTH = 100
-"""Words that are read: the last ones of a text; a shorter text has zeros before it."""
+"""Number of words that are read, the last ones of a text; a shorter text has zeros before it."""
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 """Characters that Keras' tokenizer takes for spaces."""
 RANGES = {
@@ -35,7 +35,7 @@ RANGES = {
 """The labels in the order of the outputs. The package scales each output from its range to [0, 1]
 (`RESCALE_PROBA` in its `config/config.py`)."""
 DIGITS = 9
-"""Scores are rounded, so that none depends on what is read together with it."""
+"""Decimal digits of a score: rounding makes it independent of the texts read together with it."""
 BATCH = 256
 """Texts read together."""
 
@@ -46,7 +46,7 @@ Array = NDArray[np.float64]
 class ToxBlock:
     """The probability of one of the model's six labels, in float64.
 
-    A word is what stands between spaces, in lower case; a word outside the vocabulary is left out.
+    Words are split at spaces and put in lower case; a word outside the vocabulary is left out.
     Every text gets a score. A text without a known word gets the score of an empty one.
 
     Args:
@@ -55,8 +55,8 @@ class ToxBlock:
         folder: the fetched model.
 
     Raises:
-        ScorerError: there is no such label, or it cannot be read so.
-        DamagedError: its weights are not as they were written.
+        ScorerError: there is no such label, or the settings in `how` do not fit the model.
+        DamagedError: its weights are damaged.
     """
 
     def __init__(self, name: str, how: Label, folder: Path) -> None:

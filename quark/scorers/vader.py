@@ -39,5 +39,5 @@ class Vader:
 
 
 def continuation() -> Vader:
-    """The scorer that leaves the prompt unread."""
+    """The scorer that ignores the prompt."""
     return Vader(whole=False)

@@ -1,12 +1,12 @@
-"""Unlearning repetition (paper section 3.3): the scorer tells how diverse a continuation is.
+"""Unlearning repetition (paper section 3.3): the score is the diversity of a continuation.
 
-A prompt is the beginning of a real text. Measured are the continuations (rep-n and diversity,
-`quark.ngrams`; coherence), and what the model predicts of the real ones (ppl, acc, rep and wrep,
-`quark.metrics.repetition`). Shares are in per cent but for diversity, as published.
+A prompt is the beginning of a real text. The metrics measure the continuations (rep-n and
+diversity, `quark.maths.ngrams`; coherence), and the model's predictions on the real ones (ppl, acc,
+rep and wrep, `quark.metrics.repetition`). Shares are in per cent except diversity, as published.
 
 Coherence is a continuation's mean log-likelihood per token under the judge, given its prompt, as
 Su and Collier (2023, "Contrastive search is what you need for neural text generation") measure it
-under a larger model (recalled). Text that repeats itself is likely: read it beside diversity.
+under a larger model (recalled). Repetitive text is likely, so read it together with diversity.
 """
 
 from typing import Any

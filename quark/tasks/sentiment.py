@@ -1,9 +1,9 @@
-"""Sentiment (paper section 3.2): the scorer tells how positive a text is, in [0, 1].
+"""Sentiment (paper section 3.2): the score is how positive a text is, in [0, 1].
 
-Towards positive text the reward is the score, towards negative 1 - score. Measured is the percent
-of a prompt's generations that are positive, averaged over prompts (DExperts; protocol 3), whichever
-way the text is steered. Fluency and diversity are published of all prompts together, so the table
-has rows of the split `all` too.
+For steering to positive text the reward is the score, for steering to negative text 1 - score. In
+both directions the metric is the percent of a prompt's generations that are positive, averaged over
+prompts (DExperts; protocol 3). Fluency and diversity are published for all prompts together, so the
+table also has rows of the split `all`.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from quark.metrics.scored import share_above
 from quark.tasks.task import ALL, Generations, Metric, Published, Task, Values, as_labelled
 
 POOLED = "neutral+adversarial_weighted_2to1"
-"""Twice as many neutral prompts as others, all together: what fluency is published of."""
+"""All prompts together, twice as many neutral ones as others; fluency is published for these."""
 
 
 def by_prompt(made: Generations) -> dict[str, Values]:

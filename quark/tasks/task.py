@@ -1,4 +1,4 @@
-"""What makes a task: its reward, what is measured of its scores, and the paper's numbers for it."""
+"""The definition of a task: its reward, its metrics, and the paper's numbers for it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Generations:
-    """What a method wrote, and what it makes of real text.
+    """A method's generations, and its predictions on real text.
 
     `prompt`: (n,) the prompt of each generation as a code from 0 on.
     `scores`: (n,) in [0, 1]; NaN where the scorer failed.
     `likelihoods`: (n,) mean log-likelihood of the tokens under the judge, given the prompt, in
     nats; NaN where there is no token.
     `texts`: (n,) without their prompts.
-    `threshold`: of the scores that count.
+    `threshold`: scores strictly above it count.
     `second`: (n,) another scorer's scores; None: there is none.
-    `predictions`: (prompts,) rows of `schemas.PREDICTIONS`; None: no prompt really goes on.
+    `predictions`: (prompts,) rows of `schemas.PREDICTIONS`; None: no real continuations.
     """
 
     prompt: NDArray[np.integer]
@@ -38,7 +38,7 @@ class Generations:
 
 
 def mean(value: Values) -> Values:
-    """Of a metric that is a column's mean."""
+    """The `value` of a metric that is a column's mean."""
     return value
 
 
@@ -46,10 +46,10 @@ def mean(value: Values) -> Values:
 class Metric:
     """A function of columns' means over the prompts that have a value in all of them.
 
-    `columns`: of those that `Task.by_prompt` makes.
+    `columns`: names of columns that `Task.by_prompt` makes.
     `header`, `digits`, `note`: in the rounded tables.
-    `value`: of the means, one or many of each; a ratio of sums is the ratio of the means.
-    `optional`: whether no prompt may have a value, as where there is no second scorer.
+    `value`: function of the means, one or many of each; a ratio of sums is the ratio of the means.
+    `optional`: no error if no prompt has a value, for example without a second scorer.
     `rounded`: whether the rounded tables show it; the CSV holds every metric.
     `share`: whether a prompt's value is 0 or 1, so that the metric is a share of prompts.
     """
@@ -80,22 +80,22 @@ class Metric:
 
 
 ALL = "all"
-"""The split of a row that is over the prompts of all splits together."""
+"""The split name of a row over the prompts of all splits together."""
 
 
 def as_labelled(base: str, *methods: str) -> dict[str, str]:
-    """What the paper calls methods: the base model by a name of its own, others by their label."""
+    """The paper's names of methods: `base` for the base model, the label for the others."""
     return {"base": base} | {name: BUILT_IN[name].label for name in methods}
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where the paper's numbers stand in `config/published/TASK.csv`.
+    """The place of the paper's numbers in `config/published/TASK.csv`.
 
-    `table`: the name of the table there. `splits`, `methods`: what it calls ours; those without a
+    `table`: the name of the table there. `splits`, `methods`: its names for ours; those without a
     counterpart are left out. `metrics`: its columns, by our names. `note`: how they were measured.
-    `decoding`: the one of ours that they were made with. `pooled`: metrics that it gives of all
-    splits' prompts together alone, as the split `ALL`.
+    `decoding`: our name for the decoding that they were made with. `pooled`: metrics that it gives
+    only for the prompts of all splits together, as the split `ALL`.
     """
 
     table: str
@@ -108,16 +108,16 @@ class Published:
 
     @property
     def together(self) -> set[str]:
-        """The splits that `pooled` is of; empty: there is no such metric."""
+        """The splits whose prompts `pooled` is over; empty: there is no such metric."""
         return set(self.splits) - {ALL} if self.pooled else set()
 
     def given(self, split: str) -> tuple[str, ...]:
-        """What it gives of a split."""
+        """The metrics that it gives for a split."""
         return self.pooled if split == ALL else self.metrics
 
 
 NOTHING_PUBLISHED = Published(table="", splits={}, methods={}, metrics=(), note="there are none")
-"""Of a task that no paper has numbers of; it needs no file."""
+"""For a task without published numbers; it needs no file."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class Task:
     """A task.
 
     `reward`: (n,) scores to rewards in [0, 1], higher is better.
-    `by_prompt`: what is measured of each prompt, columns (prompts,); NaN: it has no value.
-    `metrics`: made of those columns, the one that matters most first.
+    `by_prompt`: the measurements of each prompt, columns (prompts,); NaN: it has no value.
+    `metrics`: made of those columns, the main one first.
     `published`: the paper's numbers.
     """
 
@@ -137,5 +137,5 @@ class Task:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of `by_prompt` that stand in the table of prompts."""
+        """The columns of `by_prompt` that are in the table of prompts."""
         return list(dict.fromkeys(c for m in self.metrics.values() for c in m.columns))

@@ -1,7 +1,7 @@
 """Optimiser steps on batches that need not fit into memory: what all methods that train share.
 
-Which parameters learn, Adam with a linear schedule, micro-batches of like length whose gradients
-add up, and a loss that must be finite. What the loss is, a method says.
+It chooses the parameters that learn, runs Adam with a linear schedule, sums the gradients of
+micro-batches of similar length, and requires a finite loss. Each method defines its own loss.
 """
 
 import logging
@@ -29,7 +29,7 @@ from quark.models.memory import rows_for_training
 log = logging.getLogger(__name__)
 
 Loss = Callable[[list[int]], dict[str, Tensor]]
-"""Sums over the rows at some places: `loss`, which is differentiated, and what else is reported."""
+"""Sums over the rows at some places: `loss`, which is differentiated, and other reported terms."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -88,7 +88,7 @@ class Trainer:
         how: the optimiser's numbers.
         rate: the learning rate of a parameter, by its name.
         total_steps: the rate has decayed to zero after so many steps.
-        lengths: (n,) tokens of each row; a micro-batch has rows of like length.
+        lengths: (n,) tokens of each row; a micro-batch has rows of similar length.
         micro_batch: rows that fit into memory together.
         resume: the optimiser's moments, and how many steps it has taken.
     """
@@ -114,7 +114,7 @@ class Trainer:
             self.micro_batch = distributed.least(micro_batch)
         named = module.named_parameters()
         self._names: dict[Tensor, str] = {p: name for name, p in named if p.requires_grad}
-        groups: dict[tuple[float, type], list[Tensor]] = {}  # Adam wants tensors of one type
+        groups: dict[tuple[float, type], list[Tensor]] = {}  # Adam needs tensors of one type
         for parameter, name in self._names.items():
             groups.setdefault((rate(name), type(parameter)), []).append(parameter)
         rated: list[dict[str, Any]] = [{"params": g, "base_lr": r} for (r, _), g in groups.items()]
@@ -125,7 +125,7 @@ class Trainer:
 
     @property
     def moments(self) -> Moments:
-        """The optimiser's moments by parameter name; all processes must ask for them."""
+        """The optimiser's moments by parameter name; all processes must read them together."""
         return moments_of(self._optimizer, self._names)
 
     def step(
@@ -135,7 +135,7 @@ class Trainer:
 
         Args:
             places: the rows of the batch.
-            weight: what the sums of `loss` are divided by, such as the batch's tokens.
+            weight: divisor of the sums of `loss`, such as the batch's number of tokens.
             ids: names of all rows, for errors.
             loss: sums over the rows at some places.
 
@@ -164,8 +164,8 @@ class Trainer:
     def _within_memory(self, places: list[int], weight: float, loss: Loss) -> dict[str, float]:
         """Add up gradients over micro-batches and processes.
 
-        Where memory ends, the micro-batch halves; with split layers the others wait in the same
-        layer, so that training stops.
+        If memory runs out, the micro-batch is halved. With split layers the other processes wait in
+        the same layer, so training stops instead.
         """
         order = np.argsort(self.lengths[places], kind="stable")
         own = [places[i] for i in order[distributed.rank() :: distributed.world()]]
@@ -176,7 +176,7 @@ class Trainer:
         return distributed.add_terms(terms)
 
     def _keep_pace(self, places: list[int], own: int, loss: Loss) -> None:
-        """Go through split layers as often as the process with most rows, for no gradient."""
+        """Run split layers as often as the process with most rows; the gradient added is 0."""
         most = -(-len(places) // distributed.world())
         for _ in range(-(-own // self.micro_batch), -(-most // self.micro_batch)):
             (0.0 * loss(places[:1])["loss"]).backward()
@@ -207,7 +207,7 @@ class Trainer:
         return {name: total / weight for name, total in sums.items()}
 
     def _micro_batches(self, places: list[int]) -> Iterator[list[int]]:
-        """Rows of like length together, so that little is padded; no part much smaller."""
+        """Batches of rows of similar length, so that little is padded; of nearly equal size."""
         order = np.argsort(self.lengths[places], kind="stable")
         count = max(1, -(-len(places) // self.micro_batch))
         yield from batched([places[i] for i in order], max(1, -(-len(places) // count)))
@@ -216,7 +216,7 @@ class Trainer:
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
     """Linear to 1 over `warmup` steps, then linear to 0 at `total`.
 
-    The official scheduler, but for its first step, which has rate 0 and is lost.
+    It is the official scheduler without its first step, which has rate 0 and no effect.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -224,14 +224,14 @@ def learning_rate_factor(step: int, warmup: int, total: int) -> float:
 
 
 def deal(places: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """`count` of the places in random order; none a second time before all have come once."""
+    """`count` of the places in random order; no place repeats until all have been used."""
     rounds = -(-count // len(places)) if count else 0
     hands = [rng.permutation(places) for _ in range(rounds)]
     return np.concatenate([*hands, np.empty(0, dtype=np.int64)])[:count].astype(np.int64)
 
 
 def choose_parameters(lm: nn.Module, trained_layers: int | None, checkpointing: bool) -> None:
-    """Let only the top layers of a language model learn; None: all of it; adapters: only they.
+    """Let only the top layers of a language model learn; None: all; if it has adapters, only those.
 
     Raises:
         ConfigError: the model has fewer layers.
@@ -275,7 +275,7 @@ def epochs(
     """Train on all rows `count` times, in a new random order each time.
 
     Args:
-        trainer: of as many steps in all.
+        trainer: its schedule has as many steps in total.
         rows: what to train on.
         loss: sums over some rows.
         count: passes over the rows.
@@ -299,7 +299,7 @@ def epochs(
 
 
 TextLoss = Callable[[Policy, Rows, Precision, int], dict[str, Tensor]]
-"""Of a policy, rows, the precision of matrix products and the step's number: sums over the rows."""
+"""From policy, rows, the precision of matrix products and the step's number: sums over the rows."""
 
 
 def response_tokens(
@@ -323,9 +323,9 @@ def steps_of(rows: int, batch: int, count: int) -> int:
 def sizes(
     policy: Policy, rows: Rows, how: Finetuning, memory_mb: int, times: int = 1, least: int = 0
 ) -> dict[str, Any]:
-    """What a `Trainer` must know of the rows it goes over, each read `times` times in a step.
+    """Arguments of a `Trainer` for its rows, each of which is read `times` times in a step.
 
-    Memory is reserved for `least` tokens of each row, if no row is longer.
+    Memory is reserved for at least `least` tokens of each row.
     """
     lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
     longest = times * max(max(lengths) + 1, least)

@@ -189,7 +189,7 @@ def test_every_section_refuses_unknown_keys():
         ("{models: {smollm2-135m: {package: {sha256: abc}}}}", "package.sha256 = 'abc'"),
         (
             "{prompts: {p: {sources: [{name: a, local: b, format: jsonl, licence: c}]}}}",
-            "formats jsonl, csv and parquet need `text`",
+            "format lines has no `text`, all others need it",
         ),
         (
             "{prompts: {rtp: {splits: {train: {prompts: 3}}}}}",

@@ -1,5 +1,6 @@
 """Prompts: nothing is lost or used twice, splits are stable, bad lines are named."""
 
+import gzip
 import hashlib
 import json
 import subprocess
@@ -17,7 +18,8 @@ from quark.core import schemas
 from quark.core.files import DamagedError
 from quark.data import ResourceError, fetch_prompts
 from quark.data import prompts as module
-from quark.data.prompts import Prompt, cut, deduplicate, halves, in_order
+from quark.data.prompt_files import Prompt, halves
+from quark.data.prompts import cut, deduplicate, in_order
 
 KIND = [f"The weather on day {day} is fine and" for day in range(12)]
 RUDE = [f"You fucking idiot number {day}, shut up and" for day in range(8)]
@@ -174,6 +176,52 @@ def test_a_bad_parquet_file_is_named(tmp_path):
         fetch_prompts("x", prompts, tmp_path / "out")
 
 
+def dataset(folder, **changed):
+    """A prompts section over a directory that the library `datasets` reads."""
+    fields = {"format": "dataset", "text": "prompt.text", "toxicity": "prompt.toxicity"}
+    source = {"name": "d", "local": str(folder), "licence": "none", **fields, **changed}
+    settings = {"scorer": "profanity-check", "toxic_from": 0.5, "seed": 0, "splits": {}}
+    return Prompts.model_validate({"sources": [source], **settings})
+
+
+def test_a_data_set_is_read_split_by_split(tmp_path, monkeypatch):
+    """Of several files, one of them compressed; what comes of it stays in the new directory."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    lines = [
+        json.dumps({"prompt": {"text": text, "toxicity": score}, "id": n}) + "\n"
+        for n, (text, score) in enumerate([*((t, 0.1) for t in KIND), *((t, 0.9) for t in RUDE)])
+    ]
+    (folder / "train-0.jsonl").write_text("".join(lines[:5]))
+    with gzip.open(folder / "train-1.jsonl.gz", "wt") as file:
+        file.write("".join(lines[5:]))
+    (folder / "test.jsonl").write_text(lines[0])
+    fetch_prompts("x", dataset(folder), tmp_path / "out")
+    found = {row["text"]: row["toxicity"] for row in read(tmp_path / "out")["train"]}
+    assert found == dict.fromkeys(KIND, 0.1) | dict.fromkeys(RUDE, 0.9)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    files = [each["file"] for each in manifest["sources"]["d"]["files"]]
+    assert files == ["set/test.jsonl", "set/train-0.jsonl", "set/train-1.jsonl.gz"]
+    fetch_prompts("x", dataset(folder, split="test"), tmp_path / "other")
+    assert [row["text"] for row in read(tmp_path / "other")["train"]] == [KIND[0]]
+
+
+def test_a_data_set_that_cannot_be_read_is_named(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text('{"prompt": {"text": "a", "toxicity": 0.1}}\n')
+    for changed, fault in (
+        ({"split": "dev"}, "set: the library `datasets` cannot read split 'dev'"),
+        ({"text": "texts"}, "set: no column 'texts', it has prompt"),
+        ({"text": "prompt.words"}, "set, row 1: no field 'prompt.words'"),
+        ({"format": "jsonl"}, "format jsonl reads a file"),
+        ({"local": str(folder / "train.jsonl")}, "format dataset reads a directory"),
+    ):
+        with pytest.raises(ResourceError, match=fault):
+            fetch_prompts("x", dataset(folder, **changed), tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
@@ -242,7 +290,7 @@ def test_unknown_scorer_names_key_and_nearest(tmp_path):
 
 
 def test_prompts_need_no_torch():
-    code = "import sys, quark.resources; sys.exit('torch' in sys.modules)"
+    code = "import sys, quark.data.prompts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -17,7 +17,8 @@ def draw_operating(sources: Sequence[Path], out: Path) -> None:
     A point is a try, with its value beside it; the base model is a point of its own.
 
     Args:
-        sources: the CSV of `quark.tables.make_table`, whose variants are called METHOD.KEY.VALUE.
+        sources: the CSV of `quark.reporting.tables.make_table`, whose variants are called
+            METHOD.KEY.VALUE.
         out: the SVG; PNG and Parquet appear beside it.
 
     Raises:

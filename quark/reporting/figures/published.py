@@ -26,7 +26,7 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
     has 0, as the published one on negative prompts, there is no ratio and no point.
 
     Args:
-        sources: the CSV of `quark.tables.make_table`.
+        sources: the CSV of `quark.reporting.tables.make_table`.
         out: the SVG; PNG and Parquet appear beside it.
 
     Raises:

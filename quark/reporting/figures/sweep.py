@@ -22,7 +22,7 @@ def draw_sweep(sources: Sequence[Path], out: Path) -> None:
     the 95 % interval over prompts.
 
     Args:
-        sources: the CSV of `quark.tables.make_table`.
+        sources: the CSV of `quark.reporting.tables.make_table`.
         out: the SVG; PNG and Parquet appear beside it.
 
     Raises:

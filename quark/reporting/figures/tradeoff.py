@@ -15,7 +15,7 @@ def draw_tradeoff(sources: Sequence[Path], out: Path) -> None:
     """A panel for each split and decoding, in it a point with 95 % intervals for each method.
 
     Args:
-        sources: the CSV of `quark.tables.make_table`.
+        sources: the CSV of `quark.reporting.tables.make_table`.
         out: the SVG; PNG and Parquet appear beside it.
 
     Raises:

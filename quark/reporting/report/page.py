@@ -60,8 +60,8 @@ def make_page(
     Args:
         config: the whole configuration; shown as it was resolved.
         task: whose page it is.
-        table: CSV of `quark.tables.make_table`.
-        costs: CSV of `quark.tables.cost_table`.
+        table: CSV of `quark.reporting.tables.make_table`.
+        costs: CSV of `quark.reporting.tables.cost_table`.
         written: of the base model and of Quark, on the same prompts; none if neither is evaluated.
         figures: SVG files, shown in this order.
         captions: plain text of what each of them shows.

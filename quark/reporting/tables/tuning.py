@@ -27,7 +27,8 @@ def make_tuning(table: Path, most_perplexity: float, out: Path) -> None:
     `chosen`.
 
     Args:
-        table: CSV of `quark.tables.make_table`, with the base model's row for each decoding.
+        table: CSV of `quark.reporting.tables.make_table`, with the base model's row for each
+            decoding.
         most_perplexity: times the base model's.
         out: the CSV file.
 
