@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-SCRIPT = Path(__file__).parent / "data/learn.py"
+SCRIPT = Path(__file__).parents[1] / "inputs/learn.py"
 
 
 def learn(folder: Path, name: str, processes: int, *how: str) -> list[list[str]]:
