@@ -61,14 +61,14 @@ BEFORE: dict[str, set[str]] = {
     "sample": set(),
     "quantize": {"sample"},
     "train": {"sample", "quantize"},
-    "train-ppo": {"sample"},
+    "learn": {"sample"},
     "corpus": set(),
     "fit": {"corpus"},
-    "generate": {"train", "train-ppo", "fit"},
-    "predict": {"train", "train-ppo", "fit", "generate"},
+    "generate": {"train", "learn", "fit"},
+    "predict": {"train", "learn", "fit", "generate"},
     "judge": set(),
     "mauve": set(),
-    "evaluate": {"train", "train-ppo", "fit", "generate"},
+    "evaluate": {"train", "learn", "fit", "generate"},
 }
 """The verbs, and after which of them each runs again whether its settings change or not."""
 

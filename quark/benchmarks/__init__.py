@@ -1,1 +1,1 @@
-"""How fast the stages are, beside plain implementations of the same work."""
+"""The speed of the stages, compared with plain implementations of the same work."""

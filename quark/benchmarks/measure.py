@@ -1,4 +1,4 @@
-"""Time, memory and arithmetic of variants of the same work, side by side in one process."""
+"""Measure time, memory and arithmetic of variants of the same work in one process."""
 
 import gc
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Variant(NamedTuple):
     """One way to do a stage's work.
 
-    `run` does it and returns how many rows it did; `tokens` says how many tokens that is.
+    `run` does the work once; its result is not used.
     """
 
     name: str
@@ -36,14 +36,14 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Run all variants in turn, `rounds` times after a warm-up; the first is the plain one.
 
-    Interleaving spreads the machine's other load over all of them, so trust the ratios more than
-    the seconds.
+    The variants alternate, so other load on the machine affects all of them. The ratios are more
+    reliable than the seconds.
 
     Returns:
-        For each variant its median seconds, tokens/s, ratio to the first, peak memory above what
-        stood before (MB), GFLOP/s of its matrix products, and their share of the machine's peak.
+        For each variant its median seconds, tokens/s, ratio to the first, peak memory above the
+        memory before (MB), GFLOP/s of its matrix products, and their share of the machine's peak.
     """
-    found = [_arithmetic_and_memory(variant.run) for variant in variants]  # the warm-up too
+    found = [_arithmetic_and_memory(variant.run) for variant in variants]  # also the warm-up
     gigaflops, memory = zip(*found, strict=True)
     seconds: list[list[float]] = [[] for _ in variants]
     for _ in range(rounds):
@@ -79,7 +79,7 @@ _PEAKS: dict[tuple[str, int], float] = {}
 
 
 def matrix_peak(precision: str, size: int = 2048) -> float:
-    """GFLOP/s of a product of two square matrices, the best of five; remembered."""
+    """Return the GFLOP/s of a product of two square matrices, the best of six; cached."""
     key = precision, torch.get_num_threads()
     if key not in _PEAKS:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -101,7 +101,7 @@ def _finish() -> None:
 
 
 def _arithmetic_and_memory(run: Callable[[], Any]) -> tuple[float, float]:
-    """GFLOP of a run's matrix products, and the most MB that it holds above what stood before."""
+    """Return the GFLOP of a run's matrix products, and its peak MB above the memory before."""
     gc.collect()
     cuda = torch.cuda.is_available()
     if cuda:
@@ -119,7 +119,7 @@ def _arithmetic_and_memory(run: Callable[[], Any]) -> tuple[float, float]:
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of tensors that operators make; the C library's own view is no measure."""
+    """Count the bytes of tensors that operators make; the C library cannot measure them."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -152,7 +152,7 @@ class _LiveTensors(TorchDispatchMode):
 
 
 def _processor() -> str:
-    """Class of the processor, and what its libraries are limited to (docs/performance.md)."""
+    """Return the processor's class, and its libraries' limit, if any (docs/performance.md)."""
     name, _ = processor()
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return f"{name} limited to {limit}" if limit else name

@@ -1,10 +1,10 @@
-"""The published loops' structure, written plainly: what the benchmarks compare with.
+"""Plain versions of the published loops; the benchmarks compare the fast code with them.
 
-Each function does the whole work correctly and carelessly, as the official code does it (Quark's
-`main.py` and `policy.py`, DExperts' generation and perplexity scripts; see performance notes in
-`docs/performance.md`): float32, every sample reads its own prompt, the head meets every position,
-top-p sorts the vocabulary, perplexity reads one text at a time. They are oracles too: the tests
-hold the fast code against them.
+Each function does the whole work correctly but without optimisation, as the official code does it
+(Quark's `main.py` and `policy.py`, DExperts' generation and perplexity scripts; see performance
+notes in `docs/performance.md`): float32, every sample reads its own prompt, the head is applied at
+every position, top-p sorts the vocabulary, perplexity reads one text at a time. The functions are
+also oracles: the tests compare the fast code with them.
 """
 
 import copy
@@ -18,14 +18,14 @@ from transformers import PreTrainedModel
 from quark.models.lm import pad
 
 PROMPTS_AT_A_TIME = 4
-"""Prompts whose samples the official loop draws together."""
+"""Number of prompts whose samples the official loop draws together."""
 
 
 @torch.no_grad()
 def sample(
     lm: PreTrainedModel, prompts: Sequence[Sequence[int]], samples: int, time: int, top_p: float
 ) -> list[list[int]]:
-    """`samples` continuations of `time` tokens of each prompt; only their number matters."""
+    """Return `samples` continuations of `time` tokens for each prompt; only the number matters."""
     written: list[list[int]] = []
     for start in range(0, len(prompts), PROMPTS_AT_A_TIME):
         repeated = [p for p in prompts[start : start + PROMPTS_AT_A_TIME] for _ in range(samples)]
@@ -51,7 +51,7 @@ def sample(
 
 
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Logits (rows, V) with -inf outside the nucleus, found by sorting."""
+    """Return logits (rows, V) with -inf outside the nucleus, which is found by sorting."""
     ordered, places = logits.sort(-1, descending=True)
     beyond = ordered.softmax(-1).cumsum(-1) > top_p
     beyond = functional.pad(beyond[:, :-1], (1, 0), value=False)  # the token that crosses p stays
@@ -60,7 +60,7 @@ def _nucleus(logits: Tensor, top_p: float) -> Tensor:
 
 @torch.no_grad()
 def logprob(lm: PreTrainedModel, prompt: Sequence[int], response: Sequence[int]) -> float:
-    """Log-probability of a response in nats, from two passes over one text as DExperts has it."""
+    """Return a response's log-probability in nats, from two passes, as DExperts computes it."""
     sums = []
     for ids in ([*prompt, *response], prompt):
         text = torch.tensor([list(ids)], device=lm.device)
@@ -78,16 +78,19 @@ def train_step(
     kl_coef: float,
     entropy_coef: float,
 ) -> float:
-    """One optimiser step of Quark's objective with all logits of all positions; the loss.
+    """Take one optimiser step on Quark's objective with the logits of all positions.
 
     Args:
-        policy: the model that learns; the reward token's id is the prompt's first.
+        policy: the model that is trained; the reward token's id is the prompt's first id.
         base: the frozen model; it reads the prompts without their first id.
-        optimizer: of the policy.
-        prompts: token ids, reward token included.
+        optimizer: the optimiser of the policy.
+        prompts: token ids, with the reward token.
         responses: token ids.
-        kl_coef: beta.
-        entropy_coef: alpha.
+        kl_coef: the coefficient beta.
+        entropy_coef: the coefficient alpha.
+
+    Returns:
+        The loss.
     """
     ids, real = pad([[*p, *r] for p, r in zip(prompts, responses, strict=True)], "right")
     answer = real.clone()
@@ -110,7 +113,7 @@ def train_step(
 
 
 def quantiles(rewards: Sequence[float], rows: Sequence[object], k: int) -> list[int]:
-    """The quantile of each row by sorting tuples, the pool copied as the official one is."""
+    """Return each row's quantile by sorting tuples; the pool is copied, as the official one is."""
     pool = copy.deepcopy(list(zip(rewards, range(len(rewards)), rows, strict=True)))
     pool = sorted(pool, key=lambda entry: entry[0], reverse=True)
     found = [0] * len(pool)

@@ -1,4 +1,4 @@
-"""How time and memory grow with the sizes of an experiment."""
+"""Measure how time and memory grow with the sizes of an experiment."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +18,14 @@ from quark.stages.settings import SpeedSettings
 def scaling(
     settings: SpeedSettings, model: Path, threads: int, memory_mb: int
 ) -> list[dict[str, Any]]:
-    """Seconds and peak memory against one size at a time, the others as configured.
+    """Measure seconds and peak memory for one size at a time; the others are as configured.
 
     Args:
-        settings: the configured sizes; each is halved, kept and doubled, the pool cut by tens.
+        settings: the configured sizes. Each is halved, kept and doubled; the pool is divided by
+            100, 10 and 1.
         model: directory of the model.
         threads: threads to use.
-        memory_mb: bounds our own batches.
+        memory_mb: memory in MB; limits our own batches.
     """
     torch.set_num_threads(threads)
     work = prepare(settings, model, memory_mb)

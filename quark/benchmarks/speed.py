@@ -1,4 +1,4 @@
-"""How fast sampling, judging, training and quantizing are, beside the plain loops."""
+"""Measure the speed of sampling, judging, training and quantizing against the plain loops."""
 
 import copy
 from collections.abc import Callable
@@ -31,10 +31,10 @@ def speed(
     """Measure all stages, with one thread and with `threads`.
 
     Args:
-        settings: sizes; K, reward tokens and training as the configuration has them.
+        settings: the sizes; K, reward tokens and training are the configured ones.
         model: directory of the model.
-        threads: the most threads.
-        memory_mb: bounds our own batches.
+        threads: the largest number of threads.
+        memory_mb: memory in MB; limits our own batches.
     """
     work = prepare(settings, model, memory_mb)
     results = []

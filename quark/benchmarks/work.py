@@ -1,4 +1,4 @@
-"""What the benchmarks work on: a model in both precisions and random prompts."""
+"""The input of the benchmarks: a model in both precisions and random prompts."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,15 +16,15 @@ from quark.models.memory import keep_freed_memory
 from quark.stages.settings import SpeedSettings
 
 PROMPT_TOKENS = 9, 19
-"""Shortest and longest prompt; those of RealToxicityPrompts are 14 +- 5 tokens long."""
+"""Tokens of the shortest and longest prompt; RealToxicityPrompts has 14 +- 5 tokens."""
 
 RESPONSE_TOKENS = 20
 
 
 class Work(NamedTuple):
-    """What every stage is measured with.
+    """The model and the prompts with which every stage is measured.
 
-    `fp32`, `bf16`: the model as our stages load it. `plain`: as transformers does by itself.
+    `fp32`, `bf16`: the model as our stages load it. `plain`: as transformers itself loads it.
     """
 
     settings: SpeedSettings
@@ -37,31 +37,31 @@ class Work(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Responses of all prompts."""
+        """Number of responses to all prompts."""
         return len(self.prompts) * self.settings.benchmark.samples
 
     def sampling(self, tokens: int) -> Sampling:
-        """How `tokens` tokens are drawn, no more and no fewer, at top-p 0.9."""
+        """Return the settings to sample exactly `tokens` tokens at top-p 0.9."""
         update = {"min_new_tokens": tokens, "max_new_tokens": tokens, "top_k": 0, "top_p": 0.9}
         return self.settings.quark.sampling.model_copy(update=update)
 
     def compare(
         self, stage: str, variants: Sequence[Variant], rows: int, tokens: int
     ) -> list[dict[str, Any]]:
-        """`measure.compare` with the number of rounds that is configured."""
+        """Call `measure.compare` with the configured number of rounds."""
         rounds = self.settings.benchmark.rounds
         return compare(stage, variants, rows=rows, tokens=tokens, rounds=rounds)
 
 
 def random_prompts(vocabulary: int, count: int) -> list[list[int]]:
-    """Prompts of random ids."""
+    """Return prompts of random ids."""
     rng = stream("benchmark", "prompts")
     lengths = rng.integers(PROMPT_TOKENS[0], PROMPT_TOKENS[1] + 1, count)
     return [rng.integers(vocabulary, size=n).tolist() for n in lengths]
 
 
 def random_pool(count: int) -> tuple[NDArray[np.float64], list[str]]:
-    """Rewards and row ids of a pool."""
+    """Return the rewards and row ids of a pool."""
     return stream("benchmark", "pool").random(count), [f"0/{i:016x}/0" for i in range(count)]
 
 
@@ -84,7 +84,7 @@ def _plain(model: Path) -> dict[Precision, PreTrainedModel]:
 
 
 def as_others(run: Callable[[], Any]) -> Callable[[], Any]:
-    """`run` with the C library's own way of keeping memory."""
+    """Wrap `run` so that the C library manages memory in its own way."""
 
     def wrapped() -> Any:
         keep_freed_memory(False)

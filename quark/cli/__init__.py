@@ -1,15 +1,15 @@
-"""The command line: one verb for each rule of the workflow, and verbs for people.
+"""The command line: one verb for each rule of the workflow, and verbs for users.
 
     quark VERB --help                         explains a verb
-    snakemake -np TARGET                      prints the very commands that make a target
+    snakemake -np TARGET                      prints the commands that make a target
 
-Every verb works without Snakemake. One of a rule takes what changes its result as `--settings JSON`
-(see `quark.stages.settings`), files by name, and threads and memory as options of their own: those
-change the speed, not the result.
+Every verb works without Snakemake. A rule's verb takes everything that changes its result as
+`--settings JSON` (see `quark.stages.settings`). It takes files by name. Threads and memory are
+separate options: they change the speed, not the result.
 
-    options      what the verbs share
+    options      options of several verbs
     resources, methods, evaluation, tables      verbs of rules
-    people       verbs for people
+    people       verbs for users
 """
 
 import gc
@@ -38,20 +38,20 @@ def _print_version(wanted: bool) -> None:
 def _common(
     debug: Annotated[bool, typer.Option(DEBUG, help="show the trace of an error")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, help="print it and stop")
+        bool, typer.Option("--version", callback=_print_version, help="print the version and stop")
     ] = False,
 ) -> None:
-    """Quark: reinforced unlearning of what a language model does."""
+    """Quark: reinforced unlearning of a language model's behaviour."""
 
 
 def main() -> None:
-    """Run a verb; a fault that has an explanation is printed without a traceback."""
-    debug = DEBUG in sys.argv  # wherever it stands
+    """Run a verb; print an error that has an explanation without a traceback."""
+    debug = DEBUG in sys.argv  # at any position
     words = [word for word in sys.argv[1:] if word != DEBUG]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    for client in ("httpx", "httpx2"):  # they write a line for each request
+    for client in ("httpx", "httpx2"):  # they log a line for each request
         logging.getLogger(client).setLevel(logging.WARNING)
-    gc.set_threshold(10_000)  # imports make some hundred thousand objects, none of them garbage
+    gc.set_threshold(10_000)  # imports create some hundred thousand objects; none is garbage
     try:
         app(words)
     except (ValueError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
@@ -60,4 +60,4 @@ def main() -> None:
             raise
         sys.exit(f"quark: {type(error).__name__}: {error}")
     finally:
-        gc.freeze()  # nor need they be searched at the end
+        gc.freeze()  # do not search these objects at exit either

@@ -31,7 +31,7 @@ def predict(
     checkpoint: Checkpoints = None,
     threads: Threads = 1,
 ) -> None:
-    """Predict how texts really go on, token by token."""
+    """Predict the real continuations of texts, token by token."""
     from quark.stages.predict import predict_stage
 
     use_threads(threads)
@@ -43,7 +43,7 @@ def predict(
 def judge(
     settings: Settings,
     samples: Annotated[Path, typer.Option(help="Parquet file of generations")],
-    model: Annotated[Path, typer.Option(help="directory of the model that wrote them")],
+    model: Annotated[Path, typer.Option(help="directory of the model that sampled them")],
     judge: Annotated[Path, typer.Option(help="directory of the judging model")],
     out: Out,
     memory_mb: Memory,
@@ -60,14 +60,14 @@ def judge(
 @app.command()
 def gather(
     parts: Annotated[list[Path], typer.Option(help="Parquet files of all shards")],
-    order: Annotated[Path, typer.Option(help="Parquet file whose rows tell the order")],
+    order: Annotated[Path, typer.Option(help="Parquet file whose rows give the order")],
     out: Out,
     hidden_parts: Annotated[
-        list[Path] | None, typer.Option(help="hidden states of the same shards")
+        list[Path] | None, typer.Option(help="files of the shards' hidden states")
     ] = None,
-    hidden: Annotated[Path | None, typer.Option(help="file for all of them")] = None,
+    hidden: Annotated[Path | None, typer.Option(help="file for all hidden states")] = None,
 ) -> None:
-    """Put the shards of a stage together."""
+    """Merge the shards of a stage."""
     from quark.stages.merge_shards import merge_shards as run
 
     run(parts, order, out, hidden_parts or [], hidden)
@@ -77,8 +77,10 @@ def gather(
 def mauve(
     settings: Settings,
     samples: Annotated[Path, typer.Option(help="Parquet file of generations")],
-    predictions: Annotated[Path, typer.Option(help="Parquet file; of real continuations")],
-    model: Annotated[Path, typer.Option(help="directory of the model that wrote them")],
+    predictions: Annotated[
+        Path, typer.Option(help="Parquet file that holds the real continuations")
+    ],
+    model: Annotated[Path, typer.Option(help="directory of the model that sampled them")],
     features: Annotated[
         Path, typer.Option(help="directory of the model whose states are features")
     ],
@@ -97,22 +99,25 @@ def mauve(
 @app.command()
 def evaluate(
     settings: Settings,
-    generations: Annotated[Path, typer.Option(help="Parquet file")],
-    scores: Annotated[Path, typer.Option(help="Parquet file")],
-    likelihoods: Annotated[Path, typer.Option(help="Parquet file")],
-    out: Annotated[Path, typer.Option(help="metrics.json; prompts.parquet and settings.json too")],
+    generations: Annotated[Path, typer.Option(help="Parquet file of generations")],
+    scores: Annotated[Path, typer.Option(help="Parquet file of their scores")],
+    likelihoods: Annotated[Path, typer.Option(help="Parquet file of their likelihoods")],
+    out: Annotated[
+        Path,
+        typer.Option(help="metrics.json; prompts.parquet and settings.json are written beside it"),
+    ],
     predictions: Annotated[
-        Path | None, typer.Option(help="Parquet file; of the prompts' real continuations")
+        Path | None, typer.Option(help="Parquet file of predictions of the real continuations")
     ] = None,
     second_scores: Annotated[
-        Path | None, typer.Option(help="Parquet file; of another scorer")
+        Path | None, typer.Option(help="Parquet file of another scorer's scores")
     ] = None,
     mauve: Annotated[Path | None, typer.Option(help="JSON that `quark mauve` wrote")] = None,
     costs: Annotated[
-        list[Path] | None, typer.Option(help="JSON files of the stages that led here")
+        list[Path] | None, typer.Option(help="JSON files of the earlier stages' costs")
     ] = None,
 ) -> None:
-    """Compute the metrics of one method on one split, for each prompt and together."""
+    """Compute the metrics of one method on one split, for each prompt and over all prompts."""
     from quark.core import files
     from quark.reporting import evaluation
     from quark.tasks import TASKS

@@ -1,4 +1,4 @@
-"""Verbs of Quark's iterations, and of the baselines' training."""
+"""Verbs for Quark's iterations and for the baselines' training."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,7 +40,7 @@ def sample(
     shard: ShardOption = "1-of-1",
     threads: Threads = 1,
 ) -> None:
-    """Continue prompts under the best reward token, or as a baseline decodes."""
+    """Continue prompts under the best reward token, or with a baseline's decoder."""
     from quark.stages.sample import sample_stage
 
     use_threads(threads)
@@ -84,8 +84,13 @@ def calibrate(
 @app.command()
 def quantize(
     settings: Settings,
-    samples: Annotated[list[Path], typer.Option(help="of iterations 0 to i, in this order")],
-    scores: Annotated[list[Path], typer.Option(help="theirs")],
+    samples: Annotated[
+        list[Path],
+        typer.Option(help="Parquet files of the samples of iterations 0 to i, in this order"),
+    ],
+    scores: Annotated[
+        list[Path], typer.Option(help="Parquet files of these samples' scores, in the same order")
+    ],
     out: Out,
 ) -> None:
     """Gather all samples so far into a pool and sort it into quantiles, 0 = best."""
@@ -115,17 +120,21 @@ def train(
     memory_mb: Memory,
     checkpoint: Checkpoint = None,
     hidden: Annotated[
-        list[Path] | None, typer.Option(help="hidden states of the base model, as far as known")
+        list[Path] | None, typer.Option(help="files of the base model's known hidden states")
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="one for each GPU; they share threads and memory")
+        int,
+        typer.Option(
+            min=1, help="number of processes, one for each GPU; they share threads and memory"
+        ),
     ] = 1,
     layers: Annotated[
-        Literal["whole", "split"], typer.Option(help="split: each process holds a part of each")
+        Literal["whole", "split"],
+        typer.Option(help="split: each process holds a part of each layer"),
     ] = "whole",
     threads: Threads = 1,
 ) -> None:
-    """Train on each quantile under its reward token, kept near the base model by the KL penalty."""
+    """Train on each quantile under its reward token, with a KL penalty against the base model."""
     from quark.models.distributed import launch
     from quark.stages.train import train_stage
 
@@ -142,8 +151,8 @@ def train(
 def corpus(
     settings: Settings,
     prompts: Annotated[Path, typer.Option(help="Parquet file of training prompts")],
-    samples: Annotated[Path, typer.Option(help="Parquet file; of the base model")],
-    scores: Annotated[Path, typer.Option(help="theirs")],
+    samples: Annotated[Path, typer.Option(help="Parquet file of the base model's samples")],
+    scores: Annotated[Path, typer.Option(help="Parquet file of these samples' scores")],
     model: Model,
     out: Out,
     texts: Annotated[Path | None, typer.Option(help="Parquet file of plain texts")] = None,
@@ -178,22 +187,22 @@ def fit(
 
 
 @app.command()
-def train_ppo(
+def learn(
     settings: Settings,
-    samples: Annotated[Path, typer.Option(help="Parquet file; of the policy so far")],
-    scores: Annotated[Path, typer.Option(help="theirs")],
+    samples: Annotated[Path, typer.Option(help="Parquet file of the policy's samples")],
+    scores: Annotated[Path, typer.Option(help="Parquet file of these samples' scores")],
     model: Model,
     out: Folder,
     memory_mb: Memory,
     checkpoint: Checkpoint = None,
     hidden: Annotated[
-        Path | None, typer.Option(help="hidden states with which the policy sampled")
+        Path | None, typer.Option(help="file of the policy's hidden states, stored by sampling")
     ] = None,
     threads: Threads = 1,
 ) -> None:
-    """One iteration of PPO on scored samples."""
-    from quark.stages.train_ppo import train_ppo_stage
+    """Train a method with a learner of its own, such as PPO, on the scored samples of a round."""
+    from quark.stages.learn import learn_stage
 
     use_threads(threads)
-    wanted = parse(needs.PPOSettings, settings)
-    train_ppo_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, hidden)
+    wanted = parse(needs.LearnSettings, settings)
+    learn_stage(wanted, samples, scores, model, checkpoint, out, memory_mb, hidden)

@@ -1,4 +1,4 @@
-"""What the verbs share: their options, and what is done before each."""
+"""The common options of the verbs, and the functions that read settings and configuration."""
 
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -14,7 +14,7 @@ DEFAULT = Path("config/config.yaml")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 S = TypeVar("S", bound=BaseModel)
 
-Settings = Annotated[str, typer.Option(help="JSON of what changes the result")]
+Settings = Annotated[str, typer.Option(help="JSON of the settings that change the result")]
 Model = Annotated[Path, typer.Option(help="directory of the base model")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="the policy's checkpoint; without it, the base model itself")
@@ -22,35 +22,37 @@ Checkpoint = Annotated[
 Checkpoints = Annotated[
     list[Path] | None,
     typer.Option(
-        "--checkpoint", help="of the policy, or of a baseline's parts; without it, the base model"
+        "--checkpoint",
+        help="checkpoint of the policy, or of a baseline's parts; without it, the base model",
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="threads to use")]
-Memory = Annotated[int, typer.Option(min=1, help="MB this job may use")]
-Out = Annotated[Path, typer.Option(help="appears whole or not at all")]
+Memory = Annotated[int, typer.Option(min=1, help="MB of memory that this job may use")]
+Out = Annotated[Path, typer.Option(help="output file, written completely or not at all")]
 ClassifierFolder = Annotated[
-    Path | None, typer.Option("--classifier", help="directory of the scorer, if it is one")
+    Path | None, typer.Option("--classifier", help="the scorer's directory, if it is a classifier")
 ]
 CacheFile = Annotated[
-    Path | None, typer.Option("--cache", help="file that keeps scores, if the scorer is a service")
+    Path | None, typer.Option("--cache", help="file that stores scores, if the scorer is a service")
 ]
-Folder = Annotated[Path, typer.Option(help="directory, made whole or not at all")]
-ShardOption = Annotated[str, typer.Option("--shard", help="which part of the work, as 2-of-8")]
+Folder = Annotated[Path, typer.Option(help="directory, written completely or not at all")]
+ShardOption = Annotated[str, typer.Option("--shard", help="part of the work, such as 2-of-8")]
 Files = Annotated[
     list[Path] | None,
     typer.Option(
-        "--config", help="laid over config/config.yaml, later ones over earlier ones; as of the run"
+        "--config",
+        help="file that overrides config/config.yaml and the files before it; as in the run",
     ),
 ]
 Results = Annotated[Path, typer.Option(help="directory of the results")]
-Resources = Annotated[Path, typer.Option(help="directory of what was fetched")]
+Resources = Annotated[Path, typer.Option(help="directory of fetched models and prompts")]
 
 
 def parse(model: type[S], text: str) -> S:
-    """The settings of a verb from its JSON.
+    """Return the settings of a verb from its JSON.
 
     Raises:
-        ConfigError: they are not what the verb takes.
+        ConfigError: the JSON does not hold the verb's settings.
     """
     try:
         return model.model_validate_json(text)
@@ -59,18 +61,19 @@ def parse(model: type[S], text: str) -> S:
 
 
 def laid_over(files: list[Path] | None) -> list[Path]:
-    """The files that are laid over the default configuration."""
+    """Return the files that override the default configuration."""
     return [file for file in files or [] if file != DEFAULT]
 
 
 def configured(files: list[Path] | None, results: Path) -> Config:
-    """The checked configuration: files laid over the default, as Snakemake lays them.
+    """Return the checked configuration: the default, overridden by files, as in Snakemake.
 
-    `precision: auto` is what the directory of results knows, or what this machine would choose.
+    `precision: auto` becomes the precision that the directory of results has stored, or that this
+    machine would choose.
 
     Raises:
-        ConfigError: it cannot be run.
-        ScorerError: it names a scorer that does not exist.
+        ConfigError: the configuration cannot be run.
+        ScorerError: the configuration names a scorer that does not exist.
     """
     config = load([DEFAULT, *laid_over(files)])
     check_scorers(config)
@@ -78,10 +81,10 @@ def configured(files: list[Path] | None, results: Path) -> Config:
 
 
 def task_of(config: Config, name: str) -> TaskName:
-    """A task by its name.
+    """Return the name of a task of the configuration.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such task.
     """
     if name not in config.tasks:
         raise ConfigError(f"no task {name!r}, there are {', '.join(config.tasks)}")

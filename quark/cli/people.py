@@ -1,4 +1,4 @@
-"""Verbs for people: what a run will cost, where it is, what came out, and the unlearned model."""
+"""Verbs for users: a run's cost, progress and results, and the use of the unlearned model."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from quark.cli.options import (
 from quark.stages.threads import use_threads
 
 Task = Annotated[str, typer.Option(help="a task of the configuration")]
-Seed = Annotated[int, typer.Option(help="of the run")]
+Seed = Annotated[int, typer.Option(help="seed of the run")]
 Method = Annotated[str, typer.Option(help="quark, or quark_unlikelihood")]
 RESULTS, RESOURCES = Path("results"), Path("resources")
 
@@ -29,7 +29,7 @@ RESULTS, RESOURCES = Path("results"), Path("resources")
 # ------------------------------------------------------------------------------------ before a run
 @app.command()
 def show(
-    part: Annotated[str, typer.Argument(help="such as quark.training; all without it")] = "",
+    part: Annotated[str, typer.Argument(help="such as quark.training; without it, all")] = "",
     config: Files = None,
     results: Results = RESULTS,
 ) -> None:
@@ -44,13 +44,13 @@ def show(
 
 @app.command()
 def plan(
-    tasks: Annotated[list[str] | None, typer.Argument(help="all without it")] = None,
+    tasks: Annotated[list[str] | None, typer.Argument(help="tasks; without it, all")] = None,
     config: Files = None,
     tflops: Annotated[
         float | None,
         typer.Option(
             min=0.001,
-            help="of another machine in bfloat16, an A100 has 312; without it, this machine is "
+            help="speed of another machine in bfloat16 (A100: 312); without it, this machine is "
             "measured for some seconds",
         ),
     ] = None,
@@ -58,7 +58,7 @@ def plan(
         float, typer.Option(min=0.001, max=1, help="the share of --tflops that is reached")
     ] = 0.3,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="of a job here; all without it")
+        int | None, typer.Option(min=1, help="threads of a job here; without it, all")
     ] = None,
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
@@ -101,7 +101,7 @@ def status(
     resources: Resources = RESOURCES,
     logs: Annotated[Path, typer.Option(help="directory of the logs")] = Path("logs"),
 ) -> None:
-    """Show how far each run is, what stopped, and the command that goes on."""
+    """Show each run's progress, the stages that stopped, and the command that continues."""
     from rich import print as show_text
 
     from quark.tools.status import status as find
@@ -115,7 +115,7 @@ def table(
     task: Annotated[str, typer.Argument(help="such as toxicity")],
     results: Results = RESULTS,
 ) -> None:
-    """Print the table of a task; wider than the terminal rather than with a number cut."""
+    """Print the table of a task; it may be wider than the terminal, so that no number is cut."""
     from rich.console import Console
 
     from quark.reporting.tables import shown_table
@@ -126,7 +126,7 @@ def table(
 @app.command()
 def compare(
     one: Annotated[Path, typer.Argument(help="such as results/toxicity/quark/seed-1")],
-    other: Annotated[Path, typer.Argument(help="another method, seed, or clone")],
+    other: Annotated[Path, typer.Argument(help="a run of another method, seed or clone")],
 ) -> None:
     """Compare two runs: settings that differ, and metrics on the prompts that both have."""
     from rich import print as show_text
@@ -139,7 +139,7 @@ def compare(
 # ------------------------------------------------------------------------------ the unlearned model
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="directory, made whole or not at all")],
+    out: Annotated[Path, typer.Option(help="directory, written completely or not at all")],
     task: Task = "toxicity",
     method: Method = "quark",
     seed: Seed = 1,
@@ -147,7 +147,7 @@ def export(
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
     place: Annotated[
-        float | None, typer.Option(help="of linear reward tokens; 1, the best, without it")
+        float | None, typer.Option(help="place of linear reward tokens; without it, 1: the best")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 1,
 ) -> None:
@@ -161,7 +161,9 @@ def export(
 
 @app.command(name="try")
 def try_(
-    prompt: Annotated[str | None, typer.Argument(help="text; asks for some without it")] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(help="text; without it, the verb asks for prompts")
+    ] = None,
     task: Task = "toxicity",
     method: Method = "quark",
     seed: Seed = 1,
@@ -171,11 +173,12 @@ def try_(
     results: Results = RESULTS,
     resources: Resources = RESOURCES,
     place: Annotated[
-        float, typer.Option(help="of the reward tokens: 1 the best, beyond it guided Quark")
+        float,
+        typer.Option(help="place of the reward tokens; 1: the best; other places: guided Quark"),
     ] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 2,
 ) -> None:
-    """Continue a prompt with the base model and Quark; before any run, with the package's Quark."""
+    """Continue a prompt with the base model and Quark (before any run: the package's Quark)."""
     from rich import print as show_table
 
     from quark.models.decode_state import PromptLengthError
@@ -185,11 +188,11 @@ def try_(
     whole = configured(config, results)
     trial = Trial(whole, task_of(whole, task), method, seed, results, resources, memory_mb, place)
     if trial.checkpoint.is_relative_to(TRAINED):
-        typer.echo(f"{task} was not run here: this Quark comes with the package; place {place:g}.")
+        typer.echo(f"{task} was not run here: this Quark is part of the package; place {place:g}.")
     if prompt is not None:
         show_table(trial.table(prompt, samples))
         return
-    typer.echo("A prompt, or an empty line to end.")
+    typer.echo("Type a prompt, or an empty line to end.")
     while asked := typer.prompt("prompt", default="", show_default=False):
         try:
             show_table(trial.table(asked, samples))

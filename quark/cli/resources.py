@@ -1,4 +1,4 @@
-"""Verbs that fetch and make models and prompts."""
+"""Verbs that fetch or make models and prompts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ from quark.stages.threads import use_threads
 
 @app.command()
 def fetch_model(
-    name: Annotated[str, typer.Option(help="its name in the configuration")],
+    name: Annotated[str, typer.Option(help="the model's name in the configuration")],
     settings: Settings,
     out: Folder,
     threads: Threads = 1,
@@ -34,7 +34,7 @@ def fetch_model(
 
 @app.command()
 def fetch_classifier(
-    name: Annotated[str, typer.Option(help="its name in the configuration")],
+    name: Annotated[str, typer.Option(help="the model's name in the configuration")],
     settings: Settings,
     out: Folder,
 ) -> None:
@@ -48,14 +48,14 @@ def fetch_classifier(
 @app.command()
 def finetune_model(
     settings: Settings,
-    model: Annotated[Path, typer.Option(help="directory of the model it starts from")],
+    model: Annotated[Path, typer.Option(help="directory of the model that training starts from")],
     texts: Annotated[Path, typer.Option(help="Parquet file of plain texts")],
     out: Folder,
-    summary: Annotated[Path, typer.Option(help="JSON of costs and steps")],
+    summary: Annotated[Path, typer.Option(help="JSON file of costs and steps")],
     memory_mb: Memory,
     threads: Threads = 1,
 ) -> None:
-    """Train a model further on plain texts and store it as another."""
+    """Fine-tune a model on plain texts and store it as a new model."""
     from quark.stages.finetune_model import finetune_stage
 
     use_threads(threads)
@@ -65,7 +65,7 @@ def finetune_model(
 
 @app.command()
 def fetch_prompts(
-    name: Annotated[str, typer.Option(help="their name in the configuration")],
+    name: Annotated[str, typer.Option(help="the prompts' name in the configuration")],
     settings: Settings,
     out: Folder,
 ) -> None:
@@ -79,11 +79,11 @@ def fetch_prompts(
 def sort_prompts(
     settings: Settings,
     prompts: Annotated[Path, typer.Option(help="directory of the fetched prompts")],
-    samples: Annotated[Path, typer.Option(help="Parquet file; of their candidates")],
-    scores: Annotated[Path, typer.Option(help="theirs")],
+    samples: Annotated[Path, typer.Option(help="Parquet file of the candidates' samples")],
+    scores: Annotated[Path, typer.Option(help="Parquet file of these samples' scores")],
     out: Folder,
 ) -> None:
-    """Sort prompts into splits by what the base model makes of them."""
+    """Sort prompts into splits by the base model's output on them."""
     from quark.stages.sort_prompts import sort_prompts_stage as run
 
     run(parse(needs.SortSettings, settings), prompts, samples, scores, out)

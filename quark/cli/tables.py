@@ -1,4 +1,4 @@
-"""Verbs that make tables, figures, logs and benchmarks of what was measured."""
+"""Verbs that make tables, figures, logs and benchmarks."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ from quark.stages.threads import use_threads
 @app.command()
 def make_table(
     evaluations: Annotated[list[Path], typer.Option(help="metrics.json files, in table order")],
-    out: Annotated[Path, typer.Option(help="the CSV; .md and .tex appear beside it")],
+    out: Annotated[Path, typer.Option(help="the CSV; .md and .tex are written beside it")],
     published: Annotated[Path | None, typer.Option(help="CSV of the paper's numbers")] = None,
 ) -> None:
     """Write the table of a task."""
@@ -45,8 +45,11 @@ def ablations(
 @app.command()
 def tuning(
     table: Annotated[Path, typer.Option(help="CSV of the tries' table")],
-    most_perplexity: Annotated[float, typer.Option(help="times the base model's, of a choice")],
-    out: Annotated[Path, typer.Option(help="the CSV; .md appears beside it")],
+    most_perplexity: Annotated[
+        float,
+        typer.Option(help="largest perplexity of a choice, as a multiple of the base model's"),
+    ],
+    out: Annotated[Path, typer.Option(help="the CSV; .md is written beside it")],
 ) -> None:
     """Choose among the settings that were tried on validation prompts."""
     from quark.reporting.tables import make_tuning
@@ -62,7 +65,7 @@ def figure(
     source: Annotated[
         list[Path], typer.Option(help="a table, a pool, or the folders of iterations")
     ],
-    out: Annotated[Path, typer.Option(help="the SVG; PNG and Parquet appear beside it")],
+    out: Annotated[Path, typer.Option(help="the SVG; PNG and Parquet are written beside it")],
 ) -> None:
     """Draw a figure."""
     from quark.reporting.figures import FIGURES
@@ -75,13 +78,23 @@ def page(
     task: Annotated[str, typer.Option()],
     settings: Annotated[str, typer.Option(help="JSON of the whole configuration")],
     table: Annotated[Path, typer.Option(help="CSV of the task's table")],
-    costs: Annotated[Path, typer.Option(help="CSV of what its stages cost")],
+    costs: Annotated[Path, typer.Option(help="CSV of the stages' costs")],
     figures: Annotated[list[Path], typer.Option(help="SVG files")],
-    captions: Annotated[list[Path], typer.Option(help="files of what they show, in this order")],
+    captions: Annotated[
+        list[Path], typer.Option(help="text files of the figures' captions, in the same order")
+    ],
     out: Out,
-    methods: Annotated[list[str] | None, typer.Option(help="whose samples are shown")] = None,
-    generations: Annotated[list[Path] | None, typer.Option(help="theirs, in this order")] = None,
-    scores: Annotated[list[Path] | None, typer.Option(help="theirs")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option(help="methods whose samples are shown")
+    ] = None,
+    generations: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet files of the methods' generations, in the same order"),
+    ] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet files of the generations' scores, in the same order"),
+    ] = None,
 ) -> None:
     """Write the page of a task: tables, figures, samples side by side, costs and settings."""
     from quark.reporting.report import Written, make_page
@@ -104,11 +117,11 @@ def page(
 @app.command()
 def costs(
     stages: Annotated[
-        Path, typer.Option(help="text file that names the JSON files of the stages, one a line")
+        Path, typer.Option(help="text file that names the JSON files of the stages, one per line")
     ],
     out: Out,
 ) -> None:
-    """Write what each stage cost in rows, tokens and seconds."""
+    """Write the cost of each stage in rows, tokens and seconds."""
     from quark.reporting.tables import cost_table
 
     cost_table([Path(line) for line in stages.read_text().splitlines()], out)
@@ -122,8 +135,8 @@ def track(
     settings: Annotated[str, typer.Option(help="JSON of the whole configuration")],
     results: Annotated[Path, typer.Option(help="directory of the results")],
     table: Annotated[Path, typer.Option(help="CSV of the task's table")],
-    prompts: Annotated[list[Path], typer.Option(help="Parquet files the run used")],
-    store: Annotated[Path, typer.Option(help="sqlite file of MLflow; made if missing")],
+    prompts: Annotated[list[Path], typer.Option(help="Parquet files that the run used")],
+    store: Annotated[Path, typer.Option(help="sqlite file of MLflow; created if missing")],
     out: Annotated[Path, typer.Option(help="JSON with the run's id")],
 ) -> None:
     """Log one method and seed to MLflow, in place of its earlier run."""
@@ -145,7 +158,7 @@ def benchmark(
     memory_mb: Memory,
     threads: Threads = 1,
 ) -> None:
-    """Measure how fast the stages are beside plain ones, or how they grow with their sizes."""
+    """Compare the stages' speed with plain code, or measure how time and memory grow with sizes."""
     import pandas as pd
 
     from quark.benchmarks.scaling import scaling

@@ -150,6 +150,11 @@ class PPO(PPOTraining):
     )
 
     @property
+    def training(self) -> PPOTraining:
+        """How it learns."""
+        return PPOTraining.model_validate(self.model_dump(exclude={"place"}))
+
+    @property
     def steering(self) -> Place | None:
         """How a linear policy decodes; None: at the place where it learns."""
         return None if self.place == 1 else Place(place=self.place)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi
+from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi, PPOTraining
 from quark.config.method import Contrast, Place
 from quark.config.plugins import Plugins
 from quark.config.types import Section
@@ -21,17 +21,38 @@ if TYPE_CHECKING:
 class Rounds:
     """The rounds of a method that samples, scores and trains in rounds.
 
-    `kind`: the method whose stages a round has. `section`: the configuration's section for them.
-    `iterations`: how many rounds. `begins_with`: the method whose first samples it also uses.
-    `stages`: the JSON files of a round. `summary`: keys of some of them, compared across rounds.
+    Attributes:
+        section: the configuration's section of the method, such as `baselines.ppo`.
+        version: the version in the configuration that forces a rerun.
+        iterations: how many rounds.
+        samples: samples of each prompt in a round.
+        summary: keys of a round's JSON files, compared across rounds.
+        place: where a round samples on the axis of linear reward tokens; 1: under the best.
+        begins_with: the method whose first samples it also uses; None: it draws its own.
+        learner: `module:function` that trains on the scored samples of a round (see
+            `quark.training.rounds`); None: the round quantizes and trains as Quark does.
+        settings: the type of the learner's settings.
+        training: these settings.
+        whole_distribution: the samples must be of the whole distribution, without truncation.
     """
 
-    kind: Literal["quark", "ppo"]
     section: str
+    version: "Callable[[WrittenConfig], int]"
     iterations: "Callable[[WrittenConfig], int]"
-    stages: tuple[str, ...]
+    samples: "Callable[[WrittenConfig, int], int]"
     summary: Mapping[str, tuple[str, ...]]
+    place: "Callable[[WrittenConfig, int], float]" = lambda config, iteration: 1.0
     begins_with: str | None = None
+    learner: str | None = None
+    settings: type[Section] | None = None
+    training: "Callable[[WrittenConfig], Any] | None" = None
+    whole_distribution: bool = True
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The JSON files that a round leaves."""
+        pool = () if self.learner else ("pool",)
+        return ("samples", "scores", *pool, "training")
 
 
 @dataclass(frozen=True)
@@ -50,9 +71,10 @@ class MethodSpec:
         decoder: `module:function` that makes its decoder from the model's directory, the
             checkpoints of its parts, its settings and the precision; None: a plain policy.
         settings: the type of that decoder's settings.
-        steering: these settings; None: it decodes as a policy. A method of another package has its
-            settings under `plugins`: `config.plugin(NAME)`.
-        has_tokens: it has reward tokens, of any form or of some forms.
+        steering: these settings; None: it decodes as a policy.
+        section: the type of `plugins.NAME`, which `config.plugin(NAME)` gives, of a method of
+            another package; None: `settings`.
+        has_tokens: whether it has reward tokens under a configuration.
         needs_tokens: it cannot run without reward tokens.
         place: where it decodes on the axis of linear reward tokens.
         within_base: its decoder draws within the base model's nucleus.
@@ -75,6 +97,7 @@ class MethodSpec:
     decoder: str | None = None
     settings: type[Section] | None = None
     steering: "Callable[[WrittenConfig], Section | None]" = lambda config: None
+    section: type[Section] | None = None
     has_tokens: "Callable[[WrittenConfig], bool]" = lambda config: False
     needs_tokens: bool = False
     place: "Callable[[WrittenConfig], float] | None" = None
@@ -110,10 +133,12 @@ TASKS: Plugins[Any] = Plugins(
 _QUARK = MethodSpec(
     "Quark",
     rounds=Rounds(
-        kind="quark",
         section="quark",
+        version=lambda config: config.quark.version,
         iterations=lambda config: config.quark.iterations,
-        stages=("samples", "scores", "pool", "training"),
+        samples=lambda config, i: config.quark.samples if i else config.quark.first_samples,
+        place=lambda config, i: config.quark.explore_place if i else 1.0,
+        whole_distribution=False,
         summary={
             "pool": ("mean_reward", "pool_mean_reward"),
             "training": ("lm_loss", "kl", "entropy"),
@@ -178,12 +203,17 @@ BUILT_IN: dict[str, MethodSpec] = {
     "ppo": MethodSpec(
         "PPO",
         rounds=Rounds(
-            kind="ppo",
-            section="ppo",
+            section="baselines.ppo",
+            version=lambda config: config.baselines.version,
             iterations=lambda config: config.baselines.ppo.iterations,
-            stages=("samples", "scores", "training"),
+            samples=lambda config, i: (
+                config.baselines.ppo.samples if i else config.quark.first_samples
+            ),
             summary={"training": ("mean_reward", "kl", "kl_coef", "explained_variance")},
             begins_with="quark",
+            learner="quark.methods.ppo:learner",
+            settings=PPOTraining,
+            training=lambda config: config.baselines.ppo.training,
         ),
         decoder="quark.methods.guided:decoder",
         settings=Place,
@@ -238,9 +268,14 @@ def parts() -> dict[str, Callable[["WrittenConfig"], Any]]:
     return {part: how for method in METHODS.values() for part, how in method.parts.items()}
 
 
-def in_rounds(kind: str | None = None) -> list[str]:
-    """The methods that sample and train in rounds, all or of one kind."""
-    return [n for n, s in METHODS.items() if s.rounds and kind in (None, s.rounds.kind)]
+def in_rounds() -> dict[str, Rounds]:
+    """The methods that sample and train in rounds."""
+    return {name: method.rounds for name, method in METHODS.items() if method.rounds}
+
+
+def learners() -> list[str]:
+    """Those of them that have a learner of their own; the others are Quark."""
+    return [name for name, rounds in in_rounds().items() if rounds.learner]
 
 
 def iterations(config: "WrittenConfig", name: str) -> int:

@@ -19,7 +19,7 @@ from quark.config.experiment import (
     Tuning,
 )
 from quark.config.method import Place, Quark
-from quark.config.registry import BUILT_IN, METHODS, spec
+from quark.config.registry import BUILT_IN, METHODS, Rounds, in_rounds, learners, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
     AskedPrecision,
@@ -63,7 +63,7 @@ class WrittenConfig(Section):
 
     def plugin(self, name: str) -> Section:
         """The settings of a method that another package adds."""
-        settings = spec(name).settings
+        settings = spec(name).section or spec(name).settings
         if settings is None or name in BUILT_IN:
             raise ValueError(f"plugins.{name}: this method has no settings there")
         try:
@@ -82,7 +82,7 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _plugins_have_their_settings(self) -> Self:
-        needy = {n for n in self.methods - BUILT_IN.keys() if spec(n).settings is not None}
+        needy = {n for n in self.methods - BUILT_IN.keys() if spec(n).section or spec(n).settings}
         for name in sorted(self.plugins.keys() | needy):
             self.plugin(name)
         return self
@@ -113,29 +113,37 @@ class WrittenConfig(Section):
                     )
         return self
 
+    def _check_learner(self, name: str, rounds: Rounds) -> None:
+        """Refuse what a method that learns from its own samples cannot learn from."""
+        form, drawn = self.quark.reward_tokens.form, self.quark.sampling
+        is_whole = (drawn.temperature, drawn.top_k, drawn.top_p) == (1, 0, 1)
+        if rounds.whole_distribution and not is_whole:
+            raise ValueError(
+                f"quark.sampling must have temperature 1, top_k 0 and top_p 1 for {name}, whose "
+                "loss is about the whole distribution: change it, or leave "
+                f"{name} out of tasks.TASK.methods"
+            )
+        how = rounds.training(self) if rounds.training else None
+        layers = getattr(how, "trained_layers", 0)
+        if layers == 0 and form not in ("linear", "sink"):
+            raise ValueError(
+                f"{rounds.section}.trained_layers = 0 leaves nothing to learn: only linear tokens "
+                f"or a sink are {name}'s to learn beside the model"
+            )
+        if layers != 0 and form == "linear":
+            raise ValueError(
+                f"{rounds.section}.trained_layers must be 0 with quark.reward_tokens.form = "
+                "linear, where a map of the frozen model learns"
+            )
+
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> Self:
         form = self.quark.reward_tokens.form
         if form == "none" and (needy := sorted(m for m in self.methods if METHODS[m].needs_tokens)):
             raise ValueError(f"quark.reward_tokens.form is none, but {needy[0]} needs the tokens")
-        ppo, gedi = self.baselines.ppo, self.baselines.gedi.training
-        drawn = self.quark.sampling
-        if "ppo" in self.methods and (drawn.temperature, drawn.top_k, drawn.top_p) != (1, 0, 1):
-            raise ValueError(
-                "quark.sampling must have temperature 1, top_k 0 and top_p 1 for ppo, whose "
-                "probability ratios are of the whole distribution: change it, or leave ppo out of "
-                "tasks.TASK.methods"
-            )
-        if "ppo" in self.methods and ppo.trained_layers == 0 and form not in ("linear", "sink"):
-            raise ValueError(
-                "baselines.ppo.trained_layers = 0 leaves nothing to learn: only linear tokens or a "
-                "sink are PPO's to learn beside the model"
-            )
-        if "ppo" in self.methods and ppo.trained_layers != 0 and form == "linear":
-            raise ValueError(
-                "baselines.ppo.trained_layers must be 0 with quark.reward_tokens.form = linear, "
-                "where a map of the frozen model learns"
-            )
+        for name in sorted(self.methods & set(learners())):
+            self._check_learner(name, in_rounds()[name])
+        gedi = self.baselines.gedi.training
         if "gedi" in self.methods and gedi.trained_layers != 0 and form == "linear":
             raise ValueError(
                 "baselines.gedi.training.trained_layers must be 0 with quark.reward_tokens.form = "

@@ -5,6 +5,7 @@ from pkgutil import resolve_name
 
 from quark.config.registry import spec
 from quark.generation.decoding import Decoder
+from quark.training.rounds import Learner
 
 
 def decoder_of(method: str) -> Callable[..., Decoder]:
@@ -20,4 +21,17 @@ def decoder_of(method: str) -> Callable[..., Decoder]:
     if place is None:
         raise ValueError(f"{method} has no decoder of its own")
     found: Callable[..., Decoder] = resolve_name(place)
+    return found
+
+
+def learner_of(method: str) -> Learner:
+    """The function that trains a method on the scored samples of a round.
+
+    Raises:
+        ValueError: there is no such method, or it has no learner of its own.
+    """
+    rounds = spec(method).rounds
+    if rounds is None or rounds.learner is None:
+        raise ValueError(f"{method} has no learner of its own")
+    found: Learner = resolve_name(rounds.learner)
     return found

@@ -28,8 +28,7 @@ hidden states, or one sink; and the layers that `trained_layers` names. Departur
 one linear map of the model's last hidden states, and its gradient does not change them.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,17 +41,16 @@ from quark.core.progress import track
 from quark.core.seeds import stream
 from quark.core.shards import batched
 from quark.maths.gae import advantages
-from quark.maths.objective import Forbidden, shifted_logprobs, token_logprobs
 from quark.models.checkpoint import Moments
-from quark.models.decode_state import check_lengths, response_hidden
-from quark.models.lm import DTYPES, Policy
+from quark.models.decode_state import check_lengths
+from quark.models.lm import Policy
 from quark.models.memory import rows_for_training
 from quark.models.reference_cache import ReferenceCache
-from quark.models.reward_tokens import LinearTokens
+from quark.training.actor import Actor
+from quark.training.rounds import Learnt, Round
 from quark.training.trainer import (
     Rows,
     Trainer,
-    autocast,
     choose_parameters,
     epochs,
     steps_of,
@@ -68,8 +66,8 @@ class Rollout(NamedTuple):
     returns: Tensor
 
 
-class Actor(nn.Module):
-    """A policy, and a value head on its model's last hidden states.
+class ActorCritic(Actor):
+    """An actor, and a value head on its model's last hidden states.
 
     Args:
         policy: the policy.
@@ -78,84 +76,10 @@ class Actor(nn.Module):
     """
 
     def __init__(self, policy: Policy, min_new_tokens: int = 0, value: float = 0.0) -> None:
-        super().__init__()
-        self.policy, self.min_new_tokens = policy, min_new_tokens
+        super().__init__(policy, min_new_tokens)
         self.value = nn.Linear(policy.head.shape[1], 1, device=policy.head.device)
         nn.init.zeros_(self.value.weight)
         nn.init.constant_(self.value.bias, value)
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether a linear map of the frozen base model's hidden states is the policy."""
-        return isinstance(self.policy.reward_tokens, LinearTokens)
-
-    def hidden(self, rows: Rows, how: Precision, cache: ReferenceCache) -> Tensor:
-        """The model's last hidden states (tokens, d) that predict the responses, row after row.
-
-        Args:
-            rows: prompts and responses.
-            how: of matrix products.
-            cache: the frozen model's states are read from it, and added to it if missing.
-        """
-        if self.is_linear:
-            return cache.of(self.policy, rows.ids, rows.prompts, rows.responses)
-        with autocast(self.policy, how):
-            return response_hidden(self.policy, self.prompts(rows), rows.responses)
-
-    def prompts(self, rows: Rows) -> list[list[int]]:
-        """Each row's prompt with the reward token, if its form precedes a prompt."""
-        return [self.policy.condition(prompt, 0) for prompt in rows.prompts]
-
-    def logprob(self, hidden: Tensor, rows: Rows, how: Precision) -> Tensor:
-        """Log p (nats) of each response token, (tokens,), given `hidden` of the same rows.
-
-        End ids are impossible where they were in sampling.
-        """
-        if self.is_linear:
-            return self._shifted(hidden, rows, how, times=(1,))[0]
-        targets, forbidden = rows.targets(hidden.device), self.forbidden(rows)
-        head = self.policy.head
-        return token_logprobs(hidden.to(DTYPES[how]), head, targets, forbidden=forbidden)
-
-    def logprob_and_base(
-        self, hidden: Tensor, base: Policy, rows: Rows, how: Precision
-    ) -> tuple[Tensor, Tensor]:
-        """`logprob`, and the same under the base model, (tokens,) each."""
-        if self.is_linear:
-            times = (1, 0) if self._has_learnt else (0,)
-            found = self._shifted(hidden, rows, how, times)
-            return found[0], found[-1]
-        ref = token_logprobs(
-            response_hidden(base, rows.prompts, rows.responses),
-            base.head,
-            rows.targets(hidden.device),
-            forbidden=self.forbidden(rows),
-        )
-        return self.logprob(hidden, rows, how), ref
-
-    @property
-    def _has_learnt(self) -> bool:
-        """Whether the linear map differs from zero, which is the base model."""
-        return bool(cast(LinearTokens, self.policy.reward_tokens).map.any())
-
-    def _shifted(self, hidden: Tensor, rows: Rows, how: Precision, times: Sequence[int]) -> Tensor:
-        """Log p (len(times), tokens) with the map's shift multiplied by each of `times`."""
-        tokens = cast(LinearTokens, self.policy.reward_tokens)
-        return shifted_logprobs(
-            tokens.shift(hidden, tokens.place[0]).to(DTYPES[how]),
-            self.policy.head,
-            rows.targets(hidden.device),
-            hidden,
-            times,
-            forbidden=self.forbidden(rows),
-        )
-
-    def forbidden(self, rows: Rows) -> Forbidden:
-        """The end ids, at the response tokens that were sampled without them, (tokens,)."""
-        device = self.policy.head.device
-        time = torch.cat([torch.arange(len(ids), device=device) for ids in rows.responses])
-        ends = torch.tensor(self.policy.end_ids, dtype=torch.long, device=device)
-        return time < self.min_new_tokens, ends
 
     def worth(self, hidden: Tensor) -> Tensor:
         """Values (tokens,) of last hidden states (tokens, d), which get no gradient from them."""
@@ -207,8 +131,43 @@ def next_kl_coef(kl_coef: float, kl: float, settings: config.PPOTraining) -> flo
     return kl_coef * (1 + settings.kl_adaptation * error)
 
 
+def learner(given: Round, settings: config.PPOTraining) -> Learnt:
+    """One iteration of PPO on scored samples."""
+    actor = ActorCritic(given.policy, given.min_new_tokens, value=float(given.reward.mean()))
+    kl_coef, resume = settings.kl_coef, None
+    if given.before is not None:
+        kl_coef = given.before.notes["kl_coef"]
+        resume = given.before.moments, given.before.step
+        actor.value.load_state_dict(given.before.beside)
+    moments, step, curve, summary = learn(
+        actor,
+        given.base,
+        given.rows,
+        given.reward,
+        settings,
+        kl_coef=kl_coef,
+        iteration=given.iteration,
+        share=given.share,
+        precision=given.precision,
+        seed_name=given.seed_name,
+        memory_mb=given.memory_mb,
+        resume=resume,
+        cache=given.cache,
+    )
+    return Learnt(
+        moments,
+        step,
+        curve,
+        summary,
+        sequences=settings.epochs * len(given.rows.ids),
+        tokens=settings.epochs * sum(map(len, given.rows.responses)),
+        notes={"kl_coef": next_kl_coef(kl_coef, summary["kl"], settings)},
+        beside=actor.value.state_dict(),
+    )
+
+
 def learn(
-    actor: Actor,
+    actor: ActorCritic,
     base: Policy,
     rows: Rows,
     reward: NDArray[np.float64],
@@ -291,7 +250,7 @@ def learn(
 
 @torch.no_grad()
 def _roll_out(
-    actor: Actor,
+    actor: ActorCritic,
     base: Policy,
     rows: Rows,
     reward: NDArray[np.float64],

@@ -3,7 +3,7 @@
     policy.safetensors      reward tokens and trained parameters; the rest is the base model's
     optimizer.safetensors   both moments of Adam
     checkpoint.json         iteration, step, reward tokens, base model, settings, checksums
-    value.safetensors       PPO: the value head
+    beside.safetensors      what a learner keeps beside the policy, such as PPO's value head
 
 Random streams are named, not stored (see `quark.core.seeds`), so there is no generator to save.
 """
@@ -53,7 +53,7 @@ def save(
     step: int,
     iteration: int,
     model: Path,
-    value: dict[str, Tensor] | None = None,
+    beside: dict[str, Tensor] | None = None,
     notes: dict[str, Any] | None = None,
     lora: LoRA | None = None,
     trained_layers: int | None = None,
@@ -70,7 +70,7 @@ def save(
         step: optimiser steps taken over all iterations.
         iteration: the iteration that trained it.
         model: directory of the base model.
-        value: parameters of a value head.
+        beside: tensors that a learner keeps beside the policy, by name.
         notes: further keys of checkpoint.json.
         lora: the adapters, if the model has them.
         trained_layers: how many top layers learn; None: all.
@@ -99,8 +99,8 @@ def save(
         save_file(trained, made / "policy.safetensors")
         if flat:
             save_file(flat, made / "optimizer.safetensors")
-        if value:
-            save_file(value, made / "value.safetensors")
+        if beside:
+            save_file(beside, made / "beside.safetensors")
         about["sha256"] = sums(*sorted(made.iterdir()))
         (made / "checkpoint.json").write_text(json.dumps(about, indent=2) + "\n")
 
@@ -177,9 +177,10 @@ def _tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
         raise DamagedError(f"{file}: {error}. {mend(checkpoint)}") from None
 
 
-def load_value(checkpoint: Path) -> dict[str, Tensor]:
-    """The parameters of PPO's value head."""
-    return _tensors(checkpoint, "value")
+def load_beside(checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors that a learner keeps beside the policy; empty if it keeps none."""
+    kept = "beside.safetensors" in read_about(checkpoint)["sha256"]
+    return _tensors(checkpoint, "beside") if kept else {}
 
 
 def load_moments(checkpoint: Path) -> Moments:

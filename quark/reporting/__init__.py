@@ -1,1 +1,1 @@
-"""What a run is shown as: metrics, tables, figures, pages, MLflow. No torch."""
+"""The reports on a run: metrics, tables, figures, pages and MLflow logs. No torch."""

@@ -1,7 +1,7 @@
-"""Two runs beside each other: how they were trained and evaluated differently, and what came out.
+"""Compare two runs: the settings of training and evaluation that differ, and the metrics.
 
-Metrics are compared on the prompts that both runs have, so the interval of a difference is
-one over prompts, narrower than the two intervals by which the runs stand alone.
+Metrics are compared on the prompts that both runs have. So the interval of a difference is an
+interval over prompts, narrower than the intervals of the two runs alone.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from quark.core.schemas import TableError
 from quark.reporting.tables import intervals
 from quark.reporting.tables.measured import Run, load
 
-APART = ("task", "split", "decoding", "mauve")  # where the two stand, or what came out
+APART = ("task", "split", "decoding", "mauve")  # keys of a place or a result, not of a setting
 RESAMPLES = 10_000
 
 
 def compare(one: Path, other: Path) -> RenderableType:
-    """Tables of the settings that differ, of evaluation and training, and of the metrics.
+    """Return tables of the settings that differ, in evaluation and training, and of the metrics.
 
     Args:
         one, other: folders `TASK/METHOD/seed-S` of evaluated runs of one task.
@@ -43,7 +43,7 @@ def compare(one: Path, other: Path) -> RenderableType:
 
 
 def _evaluations(run: Path) -> dict[str, Run]:
-    """A run's evaluations by task, split and decoding."""
+    """Return a run's evaluations by task, split and decoding."""
     folders = paths.evaluations(run)
     if not folders:
         raise TableError(
@@ -54,7 +54,7 @@ def _evaluations(run: Path) -> dict[str, Run]:
 
 
 def _settings(one: Run, other: Run) -> RenderableType:
-    """What was set or spent differently."""
+    """Return a table of the settings and costs that differ."""
     ours, theirs = (
         {key: value for key, value in run.settings.items() if key not in APART}
         for run in (one, other)
@@ -66,7 +66,7 @@ def _settings(one: Run, other: Run) -> RenderableType:
 
 
 def _trained(run: Path) -> Mapping[str, Any]:
-    """The settings of Quark's last training; empty for other methods, and for older runs."""
+    """Return the settings of Quark's last training; empty for other methods and for older runs."""
     found = paths.checkpoints(run)
     if not found:
         return {}
@@ -102,7 +102,7 @@ def _metrics(place: str, one: Run, other: Run) -> Table:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two settings differ, by the key's path; None where there is no such key."""
+    """Return both values of each key that differs, by the key's path; None: the key is missing."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*one, *other]):
         mine, theirs = one.get(key), other.get(key)

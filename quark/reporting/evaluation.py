@@ -1,7 +1,7 @@
-"""From generations, scores and likelihoods to one row for each prompt and to point values.
+"""Compute a row of metrics for each prompt, and point values, from scores and likelihoods.
 
-`prompts.parquet` keeps what intervals and averages over seeds need; `summary` turns it,
-for one seed or for several, into the metrics of protocol 5.
+`prompts.parquet` holds the values that intervals and averages over seeds need. `summary` computes
+the metrics of protocol 5 from it, for one seed or for several.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ MEASURED = pa.schema(
         pa.field("n_generations", pa.int64(), False),
         pa.field("n_unscored", pa.int64(), False),  # generations whose scorer failed
         pa.field("n_empty", pa.int64(), False),  # generations without tokens
-        pa.field("ppl", pa.list_(pa.float64()), False),  # of each generation not empty
-        pa.field("ppl_sum", pa.float64(), False),  # over those below perplexity.CEILING
+        pa.field("ppl", pa.list_(pa.float64()), False),  # of each generation that is not empty
+        pa.field("ppl_sum", pa.float64(), False),  # over generations below perplexity.CEILING
         pa.field("ppl_count", pa.int64(), False),
         pa.field("ppl_dropped", pa.int64(), False),  # not empty, but not below the ceiling
         pa.field("nll", pa.float64(), False),  # nats, over all generations
@@ -39,7 +39,10 @@ MEASURED = pa.schema(
 
 
 def prompt_schema(task: Task) -> pa.Schema:
-    """The table of prompts: `MEASURED`, and the task's columns; null: no generation has a score."""
+    """Return the schema of the prompts' table: `MEASURED` and the task's columns.
+
+    A null in a task's column means that no generation has a score.
+    """
     return pa.schema([*MEASURED, *(pa.field(name, pa.float64()) for name in task.columns)])
 
 
@@ -60,15 +63,15 @@ def evaluate(
 
     Args:
         generations: a table of `schemas.SAMPLES`.
-        scores: of the same rows, `schemas.SCORES`.
-        likelihoods: of the same rows under the judge, `schemas.LIKELIHOODS`.
+        scores: scores of the same rows, `schemas.SCORES`.
+        likelihoods: likelihoods of the same rows under the judge, `schemas.LIKELIHOODS`.
         out_prompts: a table of `prompt_schema`, prompts in the order of `generations`.
-        out_metrics: what `summary` returns, and counts.
-        task: what is measured of the scores.
-        threshold: a score counts strictly above it.
-        predictions: of the same prompts' real continuations, `schemas.PREDICTIONS`.
+        out_metrics: JSON file of the results of `summary` and `count`, and of MAUVE.
+        task: the task, which defines the metrics of the scores.
+        threshold: a score counts if it is strictly above this value.
+        predictions: predictions of the prompts' real continuations, `schemas.PREDICTIONS`.
         second: another scorer's scores of the same rows, `schemas.SCORES`.
-        mauve: JSON of the stage that measures it.
+        mauve: JSON file of the stage that computes MAUVE.
 
     Raises:
         TableError: the tables do not hold the same rows, a value is impossible, or no generation
@@ -94,14 +97,14 @@ def facts(
     second: Path | None = None,
     mauve: Path | None = None,
 ) -> dict[str, Any]:
-    """What the table says of an evaluation beside its metrics: settings, scorer and cost.
+    """Return what the table reports besides the metrics: settings, scorer and cost.
 
     Args:
-        settings: of the evaluation; `sampling` is spread out.
-        scores: the table of scores, which knows its scorer.
-        costs: the JSON files of all stages that led here, Quark's iterations included.
+        settings: the evaluation's settings; the keys of `sampling` become keys of the result.
+        scores: the table of scores, which names its scorer.
+        costs: the JSON files of all earlier stages, including Quark's iterations.
         second: the table of another scorer's scores.
-        mauve: JSON of the stage that measures it; not a mean over prompts, so it stands here.
+        mauve: JSON file of the stage that computes MAUVE, which is not a mean over prompts.
     """
     stages = [(file.stem, files.read_json(file)) for file in costs]
 
@@ -169,8 +172,8 @@ def read_prompts(source: Path, task: Task) -> pd.DataFrame:
 def over_seeds(frames: Sequence[pd.DataFrame], task: Task) -> pd.DataFrame:
     """Return one row for each prompt over several seeds' frames of the same prompts.
 
-    The task's columns and dist-n are averaged over the seeds that have a value; sums and counts are
-    added and perplexities put side by side, so that every generation weighs the same.
+    The task's columns and dist-n are averaged over the seeds that have a value. Sums and counts are
+    added and perplexities are concatenated, so that every generation has the same weight.
     """
     averaged = [*task.columns, "dist1", "dist2", "dist3"]
     added = [name for name in frames[0].columns if name not in (*averaged, "ppl")]
@@ -181,7 +184,7 @@ def over_seeds(frames: Sequence[pd.DataFrame], task: Task) -> pd.DataFrame:
 
 
 def summary(prompts: pd.DataFrame, task: Task) -> dict[str, float | None]:
-    """Return the metrics of protocol 5 over prompts; None where a metric has nothing to count.
+    """Return the metrics of protocol 5 over prompts; None: a metric has nothing to count.
 
     `prompts` is what `read_prompts` returns, or `over_seeds` of several.
     """
@@ -196,7 +199,7 @@ def summary(prompts: pd.DataFrame, task: Task) -> dict[str, float | None]:
 
 
 def count(prompts: pd.DataFrame) -> dict[str, int]:
-    """Return how many prompts and generations went in, and how many were left out of what."""
+    """Return the numbers of prompts and generations, and of those that a metric leaves out."""
     return {
         "n_prompts": len(prompts),
         "n_prompts_unscored": int((prompts["n_unscored"] == prompts["n_generations"]).sum()),
@@ -239,7 +242,7 @@ def _join(generations: Path, scores: Path, likelihoods: Path, second: Path | Non
 
 
 def _predicted(file: Path, generations: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The predictions of the prompts of `table`, in the order in which they first appear."""
+    """Return the predictions for the prompts of `table`, in the order of first appearance."""
     found: pd.DataFrame = schemas.read(file, schemas.PREDICTIONS).to_pandas()
     found = found.set_index("prompt_id")
     names = table["prompt_id"].unique()
@@ -252,14 +255,14 @@ def _read(file: Path, schema: pa.Schema, columns: list[str]) -> pd.DataFrame:
     table = schemas.read(file, schema, ["row_id", "prompt_id", *columns])
     frame: pd.DataFrame = table.to_pandas().set_index("row_id")
     _refuse(file, pd.Series(frame.index.duplicated(), frame.index), "stands there twice")
-    if "score" in columns:  # pandas no longer tells NaN, which nobody wrote on purpose, from null
+    if "score" in columns:  # pandas does not distinguish NaN, an error, from null
         nan = pc.is_nan(table["score"]).to_pandas().eq(True).set_axis(frame.index)
-        _refuse(file, nan, "its score is NaN; a score that was not given is null")
+        _refuse(file, nan, "its score is NaN; a failed score is null")
     return frame
 
 
 def _same_rows(file: Path, table: pd.DataFrame, beside: Path, other: pd.DataFrame) -> None:
-    """Refuse rows that only one of two tables has, or that differ in their prompt."""
+    """Raise an error for rows that only one of two tables has, or whose prompts differ."""
     for lacks, has, rows in (
         (beside, file, table.index.difference(other.index, sort=False)),
         (file, beside, other.index.difference(table.index, sort=False)),

@@ -1,6 +1,6 @@
 """The model card of an exported model, filled from its run.
 
-It imports no torch.
+This module imports no torch.
 """
 
 from collections.abc import Mapping
@@ -34,12 +34,12 @@ def card(
     """Return the card as Markdown with the front matter of the Hugging Face hub.
 
     Args:
-        config: the task's.
-        task, method, seed: which run.
-        base: the manifest of the model it started from.
-        table: of the task; where there is none yet, the card says so.
-        decoding: the name of the one that the generation configuration takes.
-        place: c of linear reward tokens, if not that of the best one.
+        config: the task's configuration.
+        task, method, seed: the run.
+        base: the manifest of the model that training started from.
+        table: the task's table; if it does not exist yet, the card says so.
+        decoding: the name of the decoding in the generation configuration.
+        place: c of linear reward tokens; None: the best token's.
         remote: whether loading needs `trust_remote_code=True`.
     """
     flag = ", trust_remote_code=True" if remote else ""
@@ -74,7 +74,7 @@ def card(
 
 
 def _place(place: float | None) -> str:
-    """What the card says of a place of linear reward tokens."""
+    """Return the card's text about a place of linear reward tokens."""
     if place is None:
         return ""
     if place < 0:
@@ -92,7 +92,7 @@ def _place(place: float | None) -> str:
 
 
 def _measured(table: Path, task: TaskName, method: str) -> str:
-    """The rows of the base model and of the method."""
+    """Return the table's rows of the base model and of the method."""
     if not table.is_file():
         return f"Not yet: there is no {table}."
     rows: list[Row] = [r for r in read_table(table) if r["method"] in ("base", method)]

@@ -1,8 +1,9 @@
-"""MLflow: what the jobs wrote as files, logged once more so that it can be browsed and compared.
+"""Log the files of the jobs to MLflow, so that runs can be browsed and compared.
 
-It imports no torch, and MLflow only once `track` runs. The store is derived from the files
-and read by no other stage: delete it and log again, and nothing is lost. Jobs never log while they
-work, so no lock, half run or doubled history can come from a job that was killed or run again.
+This module imports no torch, and imports MLflow only when `track` runs. The store is derived from
+the files, and no other stage reads it. It can be deleted and logged again without loss. Jobs never
+log while they work, so a job that was killed or run again leaves no lock, no partial run and no
+duplicate history.
 """
 
 import fcntl
@@ -28,17 +29,17 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 LEARNT = "model"
-"""Where in a run's artifacts what it learnt lies."""
+"""The folder of the trained weights in a run's artifacts."""
 Point = tuple[str, float, int]  # metric, value, step
 
 
 class TrackingError(ValueError):
-    """Files that cannot be logged; the text names file and key and says what to do."""
+    """Files cannot be logged; the message names file and key and says what to do."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one MLflow run will hold; `key` finds it again when it is to be replaced."""
+    """The content of one MLflow run; `key` identifies the earlier run that it replaces."""
 
     key: str
     params: dict[str, str]
@@ -60,19 +61,19 @@ def track(
 
     The experiment is the task. The run holds the settings, the metrics of the task's test splits
     (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
-    configuration; each iteration is a run nested in it. What a Quark run learnt is registered as a
-    version of the model `TASK-METHOD`, its metrics as tags; `quark export` makes a whole model of
-    it. Everything is read before the store is touched, so an error leaves the store as it was.
+    configuration. Each iteration is a nested run. The trained weights of a Quark run are registered
+    as a version of the model `TASK-METHOD`, with its metrics as tags; `quark export` makes a whole
+    model of them. Everything is read before the store is changed, so an error does not change it.
     Earlier runs are marked as deleted; `mlflow gc` frees their space.
 
     Args:
         results: The folder that holds `TASK/METHOD/seed-SEED/`.
-        method: Its settings stand in the section of that name, of the configuration or of its
-            baselines, if there is one.
+        method: The method. Its settings are in the section of that name, in the configuration or in
+            its baselines, if there is one.
         config: The resolved configuration: a JSON file, or the JSON itself as a string.
         table: The task's table, a CSV with a Markdown file beside it; None: not made yet.
         prompts: Parquet files `.../NAME/SPLIT.parquet` that the run used.
-        store: The sqlite file; made if missing. Artifacts go to `mlartifacts` beside it.
+        store: The sqlite file; created if missing. Artifacts are stored in `mlartifacts` beside it.
 
     Raises:
         TrackingError: a file is missing or not what its stage writes, or the store was moved.
@@ -143,7 +144,7 @@ class _Stage(dict[str, Any]):
 
 
 def _stage_file(run: Path, method: str, iteration: int, stage: str) -> Path:
-    """Where a stage of an iteration left its JSON; its samples may be another method's."""
+    """Return the JSON file of an iteration's stage; the samples may be another method's."""
     other = explorer(method, iteration)
     if stage in ("samples", "scores") and other != method:
         run = run.parents[1] / other / run.name
@@ -151,17 +152,21 @@ def _stage_file(run: Path, method: str, iteration: int, stage: str) -> Path:
 
 
 def _section(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """A method's own settings; empty for the base model."""
+    """Return a method's own settings; empty for the base model."""
     rounds = spec(method).rounds
-    name = rounds.section if rounds else method
-    found: dict[str, Any] = (
-        settings.get(name) or settings["baselines"].get(name) or settings["plugins"].get(name, {})
-    )
-    return found
+    found: Any = settings
+    if rounds is None:
+        found = settings.get(method) or settings["baselines"].get(method)
+        found = found or settings["plugins"].get(method, {})
+    else:
+        for key in rounds.section.split("."):
+            found = found.get(key, {})
+    section: dict[str, Any] = found
+    return section
 
 
 def _shared(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """What a baseline takes from other sections."""
+    """Return the settings that a baseline reads from other sections."""
     found: dict[str, Any] = {}
     for path in spec(method).also_reads:
         value: Any = settings
@@ -180,7 +185,7 @@ def _require(files: Iterable[Path]) -> None:
 
 
 def _settings(config: Path | str, task: str) -> dict[str, Any]:
-    """The checked configuration as plain data, every key that may be left out filled in."""
+    """Return the checked configuration as plain data, with the defaults of missing keys."""
     try:
         raw = _Stage(config) if isinstance(config, Path) else json.loads(config)
     except json.JSONDecodeError as error:
@@ -193,7 +198,7 @@ def _settings(config: Path | str, task: str) -> dict[str, Any]:
 
 # --------------------------------------------------------------------- from files to MLflow's terms
 def _flat(content: Mapping[str, Any], separator: str) -> Iterator[tuple[str, Any]]:
-    """Nested keys, joined by `separator`, with their values; lists stay as they are."""
+    """Yield nested keys, joined by `separator`, with their values; lists are not divided."""
     for key, value in content.items():
         if isinstance(value, Mapping):
             for inner, leaf in _flat(value, separator):
@@ -203,7 +208,7 @@ def _flat(content: Mapping[str, Any], separator: str) -> Iterator[tuple[str, Any
 
 
 def _points(values: Mapping[str, Any], source: Path, step: int = 0) -> Iterator[Point]:
-    """The values as points at `step`; a null, such as an undefined mean, is none."""
+    """Yield the values as points at `step`, without nulls such as an undefined mean."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise TrackingError(f"{source}: {name} = {value!r}: expected a number or null")
@@ -219,7 +224,7 @@ def _evaluated(file: Path) -> Iterator[Point]:
 def _params(
     settings: Mapping[str, Any], config: Config, task: str, method: str, seed: int
 ) -> dict[str, str]:
-    """The settings that this run's numbers depend on, and no other method's."""
+    """Return the settings that this run's numbers depend on, without other methods' settings."""
     start = model(config, task, method)
     chosen: dict[str, Any] = {
         "method": method,
@@ -236,7 +241,7 @@ def _params(
 
 
 def _summary(method: str, number: int, stages: Mapping[str, _Stage]) -> Iterator[Point]:
-    """What is compared across iterations; time and speed are those of the whole iteration."""
+    """Yield the values that are compared across iterations; time and speed are of a whole one."""
     samples, scores, training = (stages[name] for name in ("samples", "scores", "training"))
     tokens = samples["tokens"] + training["tokens"]
     seconds = samples["seconds"] + scores["seconds"] + training["seconds"]
@@ -253,7 +258,7 @@ def _summary(method: str, number: int, stages: Mapping[str, _Stage]) -> Iterator
 
 
 def _nested(key: str, stages: Mapping[str, _Stage]) -> Run:
-    """One iteration: `STAGE/NAME` at step 0, and `steps/NAME` at each optimiser step."""
+    """Return one iteration: `STAGE/NAME` at step 0, and `steps/NAME` at each optimiser step."""
     params: dict[str, str] = {}
     points: list[Point] = []
     for stage in stages.values():
@@ -276,13 +281,13 @@ def _nested(key: str, stages: Mapping[str, _Stage]) -> Run:
 
 
 def _input(file: Path) -> "DatasetInput":
-    """A prompt file: path, schema, and as digest the first 16 digits of its sha256."""
+    """Describe a prompt file: path, schema, and the first 16 digits of its sha256 as digest."""
     from mlflow.data import sources
     from mlflow.data.pandas_dataset import PandasDataset
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     prompts = read(file, PROMPTS).to_pandas()
-    # Named outright: MLflow has two classes for a local path and warns when it must choose.
+    # The class is named here: MLflow has two classes for a local path and warns if it must choose.
     source = sources.LocalArtifactDatasetSource(os.path.relpath(file))  # type: ignore[attr-defined]
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     described = PandasDataset(prompts, source, name=file.parent.name, digest=digest).to_dict()
@@ -292,7 +297,7 @@ def _input(file: Path) -> "DatasetInput":
 # ----------------------------------------------------------------------------------- the store
 @contextmanager
 def _alone(store: Path) -> Iterator[None]:
-    """Hold the store: two processes that create its tables at once would both fail."""
+    """Lock the store: two processes that create its tables at once would both fail."""
     store.parent.mkdir(parents=True, exist_ok=True)
     with open(store.with_name(f".{store.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -300,7 +305,7 @@ def _alone(store: Path) -> Iterator[None]:
 
 
 def _open(store: Path, task: str) -> tuple["MlflowClient", str]:
-    """A client of the store and the id of the task's experiment, made if missing."""
+    """Return a client of the store and the id of the task's experiment, created if missing."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{store.resolve()}")
@@ -317,7 +322,7 @@ def _open(store: Path, task: str) -> tuple["MlflowClient", str]:
 
 
 def _forget(client: "MlflowClient", experiment: str, key: str) -> None:
-    """Delete the run of that key, its nested runs first, so that a kill leaves no orphans."""
+    """Delete the run with that key, nested runs first, so that a kill leaves no orphans."""
     for old in client.search_runs([experiment], f"tags.run_key = '{key}'"):
         run = old.info.run_id
         for version in client.search_model_versions(f"run_id = '{run}'"):
@@ -328,7 +333,7 @@ def _forget(client: "MlflowClient", experiment: str, key: str) -> None:
 
 
 def _create(client: "MlflowClient", experiment: str, run: Run, parent: str | None = None) -> str:
-    """Make the run in the store; return its id."""
+    """Create the run in the store; return its id."""
     from mlflow.entities import Metric, Param
     from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH
 
@@ -346,7 +351,7 @@ def _create(client: "MlflowClient", experiment: str, run: Run, parent: str | Non
 def _register(
     client: "MlflowClient", name: str, run: str, seed: int, points: Sequence[Point]
 ) -> None:
-    """Register what a run learnt as a version of a model, its metrics as tags."""
+    """Register a run's trained weights as a version of a model, with its metrics as tags."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,1 +1,1 @@
-"""One file for each verb of a rule: it reads files and writes files."""
+"""The stages of the workflow: one file for each verb of a rule; a stage reads and writes files."""

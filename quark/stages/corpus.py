@@ -1,11 +1,11 @@
-"""The corpus: wanted and unwanted text, from which baselines learn the two classes.
+"""The corpus of wanted and unwanted text, from which baselines learn the two classes.
 
-DExperts and GeDi learn from labelled comments (protocol 6). Here a text is wanted or unwanted by
-its reward, and comes from three sources: training prompts that are unwanted by themselves, the base
-model's own samples of iteration 0, which Quark explores with too, and plain texts.
+DExperts and GeDi learn from labelled comments (protocol 6). Here the reward decides whether a text
+is wanted or unwanted. The texts have three sources: training prompts that are unwanted by
+themselves, the base model's samples of iteration 0 (Quark uses them too), and plain texts.
 
-Departure: DExperts learns from 160 k Jigsaw comments, toxicity >= 0.5 and exactly 0; the thresholds
-are settings, and `texts` may name that corpus.
+Departure: DExperts learns from 160 k Jigsaw comments with toxicity >= 0.5 or exactly 0. Here the
+thresholds are settings, and `texts` may name that corpus.
 """
 
 import logging
@@ -28,11 +28,11 @@ from quark.stages.settings import CorpusSettings
 log = logging.getLogger(__name__)
 
 CLASSES = ("wanted", "unwanted")
-"""Labels 0 and 1."""
+"""Names of the labels 0 and 1."""
 
 
 class Text(NamedTuple):
-    """A candidate: `response` is learnt, after reading `prompt`."""
+    """A candidate text: a model reads `prompt` and learns `response`."""
 
     row_id: str
     source: str
@@ -54,20 +54,20 @@ def corpus_stage(
     cache: Path | None = None,
     threads: int | None = None,
 ) -> None:
-    """Write `out` (schema CORPUS).
+    """Write the corpus to `out` (schema CORPUS).
 
     Args:
         settings: thresholds and sizes.
-        prompts: schema PROMPTS; of training.
-        texts: schema PROMPTS; plain texts, None: none.
-        samples: schema SAMPLES; of the base model.
-        scores: theirs; schema SCORES.
+        prompts: the training prompts; schema PROMPTS.
+        texts: plain texts, schema PROMPTS; None: no plain texts.
+        samples: the base model's samples; schema SAMPLES.
+        scores: the scores of these samples; schema SCORES.
         model: directory of the base model.
-        out: rows in a random order.
+        out: the corpus file; its rows are in a random order.
         reward: turns scores into rewards in [0, 1].
-        classifier: directory of the scorer, if it is one.
-        cache: where its scores are kept, if it is a service.
-        threads: of a scorer that needs torch; None: torch's threads stay as they are.
+        classifier: directory of the scorer, if it is a classifier.
+        cache: file that stores the scorer's scores, if it is a service.
+        threads: threads of a scorer that needs torch; None: torch's setting is not changed.
 
     Raises:
         ConfigError: a class has no text.
@@ -112,7 +112,7 @@ def corpus_stage(
 
 
 def _labels(rewards: NDArray[np.float64], how: Corpus) -> list[int]:
-    """The class of each reward: 0 wanted, 1 unwanted, -1 neither, or no reward (NaN)."""
+    """Return the class of each reward: 0 wanted, 1 unwanted, -1 neither or no reward (NaN)."""
     labels = np.full(len(rewards), -1)
     labels[rewards >= how.wanted_from] = 0
     labels[rewards <= how.unwanted_to] = 1
@@ -137,9 +137,9 @@ def _samples(
 def _cut_and_score(
     table: dict[str, list[Any]], tokenizer: Any, scorer: Scorer, tokens: int
 ) -> tuple[list[list[int]], NDArray[np.float64], int]:
-    """Ids of each text, cut; the score of what is left; and how many the scorer was asked for.
+    """Return each text's ids, cut to `tokens`; the cut texts' scores; how many texts were scored.
 
-    A published score stands where nothing was cut off.
+    A text that is not cut keeps its published score.
     """
     whole = encode(tokenizer, table["text"])
     ids = [text[:tokens] for text in whole]
@@ -150,12 +150,15 @@ def _cut_and_score(
         left = decode(tokenizer, [ids[i] for i in asked])
         scores[asked] = scorer.score([""] * len(asked), left)
     if failed := int(np.isnan(scores).sum()):
-        log.warning("%s failed on %d of %d texts: left out", scorer.name, failed, len(asked))
+        log.warning("%s failed on %d of %d texts: left them out", scorer.name, failed, len(asked))
     return ids, scores, len(asked)
 
 
 def _keep(found: Sequence[Text], how: Corpus, stream: str) -> list[Text]:
-    """The first of each class and source, in a random order that depends on each row alone."""
+    """Return the first texts of each class and source in a random order.
+
+    The random rank of a text depends only on its row id and on `stream`.
+    """
     order = np.argsort(ranks(stream, [text.row_id for text in found]))
     limits = how.rows.model_dump()
     taken: dict[tuple[str, int], int] = {}

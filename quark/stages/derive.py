@@ -1,13 +1,15 @@
-"""The settings of each verb, derived from the configuration; one function for each verb.
+"""Derive the settings of each verb from the configuration, with one function for each verb.
 
-It imports no torch, so that Snakemake can read the workflow quickly.
+This module imports no torch, so that Snakemake can read the workflow quickly.
 """
+
+from collections.abc import Callable
 
 from quark.config import (
     Classifier,
     Config,
     Method,
-    PPOTraining,
+    Section,
     Sorting,
     Source,
     TaskName,
@@ -20,8 +22,8 @@ from quark.stages.settings import (
     FinetuneSettings,
     FitSettings,
     JudgeSettings,
+    LearnSettings,
     MauveSettings,
-    PPOSettings,
     PredictSettings,
     QuantizeSettings,
     SampleSettings,
@@ -31,17 +33,17 @@ from quark.stages.settings import (
     TrainSettings,
 )
 
-QUARKS = in_rounds("quark")
-"""Methods that are Quark, on one model or another."""
+QUARKS = [name for name, rounds in in_rounds().items() if not rounds.learner]
+"""Names of the methods that are Quark; they start from different models."""
 
 
 def model(config: Config, task: TaskName, method: Method) -> str:
-    """The model that a method is, or starts from and is kept near to."""
+    """Return the model that a method is, or from which its training starts (its KL reference)."""
     return config.tasks[task].models.get(method, config.tasks[task].model)
 
 
 def explorer(method: str, iteration: int) -> str:
-    """The method whose samples an iteration learns from: PPO begins with Quark's."""
+    """Return the method whose samples an iteration trains on: PPO's first are Quark's."""
     rounds = spec(method).rounds
     return rounds.begins_with or method if rounds and iteration == 0 else method
 
@@ -49,31 +51,31 @@ def explorer(method: str, iteration: int) -> str:
 def explore(
     config: Config, task: TaskName, method: Method, seed: int, iteration: int
 ) -> SampleSettings:
-    """What Quark, or PPO, samples in one iteration."""
-    quark, ppo = config.quark, config.baselines.ppo
-    by_quark = method in QUARKS
-    samples = quark.samples if iteration else quark.first_samples
+    """Return the settings for sampling in one iteration of a method in rounds.
+
+    Hidden states are stored if they are the base model's, or if a learner needs them.
+    """
+    quark, rounds = config.quark, in_rounds()[method]
+    kept = rounds.learner is not None or iteration == 0 or is_linear(config)
     return SampleSettings(
-        version=quark.version if by_quark else config.baselines.version,
+        version=rounds.version(config),
         method=method,
         stream=f"{seed}/{task}/{method}/iteration-{iteration}/sample",
         iteration=iteration,
         prompts=quark.prompts,
         prefix=config.tasks[task].prefix,
-        samples=samples if by_quark else ppo.samples,
+        samples=rounds.samples(config, iteration),
         sampling=quark.sampling,
         precision=config.precision,
-        # of the base model, and of PPO's policy, whose rollout needs them
-        cache=quark.training.reference_cache
-        and (not by_quark or iteration == 0 or is_linear(config)),
-        place=quark.explore_place if by_quark and iteration else 1.0,
+        cache=quark.training.reference_cache and kept,
+        place=rounds.place(config, iteration),
         judged=_judged(config, method),
         steering=None,
     )
 
 
 def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
-    """What the baselines learn the classes from."""
+    """Return the settings of the corpus from which the baselines learn the two classes."""
     return CorpusSettings(
         version=config.baselines.version,
         task=task,
@@ -84,7 +86,7 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
 
 
 def fit(config: Config, task: TaskName, part: str, seed: int) -> FitSettings:
-    """One part of a baseline, learnt from the corpus."""
+    """Return the settings for training one part of a baseline on the corpus."""
     return FitSettings(
         version=config.baselines.version,
         stream=f"{seed}/{task}/{part}",
@@ -95,21 +97,25 @@ def fit(config: Config, task: TaskName, part: str, seed: int) -> FitSettings:
     )
 
 
-def ppo(config: Config, task: TaskName, method: Method, seed: int, iteration: int) -> PPOSettings:
-    """One iteration of PPO; its first has Quark's samples of the base model."""
-    first, later = config.quark.first_samples, config.baselines.ppo.samples
-    every = first + (config.baselines.ppo.iterations - 1) * later
-    return PPOSettings(
-        version=config.baselines.version,
+def learn(
+    config: Config, task: TaskName, method: Method, seed: int, iteration: int
+) -> LearnSettings:
+    """Return the settings for training in one iteration of a method with a learner of its own."""
+    rounds = in_rounds()[method]
+    assert rounds.training is not None, f"{method} is Quark, which quantizes and trains"
+    drawn = [rounds.samples(config, i) for i in range(rounds.iterations(config))]
+    return LearnSettings(
+        version=rounds.version(config),
         task=task,
+        method=method,
         stream=f"{seed}/{task}/{method}/iteration-{iteration}/train",
         seed=seed,
         iteration=iteration,
         reward_tokens=config.quark.reward_tokens,
         max_failed_scores=config.quark.max_failed_scores,
         min_new_tokens=config.quark.sampling.min_new_tokens,
-        share=(later if iteration else first) / every,
-        ppo=PPOTraining.model_validate(config.baselines.ppo.model_dump(exclude={"place"})),
+        share=rounds.samples(config, iteration) / sum(drawn),
+        training=rounds.training(config),
         precision=config.precision,
     )
 
@@ -117,7 +123,7 @@ def ppo(config: Config, task: TaskName, method: Method, seed: int, iteration: in
 def quantize(
     config: Config, task: TaskName, method: Method, seed: int, iteration: int
 ) -> QuantizeSettings:
-    """The pool of one iteration."""
+    """Return the settings of the pool of one iteration."""
     return QuantizeSettings(
         version=config.quark.version,
         task=task,
@@ -132,7 +138,7 @@ def quantize(
 def train(
     config: Config, task: TaskName, method: Method, seed: int, iteration: int
 ) -> TrainSettings:
-    """The learning step of one iteration."""
+    """Return the settings of the training step of one iteration."""
     quark = config.quark
     return TrainSettings(
         version=quark.version,
@@ -147,16 +153,17 @@ def train(
     )
 
 
-ROUNDS = {"quark": (explore, quantize, train), "ppo": (explore, ppo)}
-"""The settings of a round's stages, by the kind of `quark.config.registry.Rounds`."""
-VERBS = {explore: "sample", quantize: "quantize", train: "train", ppo: "train-ppo"}
-"""The verbs that take them."""
+def round_of(method: str) -> dict[str, Callable[..., Section]]:
+    """Return the verbs of a method's round, each with the function that derives its settings."""
+    if in_rounds()[method].learner:
+        return {"sample": explore, "learn": learn}
+    return {"sample": explore, "quantize": quantize, "train": train}
 
 
 def decodings(config: Config, method: str) -> list[str]:
-    """How a method's generations are decoded: every way that it can be.
+    """Return the names of all decodings that a method can use.
 
-    Contrastive search can decode plain models alone.
+    Contrastive search works with plain models only.
     """
     return [
         name
@@ -168,7 +175,7 @@ def decodings(config: Config, method: str) -> list[str]:
 def generate(
     config: Config, task: TaskName, method: Method, seed: int, split: str, decoding: str
 ) -> SampleSettings:
-    """The generations that a method is evaluated on; all decodings share a random stream."""
+    """Return the settings of the evaluated generations; all decodings share one random stream."""
     return SampleSettings(
         version=config.evaluation.version,
         method=method,
@@ -186,28 +193,28 @@ def generate(
 
 
 def _form(config: Config, method: str) -> str | None:
-    """The form of a method's reward tokens; None: it has none."""
+    """Return the form of a method's reward tokens; None: it has no reward tokens."""
     return config.quark.reward_tokens.form if spec(method).has_tokens(config) else None
 
 
 def _place(config: Config, method: str) -> float | None:
-    """Where a method decodes on the axis of linear reward tokens; None: it has no such place."""
+    """Return a method's place on the axis of linear reward tokens; None: it has no place."""
     place = spec(method).place
     return place(config) if place and is_linear(config) else None
 
 
 def _judged(config: Config, method: Method) -> bool:
-    """Whether a method's decoder computes the base model's hidden states of what it samples.
+    """Whether a method's decoder computes the base model's hidden states of the sampled tokens.
 
-    Then the likelihoods under the base model cost one product with its output embeddings, and a
-    judge that is the base model need not read anything.
+    If so, the likelihoods under the base model cost one product with its output embeddings. Then a
+    judge that is the base model reads no text.
     """
     when = spec(method).reads_as_base
     return when == "always" or (when == "linear" and is_linear(config))
 
 
 def predict(config: Config, task: TaskName, method: Method, split: str) -> PredictSettings | None:
-    """What a method predicts of a split's real continuations; None: its prompts have none."""
+    """Return the settings to predict a split's real continuations; None: prompts have none."""
     prefix = config.tasks[task].prefix
     if prefix is None:
         return None
@@ -223,7 +230,7 @@ def predict(config: Config, task: TaskName, method: Method, split: str) -> Predi
 
 
 def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
-    """The samples that sort prompts."""
+    """Return the settings of the samples by which prompts are sorted."""
     return SampleSettings(
         version=config.evaluation.version,
         method="base",
@@ -241,7 +248,7 @@ def candidates(config: Config, name: str, sorting: Sorting) -> SampleSettings:
 
 
 def finetune(config: Config, name: str) -> FinetuneSettings:
-    """How a model is trained further."""
+    """Return the settings for fine-tuning a model."""
     return FinetuneSettings(
         version=config.baselines.version,
         name=name,
@@ -251,7 +258,7 @@ def finetune(config: Config, name: str) -> FinetuneSettings:
 
 
 def lineage(config: Config, name: str) -> list[str]:
-    """A model, and what it was trained further from, as far as there is such a one."""
+    """Return a model, the model that it was fine-tuned from, and so on to the original model."""
     found = [name]
     while (source := config.models[found[-1]].finetuned) is not None:
         found.append(source.model)
@@ -259,12 +266,15 @@ def lineage(config: Config, name: str) -> list[str]:
 
 
 def sort(sorting: Sorting, name: str) -> SortSettings:
-    """How the candidates are sorted."""
+    """Return the settings for sorting the candidates."""
     return SortSettings(name=name, threshold=sorting.threshold, splits=sorting.splits)
 
 
 def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str) -> int | None:
-    """How many of a split's prompts, the first ones; None: all. Some get a share of them only."""
+    """Return how many of a split's first prompts a method is evaluated on; None: all.
+
+    Some methods are evaluated on a share of them only.
+    """
     limit = config.evaluation.prompts
     if isinstance(limit, dict):
         limit = limit.get(split)
@@ -278,7 +288,7 @@ def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str
 
 
 def score(config: Config, scorer: str) -> ScoreSettings:
-    """One scorer."""
+    """Return the settings of one scorer."""
     return ScoreSettings(
         scorer=scorer,
         classifier=config.classifiers[scorer].reads if scorer in config.classifiers else None,
@@ -287,24 +297,24 @@ def score(config: Config, scorer: str) -> ScoreSettings:
 
 
 def calibrate(config: Config, scorer: str) -> CalibrateSettings:
-    """How a scorer agrees with published scores."""
+    """Return the settings for comparing a scorer with published scores."""
     return CalibrateSettings(
         score=score(config, scorer), threshold=config.evaluation.threshold, resamples=1000
     )
 
 
 def source(classifier: Classifier) -> Source:
-    """Where a classifier comes from; how it is read fetches nothing again."""
+    """Return only a classifier's source, so that a change of `reads` fetches nothing again."""
     return Source.model_validate(classifier.model_dump(include=set(Source.model_fields)))
 
 
 def judge(config: Config) -> JudgeSettings:
-    """How the judge reads."""
+    """Return the settings of the judge."""
     return JudgeSettings(version=config.evaluation.version, precision=config.precision)
 
 
 def mauve(config: Config) -> MauveSettings | None:
-    """How MAUVE is computed; None: it is not."""
+    """Return the settings of MAUVE; None: MAUVE is not computed."""
     how = config.evaluation.mauve
     if how is None:
         return None
@@ -315,7 +325,7 @@ def mauve(config: Config) -> MauveSettings | None:
 def evaluate(
     config: Config, task: TaskName, method: str, seed: int, split: str, decoding: str
 ) -> EvaluateSettings:
-    """The metrics of a method, or of a variant of one, on one split under one decoding."""
+    """Return the settings to evaluate a method, or a variant, on one split under one decoding."""
     family = method.split(".")[0]
     kept = config.prompts[config.tasks[task].prompts].splits.get(split)
     return EvaluateSettings(
@@ -340,5 +350,5 @@ def evaluate(
 
 
 def speed(config: Config) -> SpeedSettings:
-    """The benchmark of all stages."""
+    """Return the settings of the benchmark of all stages."""
     return SpeedSettings(benchmark=config.benchmark, quark=config.quark)

@@ -1,7 +1,7 @@
-"""Models that are another model trained further on plain texts, such as the repetition task's.
+"""Fine-tune a model on plain texts, for example for the repetition task.
 
-What is minimised: the texts' negative log-likelihood alone, or with SimCTG's contrastive term, or
-by unlikelihood training.
+The loss is the texts' negative log-likelihood, alone or with SimCTG's contrastive term, or the loss
+of unlikelihood training.
 """
 
 import time
@@ -22,20 +22,21 @@ from quark.training.trainer import Rows, TextLoss
 def finetune_stage(
     settings: FinetuneSettings, model: Path, texts: Path, out: Path, summary: Path, memory_mb: int
 ) -> None:
-    """Train all of a model's parameters, or its top layers, on texts, and save it as a new one.
+    """Train all parameters of a model, or its top layers, on texts; save it as a new model.
 
-    A text is learnt after the model's first end id, which begins it and is not learnt itself.
+    The model's first end id precedes each text. This id itself is not learnt.
 
     Args:
-        settings: name, source and precision; the source is a fine-tuned model.
-        model: directory of the model it starts from.
-        texts: schema PROMPTS.
-        out: directory of the new model, like every model's.
-        summary: JSON of what the training cost, and of its steps.
-        memory_mb: bounds the rows of a micro-batch.
+        settings: the new model's name, source and precision; the source is a fine-tuned model.
+        model: directory of the model that training starts from.
+        texts: the plain texts; schema PROMPTS.
+        out: directory of the new model, in the form of every model's directory.
+        summary: JSON file of the training's cost and steps.
+        memory_mb: memory in MB; limits the rows of a micro-batch.
 
     Raises:
-        ConfigError: the source is not fine-tuned, or no text has a token.
+        ConfigError: the source is not fine-tuned, no text has a token, or the texts are longer than
+            the model's context.
     """
     begun = time.monotonic()
     how = settings.source.finetuned

@@ -1,4 +1,4 @@
-"""`quark fit`: one component of a baseline, trained on the corpus."""
+"""`quark fit`: train one part of a baseline on the corpus."""
 
 import time
 from pathlib import Path
@@ -17,18 +17,18 @@ from quark.stages.settings import FitSettings
 from quark.training.trainer import Rows, Trainer, choose_parameters, epochs, sizes
 
 BATCH = 64
-"""Texts that the classifier's features are read from together."""
+"""Number of texts whose features for the classifier are computed together."""
 
 
 def fit_stage(settings: FitSettings, corpus: Path, model: Path, out: Path, memory_mb: int) -> None:
     """Train one part of a baseline on the corpus.
 
     Args:
-        settings: which part, and how it is trained.
-        corpus: schema CORPUS.
+        settings: the part and its training settings.
+        corpus: the corpus; schema CORPUS.
         model: directory of the base model.
-        out: directory of the part; `training.json` appears beside it.
-        memory_mb: bounds the rows of a micro-batch.
+        out: directory of the part; `training.json` is written beside it.
+        memory_mb: memory in MB; limits the rows of a micro-batch.
     """
     begun = time.monotonic()
     table = schemas.read(corpus, schemas.CORPUS)

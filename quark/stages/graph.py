@@ -1,8 +1,8 @@
-"""Which files a target of the workflow needs: the iterations, their order, and what is shared.
+"""The files that each target of the workflow needs: iterations, their order, and shared files.
 
-A *variant* is a method under other settings, of an ablation or a tuning; it is named
-`METHOD.SWEEP.VALUE`. What a variant would sample or train exactly as its method does, it takes from
-there. Paths are strings from the project's folder on, as Snakemake has them.
+A *variant* is a method with other settings, for an ablation or a tuning; it is named
+`METHOD.SWEEP.VALUE`. If a variant would sample or train exactly as its method does, it uses the
+method's files. Paths are strings relative to the project's folder, as in Snakemake.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +18,11 @@ from quark.tasks import TASKS
 
 RESULTS = "results"
 EXPLORED = ("samples", "scores")
-"""What an iteration makes before it trains."""
+"""The stages of an iteration before its training."""
 
 
 def family(method: str) -> str:
-    """The method that a variant is of; any other is its own."""
+    """Return the method of a variant; any other method is returned unchanged."""
     return method.split(".")[0]
 
 
@@ -41,41 +41,41 @@ class Graph:
         self.config = config
         self.tasks = {task: for_task(config, task) for task in config.tasks}
         self.variants = variants(config)
-        self.iterated = in_rounds()
+        self.iterated = list(in_rounds())
 
     def config_of(self, task: str, method: str) -> Config:
-        """The configuration of a task's method, or of a variant of a method."""
+        """Return the configuration of a task's method, or of a variant of a method."""
         return self.variants.get((task, method), self.tasks[task])
 
     def task(self, name: str) -> Task:
-        """One task's section."""
+        """Return one task's section."""
         return self.config.tasks[name]
 
     def configs(self) -> list[Config]:
-        """The configurations of all tasks and variants."""
+        """Return the configurations of all tasks and variants."""
         return [*self.tasks.values(), *self.variants.values()]
 
     @cached_property
     def finetuned(self) -> list[str]:
-        """The models that are another one trained further."""
+        """Names of the models that are fine-tuned from another model."""
         return [name for name, source in self.config.models.items() if source.finetuned]
 
     def with_variants(self, methods: Sequence[str]) -> list[str]:
-        """These methods and all of their variants."""
+        """Return these methods and all of their variants."""
         return [*methods, *(name for _, name in self.variants if family(name) in methods)]
 
     # ---------------------------------------------------------------------------- iterations
     def iterations(self, task: str, method: str) -> int:
-        """How many rounds of sampling and training a method has."""
+        """Return how many rounds of sampling and training a method has."""
         return iterations(self.config_of(task, method), family(method))
 
     def trained_as(self, task: str, method: str) -> str:
-        """The method whose training a method, or a variant, decodes with; mostly its own."""
+        """Return the method whose checkpoints a method or variant decodes with: mostly itself."""
         own = spec(family(method)).trained_as or family(method)
         return own if self._trains_alike(task, method, own) else method
 
     def _trains_alike(self, task: str, method: str, own: str) -> bool:
-        """Whether a variant leaves the training of method `own` as it is."""
+        """Whether a variant's training has the same settings as that of method `own`."""
         here, there = self.tasks[task], self.config_of(task, method)
         rounds = spec(own).rounds
         if rounds is None:
@@ -88,17 +88,17 @@ class Graph:
         return count == iterations(there, own) and all(
             stage(here, task, own, 0, i) == stage(there, task, own, 0, i)
             for i in range(count)
-            for stage in derive.ROUNDS[rounds.kind]
+            for stage in derive.round_of(own).values()
         )
 
     def _explores_alike(self, task: str, method: str, seed: int) -> bool:
-        """Whether a variant's iteration 0 draws the very samples that its method's own does."""
+        """Whether a variant's iteration 0 draws the same samples as its method's iteration 0."""
         own, one, other = family(method), self.tasks[task], self.config_of(task, method)
         first = derive.explore(one, task, own, seed, 0)
         return first == derive.explore(other, task, own, seed, 0)
 
     def of_iteration(self, task: str, method: str, seed: int, iteration: int, name: str) -> str:
-        """File `name` of one iteration; what two methods would draw alike is drawn once."""
+        """Return file `name` of one iteration; methods with equal first samples share them."""
         if iteration == 0 and name.split(".")[0] in EXPLORED:
             other = derive.explorer(family(method), 0)
             if other != family(method) or self._explores_alike(task, method, seed):
@@ -110,12 +110,12 @@ class Graph:
     def of_iterations(
         self, task: str, method: str, seed: int, names: Iterable[str], count: int | None = None
     ) -> list[str]:
-        """Some files of the first `count` iterations; None: of all."""
+        """Return the files `names` of the first `count` iterations; None: of all iterations."""
         numbers = range(self.iterations(task, method) if count is None else count)
         return [self.of_iteration(task, method, seed, i, name) for i in numbers for name in names]
 
     def reference_caches(self, task: str, method: str, seed: int, iteration: int) -> list[str]:
-        """The base model's hidden states of a pool: from sampling, and from earlier training."""
+        """Return the files of the base model's hidden states, from sampling and past training."""
         sampled = [(i, "samples") for i in range(iteration + 1)]
         trained = [(i, "training") for i in range(iteration)]
         return [
@@ -123,9 +123,9 @@ class Graph:
             for i, stage in sampled + trained
         ]
 
-    # --------------------------------------------------------------------------- what is learnt
+    # ---------------------------------------------------------------------------- trained files
     def checkpoints(self, task: str, method: str, seed: int) -> list[str]:
-        """The checkpoints that a method is evaluated with; the base model has none."""
+        """Return the checkpoints with which a method is evaluated; the base model has none."""
         method = self.trained_as(task, method)
         if family(method) in self.iterated:
             last = self.iterations(task, method) - 1
@@ -133,7 +133,7 @@ class Graph:
         return self.parts(task, method, seed, "checkpoint")
 
     def parts(self, task: str, method: str, seed: int, name: str) -> list[str]:
-        """File `name` of each part that a method learns from the corpus."""
+        """Return file `name` of each part that a method trains on the corpus."""
         pattern = paths.PART if method == family(method) else paths.VARIED_PART
         return [
             _path(pattern, name, task=task, method=method, part=part, seed=seed)
@@ -149,7 +149,7 @@ class Graph:
         splits: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[str]:
-        """File `name` of all evaluations: by split, decoding, method and seed."""
+        """Return file `name` of all evaluations, ordered by split, decoding, method and seed."""
         decoded = {
             method: derive.decodings(self.config_of(task, method), family(method))
             for method in methods or self.task(task).methods
@@ -174,7 +174,7 @@ class Graph:
     def measured(
         self, task: str, methods: Sequence[str] | None = None, splits: Sequence[str] | None = None
     ) -> list[str]:
-        """What a table reads beside the metrics of all evaluations."""
+        """Return the files that a table reads besides the metrics of all evaluations."""
         return [
             file
             for name in ("settings.json", "prompts.parquet")
@@ -182,7 +182,7 @@ class Graph:
         ]
 
     def predictions(self, task: str, method: str, seed: int, split: str) -> list[str]:
-        """What a method predicts of a split's real continuations, if its prompts have any."""
+        """Return the file of a method's predictions on a split, if prompts have continuations."""
         if self.task(task).prefix is None:
             return []
         place = {"task": task, "method": method, "seed": seed, "split": split}
@@ -195,9 +195,9 @@ class Graph:
         wants_mauve = self.config_of(task, method).evaluation.mauve is not None
         return self.task(task).prefix is not None and wants_mauve
 
-    # ---------------------------------------------------------------------------- what they read
+    # ------------------------------------------------------------------------ settings of verbs
     def settings(self, task: str) -> Iterator[tuple[str, str, Section]]:
-        """All settings of a task's verbs for seed 1: verb, method or part, settings."""
+        """Yield the settings of a task's verbs for seed 1 as (verb, method or part, settings)."""
         own, here = self.task(task), self.tasks[task]
         yield "score", "", derive.score(self.config, own.scorer)
         yield "corpus", "", derive.corpus(here, task, 1)
@@ -206,10 +206,9 @@ class Graph:
             yield "mauve", "", mauve
         for method in (*own.methods, *(name for t, name in self.variants if t == task)):
             config, kind = self.config_of(task, method), family(method)
-            rounds = spec(kind).rounds
             for i in range(self.iterations(task, method)):
-                for derived in derive.ROUNDS[rounds.kind] if rounds else ():
-                    yield derive.VERBS[derived], method, derived(config, task, kind, 1, i)
+                for verb, derived in derive.round_of(kind).items():
+                    yield verb, method, derived(config, task, kind, 1, i)
             for part in spec(kind).parts:
                 yield "fit", part, derive.fit(config, task, part, 1)
             for split in own.splits:
@@ -221,7 +220,7 @@ class Graph:
 
     # ------------------------------------------------------------------------------------ costs
     def training_costs(self, task: str, method: str, seed: int) -> list[str]:
-        """What a method cost before it was evaluated, as the stages wrote it down."""
+        """Return the cost files of all stages before a method's evaluation."""
         method = self.trained_as(task, method)
         start = derive.model(self.config, task, family(method))
         models = [n for n in derive.lineage(self.config, start) if n in self.finetuned]
@@ -237,7 +236,7 @@ class Graph:
         return found + self.parts(task, method, seed, "training.json")
 
     def costs(self, task: str) -> list[str]:
-        """What all stages of a task cost."""
+        """Return the cost files of all stages of a task."""
         own = self.task(task)
         runs = [(method, seed) for method in own.methods for seed in self.config.seeds]
         trained = [cost for run in runs for cost in self.training_costs(task, *run)]
@@ -259,23 +258,23 @@ class Graph:
 
     # ------------------------------------------------------------------- tables, pages, tracking
     def sweep(self, name: str) -> list[str]:
-        """The methods of an ablation's table: the base model, Quark, and Quark's variants."""
+        """Return the methods of an ablation's table: the base model, Quark and its variants."""
         values = self.config.ablations[name].variants
         return ["base", "quark", *(f"quark.{name}.{value}" for value in values)]
 
     def tried(self, task: str) -> list[str]:
-        """The methods of a tuning's table: the base model and the tries.
+        """Return the methods of a tuning's table: the base model and the tries.
 
         Raises:
             ConfigError: the configuration names no tries for the task.
         """
         if task not in self.config.tuning:
-            raise ConfigError(f"tuning.{task} is missing: which settings to try")
+            raise ConfigError(f"tuning.{task} is missing: it lists the settings to try")
         tries = self.config.tuning[task].variants
         return ["base", *(name for name in tries if (task, name) in self.variants)]
 
     def logged(self, task: str, method: str, seed: int) -> list[str]:
-        """What MLflow keeps of a run beside its table: metrics, iterations and what it learnt."""
+        """Return the files that MLflow logs besides the table: metrics, iterations, checkpoints."""
         found = self.evaluated(task, "metrics.json", [method], seeds=[seed])
         rounds = spec(method).rounds
         if rounds is not None:
@@ -284,11 +283,11 @@ class Graph:
         return found + (self.checkpoints(task, method, seed) if method in derive.QUARKS else [])
 
     def compared(self, task: str) -> list[str]:
-        """Whose samples stand side by side on a task's page: the base model's and Quark's."""
+        """Return the methods whose samples a task's page compares: the base model and Quark."""
         return [m for m in self.task(task).methods if m == "base" or m in derive.QUARKS]
 
     def shown(self, task: str, name: str) -> list[str]:
-        """File `name` of the samples on a task's page: of the first split, decoding and seed."""
+        """Return file `name` of the samples on a task's page: first split, decoding and seed."""
         first = next(iter(self.tasks[task].evaluation.decoding))
         return [
             _path(
@@ -304,7 +303,7 @@ class Graph:
         ]
 
     def figures(self, task: str) -> list[str]:
-        """The figures of a task's page."""
+        """Return the figures of a task's page."""
         folder = f"{RESULTS}/figures/{task}"
         drawn = [f"{folder}/tradeoff.svg"]
         if self._has_counterparts(task):
@@ -316,7 +315,7 @@ class Graph:
         return drawn
 
     def _has_counterparts(self, task: str) -> bool:
-        """Whether the paper gives numbers of the base model and another, on one of our splits."""
+        """Whether the paper has numbers of the base model and of another method on our splits."""
         given, own = TASKS[task].published, self.task(task)
         return (
             "base" in own.methods

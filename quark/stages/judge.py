@@ -1,6 +1,6 @@
-"""The likelihoods of generations under a judge.
+"""Measure the likelihoods of generations under a judge model.
 
-Where sampling kept them this needs no model, so torch is imported only where the judge must read.
+If sampling stored them, no model is needed. So torch is imported only if the judge must read.
 """
 
 import time
@@ -29,21 +29,21 @@ def judge_stage(
     shard: Shard = WHOLE,
     threads: int = 1,
 ) -> None:
-    """The likelihood of each response under the judge, given its prompt.
+    """Write the likelihood of each response under the judge, given its prompt.
 
-    Where the judge is the base model and sampling kept the likelihoods, they are taken from there.
-    Else the judge reads the very ids that were sampled where it shares the model's tokenizer, or
-    the text anew. The end of text is not judged: the published metric sees text alone.
+    If the judge is the base model and sampling stored the likelihoods, these are used. Otherwise
+    the judge reads the sampled ids if it has the model's tokenizer; if not, it tokenizes the text
+    again. The end of text is not judged: the published metric uses the text alone.
 
     Args:
         settings: precision of the judge's weights; the softmax is float32.
-        samples: schema SAMPLES.
+        samples: the samples; schema SAMPLES.
         model: directory of the model that sampled them.
         judge: directory of the judge.
-        out: schema LIKELIHOODS.
-        memory_mb: bounds the rows read together.
-        shard: whose responses are judged.
-        threads: used only if the judge must read.
+        out: the likelihoods; schema LIKELIHOODS.
+        memory_mb: memory in MB; limits the rows that are read together.
+        shard: the shard whose responses are judged.
+        threads: number of threads, used only if the judge must read.
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES).to_pydict()
@@ -72,7 +72,7 @@ def _read(
     memory_mb: int,
     shard: Shard,
 ) -> NDArray[np.float64]:
-    """-log p of each response in nats; NaN: another shard's."""
+    """Return -log p of each response in nats; NaN: the response is in another shard."""
     from quark.generation.logprobs import response_logprobs
     from quark.models.lm import load_model
 
@@ -95,10 +95,10 @@ def _read(
 
 
 def _judged_ids(table: dict[str, list[Any]], model: Path, judge: Path) -> tuple[Ids, Ids]:
-    """Ids of prompts and responses as the judge reads them.
+    """Return the ids of prompts and responses as the judge reads them.
 
-    With a tokenizer of its own, the judge reads the whole text, and the response begins at the
-    first token that differs from the prompt's: a token across the boundary belongs to the response.
+    A judge with another tokenizer reads the whole text. The response then begins at the first token
+    that differs from the prompt's tokens: a token across the boundary belongs to the response.
     """
     from quark.models.lm import encode, load_tokenizer
 
@@ -112,12 +112,12 @@ def _judged_ids(table: dict[str, list[Any]], model: Path, judge: Path) -> tuple[
 
 
 def _without_end(responses: Ids, model: Path) -> Ids:
-    """The responses without the end id that some of them have."""
+    """Return the responses without the end id with which some of them end."""
     end_ids = files.read_json(model / "manifest.json")["end_ids"]
     return [ids[:-1] if ids and ids[-1] in end_ids else ids for ids in responses]
 
 
 def _common(one: list[int], other: list[int]) -> int:
-    """How many ids the two begin with alike; at least 1, for a judge needs something to go on."""
+    """Return how many first ids two lists share, but at least 1: a judge needs one id."""
     pairs = enumerate(zip(one, other, strict=False))
     return max(1, next((i for i, (a, b) in pairs if a != b), min(len(one), len(other))))

@@ -1,4 +1,4 @@
-"""`quark mauve`: how close generations are to real texts."""
+"""`quark mauve`: measure how close generations are to real texts."""
 
 import time
 from pathlib import Path
@@ -19,16 +19,16 @@ def mauve_stage(
     out: Path,
     memory_mb: int,
 ) -> None:
-    """MAUVE of generations against the real continuations of their prompts, without the prompts.
+    """Write MAUVE of generations against their prompts' real continuations, without the prompts.
 
     Args:
-        settings: clusters, and how long a text may be.
-        samples: schema SAMPLES.
-        predictions: schema PREDICTIONS; its `text_ids` are the real continuations.
-        model: directory of the model whose ids these are.
-        features: directory of the model whose last hidden state of a text is its feature.
-        out: JSON of the number and all it depends on.
-        memory_mb: bounds the texts read together.
+        settings: settings of MAUVE, such as the clusters and a text's maximum length.
+        samples: the generations; schema SAMPLES.
+        predictions: its `text_ids` are the real continuations; schema PREDICTIONS.
+        model: directory of the model whose tokenizer made these ids.
+        features: directory of the model whose last hidden state of a text is the text's feature.
+        out: JSON file of the value and everything that it depends on.
+        memory_mb: memory in MB; limits the texts that are read together.
     """
     begun = time.monotonic()
     written = schemas.read(samples, schemas.SAMPLES, ["response"])["response"].to_pylist()

@@ -1,4 +1,4 @@
-"""Gather: the shards of a stage put together as the undivided stage would have written them."""
+"""Merge the shards of a stage into the file that the undivided stage would have written."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from quark.models.reference_cache import ReferenceCache
 from quark.stages.score import summary
 
 SCHEMAS = (schemas.SAMPLES, schemas.SCORES, schemas.LIKELIHOODS)
-"""Of the stages that are cut."""
+"""The schemas of the stages that can be divided into shards."""
 
 
 def merge_shards(
@@ -23,19 +23,20 @@ def merge_shards(
     caches: Sequence[Path] = (),
     cache: Path | None = None,
 ) -> None:
-    """Write one table of the rows of several, and what they cost together.
+    """Write one table with the rows of several tables, and their total cost.
 
     Args:
-        parts: tables of one of SCHEMAS, each with its JSON beside it.
-        order: a table whose rows tell the order: by `row_id`, or if it has none by `prompt_id`.
-        out: the whole table; its JSON appears beside it.
-        caches: hidden states of the same shards.
-        cache: where they go together.
+        parts: the shards' tables, all of one of SCHEMAS; each has its JSON beside it.
+        order: a table whose rows give the order: by `row_id`, or by `prompt_id` if it has no
+            `row_id`.
+        out: the whole table; its JSON is written beside it.
+        caches: files of the hidden states of the same shards.
+        cache: the file for all hidden states; None: it is not written.
 
     Raises:
-        ShardError: a row comes twice or is missing, or is of no row of `order`, or the parts are of
-            other tables.
-        DamagedError: a part is not as its stage wrote it.
+        ShardError: a row occurs twice, is missing, or has no row in `order`; or the parts have
+            another schema.
+        DamagedError: a part differs from what its stage wrote.
     """
     for part in parts:
         files.verify(part, part.with_suffix(".json"))
@@ -49,7 +50,7 @@ def merge_shards(
     if strange := set(names) - set(place):
         raise ShardError(f"{out}: {order} has no {key} {min(strange)} ({len(strange)} such)")
     about = schemas.about(parts[0])
-    asked = about.get("prompts") if key == "prompt_id" else None  # the first so many; null: all
+    asked = about.get("prompts") if key == "prompt_id" else None  # the first n; null: all
     if missing := set(list(place)[:asked]) - set(names):
         raise ShardError(f"{out}: no shard has {key} {min(missing)} ({len(missing)} such)")
     rows = rows.take(sorted(range(len(names)), key=lambda i: place[names[i]]))  # stable

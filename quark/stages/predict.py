@@ -1,4 +1,4 @@
-"""`quark predict`: how texts really go on, predicted token by token."""
+"""`quark predict`: predict the real continuations of texts, token by token."""
 
 import time
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ def predict_stage(
     out: Path,
     memory_mb: int,
 ) -> None:
-    """Predict how texts really go on after their first tokens, under the best reward token.
+    """Predict texts' real continuations after their first tokens, under the best reward token.
 
     Args:
-        settings: how many texts, and how much of each is read and predicted.
-        prompts: schema PROMPTS; whole texts.
+        settings: the number of texts, and of the tokens that are read and predicted.
+        prompts: the whole texts; schema PROMPTS.
         model: directory of the base model.
-        checkpoints: of the policy, or the parts of a baseline; none: the base model itself.
-        out: schema PREDICTIONS, in the order of the texts.
-        memory_mb: bounds the rows read together.
+        checkpoints: of the policy, or of a baseline's parts; empty: the base model itself.
+        out: the predictions, in the order of the texts; schema PREDICTIONS.
+        memory_mb: memory in MB; limits the rows that are read together.
 
     Raises:
         PromptLengthError: a text ends within its prompt.

@@ -1,4 +1,4 @@
-"""The pool: all samples of iterations 0..i with their rewards, sorted into quantiles afresh."""
+"""The pool: all samples of iterations 0..i with rewards, sorted into quantiles each time."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from quark.maths.quantiles import edges, quantiles
 
 
 class FailedScoresError(RuntimeError):
-    """More samples went unscored than the configuration allows."""
+    """More samples have no score than the configuration allows."""
 
 
 def quantize_stage(
@@ -30,19 +30,20 @@ def quantize_stage(
     within: Literal["pool", "iteration"] = "pool",
     shuffle: str | None = None,
 ) -> None:
-    """Write `out` (schema POOL) and beside it a JSON summary of this iteration.
+    """Write the pool to `out` (schema POOL), and a JSON summary of this iteration beside it.
 
     Args:
         samples: the tables of iterations 0..i, in this order; schema SAMPLES.
-        scores: theirs; schema SCORES, the same rows.
+        scores: the scores of these samples, in the same rows; schema SCORES.
         out: the pool's Parquet file.
         reward: turns scores into rewards in [0, 1], higher is better.
         k: number of quantiles.
         max_failed: largest share of this iteration's rows that may have no score.
-        seed_name: orders rows of equal reward.
-        within: what is sorted: the whole pool, as in the paper, or each iteration's rows among
-            themselves, so that a quantile does not tell iterations apart.
-        shuffle: names a stream that deals rows to quantiles, whatever their reward; None: it does.
+        seed_name: name of the random stream that orders rows of equal reward.
+        within: which rows are sorted together: the whole pool, as in the paper, or each iteration's
+            rows alone, so that quantiles do not distinguish iterations.
+        shuffle: name of a random stream that assigns rows to quantiles, independent of the reward;
+            None: the reward assigns them.
 
     Raises:
         TableError: a table is broken, samples and scores hold different rows, or a score is NaN.
@@ -79,22 +80,22 @@ def quantize_stage(
 
 
 def check_failed(scored: pa.Table, file: Path, max_failed: float) -> None:
-    """Stop where the scorer failed on more than a share of the rows.
+    """Check that the scorer failed on at most a share `max_failed` of the rows.
 
     Raises:
-        FailedScoresError: it did.
+        FailedScoresError: the scorer failed on more rows.
     """
     failed = scored["score"].null_count
     if failed > max_failed * scored.num_rows:
         raise FailedScoresError(
             f"{file}: {failed} of {scored.num_rows} samples have no score, more than the "
-            f"share {max_failed} that quark.max_failed_scores allows. Mend the scorer and score "
+            f"share {max_failed} that quark.max_failed_scores allows. Repair the scorer and score "
             f"again, with the run's --configfile if it has one: {again(file)}"
         )
 
 
 def _round(iteration: int, samples: Path, scores: Path) -> pa.Table:
-    """One iteration's samples with their score; null where the scorer failed."""
+    """Return one iteration's samples with their scores; null: the scorer failed."""
     wanted = ["row_id", "prompt_id", "prompt_ids", "response_ids"]
     rows = schemas.read_scored(samples, scores, wanted)
     index = pa.array(np.full(rows.num_rows, iteration, dtype=np.int32))

@@ -1,4 +1,4 @@
-"""`quark sample`: continue prompts, and keep the ids, the text and the likelihood of each row."""
+"""`quark sample`: continue prompts, and store the ids, text and likelihood of each row."""
 
 import logging
 import time
@@ -40,19 +40,19 @@ def sample_stage(
     cache: Path | None = None,
     shard: Shard = WHOLE,
 ) -> None:
-    """Continue prompts under the best reward token, or as a baseline decodes.
+    """Continue prompts under the best reward token, or with a baseline's decoder.
 
-    Without a GPU several processes may share the prompts, one for each of torch's threads.
+    Without a GPU, several processes may share the prompts: one process for each of torch's threads.
 
     Args:
-        settings: how many prompts and samples, and how they are drawn.
-        prompts: schema PROMPTS.
+        settings: the number of prompts and samples, and the settings of sampling.
+        prompts: the prompts; schema PROMPTS.
         model: directory of the base model.
-        checkpoints: of the policy, or the parts of a baseline; none samples the base model itself.
-        out: schema SAMPLES, in the order of the prompts.
-        memory_mb: bounds the rows decoded together.
-        cache: where the hidden states that predicted the samples go; None: nowhere.
-        shard: whose prompts are continued.
+        checkpoints: of the policy, or of a baseline's parts; empty: the base model itself.
+        out: the samples, in the order of the prompts; schema SAMPLES.
+        memory_mb: memory in MB; limits the rows that are decoded together.
+        cache: file for the hidden states that predicted the samples; None: they are not stored.
+        shard: the shard whose prompts are continued.
     """
     begun = time.monotonic()
     tokenizer = load_tokenizer(model)
@@ -82,7 +82,7 @@ def sample_stage(
             yield _Continued(place, ids, nll, hidden if settings.cache else None)
 
     workers = workers_for(decoder, conditioned, samples, how, memory_mb=memory_mb, shard=shard)
-    responses: dict[int, pa.Array] = {}  # lists of ids, many times smaller than Python's
+    responses: dict[int, pa.Array] = {}  # lists of ids; Python's lists need far more memory
     base_nll: dict[int, NDArray[np.float64]] = {}
     kept: dict[int, Tensor] = {}
     every = side_by_side(continued, shard, workers)
@@ -121,10 +121,10 @@ def sample_stage(
 
 
 class _Continued(NamedTuple):
-    """A prompt's continuations, as `sampling.Continued`, and what sampling learns about them.
+    """A prompt's continuations, as in `sampler.Continued`, and their base-model likelihoods.
 
-    `base_nll`: (continuations,) nats under the base model; None: not asked for.
-    `hidden`: (all their tokens, d); None: not kept.
+    `base_nll`: (continuations,) -log p under the base model, in nats; None: not requested.
+    `hidden`: (all their tokens, d) hidden states; None: not stored.
     """
 
     place: int
@@ -135,18 +135,18 @@ class _Continued(NamedTuple):
 
 @torch.inference_mode()
 def _nll(policy: Policy, responses: list[list[int]], hidden: Tensor) -> NDArray[np.float64]:
-    """-log p of each response under the base model, (responses,), in nats, its end id left out.
+    """Return -log p of each response under the base model, (responses,), in nats, without end ids.
 
     Args:
         policy: the policy; its hidden states are the base model's.
-        responses: token ids.
-        hidden: (tokens of all responses, d), which predicted them.
+        responses: token ids of each response.
+        hidden: (tokens of all responses, d) hidden states that predicted these tokens.
     """
     head = policy.head if policy.base_head is None else policy.base_head
     tokens = [token for ids in responses for token in ids]
     found = -token_logprobs(hidden, head, torch.tensor(tokens, device=hidden.device)).double().cpu()
     row = np.repeat(np.arange(len(responses)), list(map(len, responses)))
-    counts = ~np.isin(tokens, policy.end_ids)  # an end id is the last one or not there
+    counts = ~np.isin(tokens, policy.end_ids)  # only the last id can be an end id
     sums = np.bincount(row[counts], found.numpy()[counts], minlength=len(responses))
     return sums.astype(np.float64)
 
@@ -158,10 +158,10 @@ def _row_ids(settings: SampleSettings, prompt: str) -> list[str]:
 def read_prompts(
     prompts: Path, first: int | None, tokenizer: Any
 ) -> tuple[list[str], list[str], list[list[int]]]:
-    """Ids of the first prompts, their texts, and the texts' token ids."""
+    """Return ids, texts and token ids of the first `first` prompts; None: of all prompts."""
     table = schemas.read(prompts, schemas.PROMPTS, ["prompt_id", "text"]).slice(0, first)
     if first and table.num_rows < first:
-        log.warning("%s: %d prompts, not %d", prompts, table.num_rows, first)
+        log.warning("%s: has %d prompts, not %d", prompts, table.num_rows, first)
     texts = table["text"].to_pylist()
     return table["prompt_id"].to_pylist(), texts, encode(tokenizer, texts)
 
@@ -169,7 +169,7 @@ def read_prompts(
 def decoder_for(
     settings: SampleSettings | PredictSettings, model: Path, checkpoints: Sequence[Path]
 ) -> Decoder:
-    """Who writes: a policy, the base model itself, or a baseline that steers it."""
+    """Return the decoder: of a policy, of the base model, or of a baseline that steers it."""
     if settings.steering is not None:
         make = decoder_of(settings.method)
         return make(model, checkpoints, settings.steering, settings.precision)

@@ -1,4 +1,4 @@
-"""Score: what the task's scorer says of each response. Needs no torch unless the scorer does."""
+"""Score each response with the task's scorer. Torch is needed only if the scorer needs it."""
 
 import time
 from collections import Counter
@@ -15,7 +15,7 @@ from quark.stages.settings import ScoreSettings
 from quark.stages.threads import use_threads
 
 TOGETHER = 1024
-"""Rows given to the scorer at once, of one shard: a classifier's last digits may depend on them."""
+"""Rows of a shard that are scored at once; a classifier's last digits may depend on this."""
 
 
 def scorer_of(
@@ -24,16 +24,17 @@ def scorer_of(
     cache: Path | None,
     threads: int | None = None,
 ) -> Scorer:
-    """The scorer that a stage asks.
+    """Return the scorer of a stage.
 
-    Only a service's scores are kept: what is computed here costs little, and a classifier's last
-    digits may depend on what it reads together, so that bytes would depend on what was known.
+    Only a service's scores are cached. Local scores cost little. A classifier's last digits may
+    depend on the texts that it reads together, so with a cache its output would depend on the
+    texts that were scored before.
 
     Args:
-        settings: which.
-        classifier: its directory, if it is a classifier.
-        cache: where scores of a service are kept, if it is one.
-        threads: of a scorer that needs torch; None: torch's threads stay as they are.
+        settings: the scorer's name and settings.
+        classifier: directory of the scorer, if it is a classifier.
+        cache: file that stores the scorer's scores, if it is a service.
+        threads: threads of a scorer that needs torch; None: torch's setting is not changed.
 
     Raises:
         ScorerError: there is no such scorer, or its directory, its cache or its key is missing.
@@ -71,19 +72,19 @@ def score_stage(
     shard: Shard = WHOLE,
     threads: int | None = None,
 ) -> None:
-    """Score each response; a row that the scorer failed on gets null, never a good score.
+    """Score each response; a row on which the scorer failed gets null, never a good score.
 
     Args:
-        settings: who scores.
-        samples: schema SAMPLES.
-        out: schema SCORES, in the order of the samples.
-        classifier: the scorer's directory, if it is a classifier.
-        cache: where scores of a service are kept, if it is one.
-        shard: whose rows are scored.
-        threads: of a scorer that needs torch; None: torch's threads stay as they are.
+        settings: the scorer's name and settings.
+        samples: the samples; schema SAMPLES.
+        out: the scores, in the order of the samples; schema SCORES.
+        classifier: directory of the scorer, if it is a classifier.
+        cache: file that stores the scorer's scores, if it is a service.
+        shard: the shard whose rows are scored.
+        threads: threads of a scorer that needs torch; None: torch's setting is not changed.
 
     Raises:
-        ScorerError: the scorer cannot work, or gives a score outside [0, 1].
+        ScorerError: the scorer cannot work, or returns a score outside [0, 1].
     """
     begun = time.monotonic()
     table = schemas.read(samples, schemas.SAMPLES, ["row_id", "prompt_id", "prompt", "response"])
@@ -113,7 +114,7 @@ def score_stage(
 
 
 def summary(about: Mapping[str, str], columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """What a table of scores comes to: its scorer, its failures, the mean of the other scores."""
+    """Summarise a table of scores: its scorer, its failures, and the mean of the other scores."""
     known = [score for score in columns["score"] if score is not None]
     return {
         "failed": len(columns["score"]) - len(known),

@@ -1,8 +1,8 @@
-"""The settings of each verb: the types of `--settings`. `quark.stages.derive` fills them.
+"""The settings of each verb: the types of `--settings`. `quark.stages.derive` makes them.
 
-A verb's settings hold all that changes its result and nothing else: no path, no number of threads,
-no memory. The workflow passes them to the verb as JSON and puts the
-same JSON into the rule's `params:`, so a rule runs again exactly when they change.
+A verb's settings hold everything that changes its result and nothing else: no path, no number of
+threads, no memory. The workflow passes them to the verb as JSON. It also puts the same JSON into
+the rule's `params:`, so a rule runs again exactly when its settings change.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,6 @@ from quark.config import (
     ModelSource,
     Name,
     Perspective,
-    PPOTraining,
     Precision,
     Probability,
     Quark,
@@ -36,13 +35,13 @@ from quark.config.registry import parts, spec
 
 
 def _of_its_method(value: Any, info: ValidationInfo) -> Any:
-    """The settings of a decoder, whose type the method says."""
-    method = info.data.get("method")  # missing if it is not valid itself
+    """Validate the settings of a decoder; the method defines their type."""
+    method = info.data.get("method")  # missing if the method itself is not valid
     if method is None or not isinstance(value, Mapping):
         return value
     settings = spec(method).settings
     if settings is None:
-        raise ValueError(f"{method} has no settings to decode with")
+        raise ValueError(f"{method} has no settings for decoding")
     return settings.model_validate(value)
 
 
@@ -52,31 +51,31 @@ Steering = Annotated[SerializeAsAny[Section], BeforeValidator(_of_its_method)]
 class SampleSettings(Section):
     """`quark sample`."""
 
-    version: int = Field(description="of the method, or of the evaluation")
-    method: Name = Field(description="who writes, or for whom the policy writes")
-    stream: str = Field(description="name of the random stream, the seed first")
+    version: int = Field(description="version of the method, or of the evaluation")
+    method: Name = Field(description="the method that decodes, or for which the policy samples")
+    stream: str = Field(description="name of the random stream; begins with the seed")
     iteration: Annotated[int, Field(ge=0)]
     prompts: Count | None
-    prefix: Count | None = Field(description="the first tokens of a text, its prompt; null: all")
+    prefix: Count | None = Field(description="a text's first tokens that are its prompt; null: all")
     samples: Count
     sampling: Sampling
     precision: Precision
-    cache: bool = Field(description="keep the hidden states that predicted the samples")
-    place: float = Field(default=1.0, description="of linear reward tokens; 1: the best one")
+    cache: bool = Field(description="store the hidden states that predicted the samples")
+    place: float = Field(default=1.0, description="place of linear reward tokens; 1: the best")
     judged: bool = Field(
-        default=False, description="keep log p of each sample under the base model"
+        default=False, description="store log p of each sample under the base model"
     )
-    steering: Steering | None = Field(description="of a method that decodes")
+    steering: Steering | None = Field(description="settings of a method that decodes")
 
 
 class PredictSettings(Section):
     """`quark predict`."""
 
-    version: int = Field(description="of the evaluation")
+    version: int = Field(description="version of the evaluation")
     method: Name
     prompts: Count | None
-    prefix: Count = Field(description="tokens of a text that are its prompt")
-    tokens: Count = Field(description="that are predicted after it, at most")
+    prefix: Count = Field(description="a text's first tokens that are its prompt")
+    tokens: Count = Field(description="most tokens that are predicted after the prompt")
     precision: Precision
     steering: Steering | None
 
@@ -85,8 +84,8 @@ class ScoreSettings(Section):
     """`quark score`."""
 
     scorer: Name
-    classifier: Label | None = Field(None, description="if the scorer is one")
-    perspective: Perspective | None = Field(None, description="if it is the service")
+    classifier: Label | None = Field(None, description="if the scorer is a classifier")
+    perspective: Perspective | None = Field(None, description="if the scorer is this service")
 
 
 class CalibrateSettings(Section):
@@ -100,8 +99,8 @@ class CalibrateSettings(Section):
 class FinetuneSettings(Section):
     """`quark finetune-model`."""
 
-    version: int = Field(description="of the baselines")
-    name: Name = Field(description="of the new model in the configuration")
+    version: int = Field(description="version of the baselines")
+    name: Name = Field(description="the new model's name in the configuration")
     source: ModelSource
     precision: Precision
 
@@ -109,7 +108,7 @@ class FinetuneSettings(Section):
 class SortSettings(Section):
     """`quark sort-prompts`."""
 
-    name: Name = Field(description="of the prompts in the configuration")
+    name: Name = Field(description="the prompts' name in the configuration")
     threshold: Probability
     splits: dict[Name, SortedSplit]
 
@@ -121,9 +120,9 @@ class QuantizeSettings(Section):
     task: TaskName
     stream: str
     quantiles: Count
-    within: Literal["pool", "iteration"] = Field(description="what is sorted into quantiles")
+    within: Literal["pool", "iteration"] = Field(description="rows that are sorted together")
     shuffle: str | None = Field(
-        description="name of the stream that deals rows to quantiles; null: their reward does"
+        description="name of the stream that assigns rows to quantiles; null: their reward does"
     )
     max_failed_scores: Probability
 
@@ -145,10 +144,10 @@ class TrainSettings(Section):
 class CorpusSettings(Section):
     """`quark corpus`."""
 
-    version: int = Field(description="of the baselines")
+    version: int = Field(description="version of the baselines")
     task: TaskName
     stream: str
-    score: ScoreSettings = Field(description="of texts that come without a score")
+    score: ScoreSettings = Field(description="the scorer of texts without a score")
     corpus: Corpus
 
 
@@ -161,57 +160,69 @@ def _is_part(name: str) -> str:
 class FitSettings(Section):
     """`quark fit`."""
 
-    version: int = Field(description="of the baselines")
+    version: int = Field(description="version of the baselines")
     stream: str
     part: Annotated[str, AfterValidator(_is_part)]
-    training: GeDiTraining | Finetuning | None = Field(description="null: of the classifier")
-    reward_tokens: RewardTokens | None = Field(description="of GeDi: they name the classes")
+    training: GeDiTraining | Finetuning | None = Field(description="null: for the classifier")
+    reward_tokens: RewardTokens | None = Field(description="of GeDi; they name the classes")
     precision: Precision
 
 
-class PPOSettings(Section):
-    """`quark train-ppo`."""
+def _of_its_learner(value: Any, info: ValidationInfo) -> Any:
+    """Validate a learner's settings with the type that the method names."""
+    method = info.data.get("method")  # missing if the method itself is not valid
+    if method is None or not isinstance(value, Mapping):
+        return value
+    rounds = spec(method).rounds
+    if rounds is None or rounds.settings is None:
+        raise ValueError(f"{method} has no learner of its own")
+    return rounds.settings.model_validate(value)
 
-    version: int = Field(description="of the baselines")
+
+class LearnSettings(Section):
+    """`quark learn`."""
+
+    version: int = Field(description="version of the method's code")
     task: TaskName
+    method: Name
     stream: str
     seed: int
     iteration: Annotated[int, Field(ge=0)]
     reward_tokens: RewardTokens
     max_failed_scores: Probability
-    min_new_tokens: Annotated[int, Field(ge=0)] = Field(description="of the samples")
-    ppo: PPOTraining
-    share: Probability = Field(description="of all iterations' samples, what this one has")
+    min_new_tokens: Annotated[int, Field(ge=0)] = Field(description="of each sample")
+    share: Probability = Field(description="this iteration's share of all iterations' samples")
+    training: Annotated[SerializeAsAny[Section], BeforeValidator(_of_its_learner)]
     precision: Precision
 
 
 class JudgeSettings(Section):
     """`quark judge`."""
 
-    version: int = Field(description="of the evaluation")
+    version: int = Field(description="version of the evaluation")
     precision: Precision
 
 
 class MauveSettings(Section):
     """`quark mauve`."""
 
-    version: int = Field(description="of the evaluation")
+    version: int = Field(description="version of the evaluation")
     mauve: Mauve
     precision: Precision
 
 
 class EvaluateSettings(Section):
-    """`quark evaluate`; all but version and threshold is carried into the table as it stands."""
+    """`quark evaluate`; its `settings.json` holds all of these settings."""
 
-    version: int = Field(description="of the evaluation")
+    version: int = Field(description="version of the evaluation")
     task: TaskName
     method: str
     form: str | None = Field(
-        default=None, description="of the method's reward tokens, if it has any"
+        default=None, description="form of the method's reward tokens, if it has any"
     )
-    place: float | None = Field(default=None, description="of linear reward tokens")
+    place: float | None = Field(default=None, description="place of linear reward tokens")
     split: Name
-    note: str | None = Field(default=None, description="what the prompts of the split are")
+    note: str | None = Field(default=None, description="description of the split's prompts")
     decoding: Name
     seed: int
     model: Name

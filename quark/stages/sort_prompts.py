@@ -1,9 +1,9 @@
-"""Sort prompts by what the base model makes of them (DExperts; protocol 3).
+"""Sort prompts by the base model's output on them (DExperts; protocol 3).
 
-A candidate goes into a split by how many of its samples score above a threshold: DExperts' negative
+A candidate's split depends on how many of its samples score above a threshold. DExperts' negative
 prompts had 0 of 25 positive continuations, neutral ones 12 or 13, positive ones 25 or 24. The
-samples that sorted a prompt are not those it is evaluated with, so the base model's row in the
-table is a measurement, where the published one repeats the selection (protocol 9.4).
+samples that sort a prompt are not used to evaluate it. So the base model's row in the table is a
+measurement, while the published row repeats the selection (protocol 9.4).
 """
 
 import shutil
@@ -24,16 +24,16 @@ CANDIDATES = "candidates"
 def sort_prompts_stage(
     settings: SortSettings, prompts: Path, samples: Path, scores: Path, out: Path
 ) -> None:
-    """Write the directory `out`: all splits of `prompts` but the candidates, and the sorted ones.
+    """Write the directory `out`: all splits of `prompts` except candidates, and the sorted splits.
 
     A split takes its prompts in the order of the candidates, which is random.
 
     Args:
-        settings: threshold and splits.
-        prompts: directory of `fetch_prompts`, with the split `candidates`.
-        samples: schema SAMPLES; of the base model, for every candidate.
-        scores: theirs; schema SCORES.
-        out: a directory like `prompts`.
+        settings: the threshold and the splits.
+        prompts: directory that `fetch_prompts` wrote, with the split `candidates`.
+        samples: the base model's samples for every candidate; schema SAMPLES.
+        scores: the scores of these samples; schema SCORES.
+        out: the new directory, in the form of `prompts`.
 
     Raises:
         TableError: samples and scores hold different rows.
@@ -55,7 +55,7 @@ def sort_prompts_stage(
                 raise ResourceError(
                     f"prompts.{settings.name}.sorted.splits.{name}: wants {split.prompts} prompts, "
                     f"but only {len(fitting)} of {len(found)} candidates have {least} to {most} "
-                    f"samples above {settings.threshold}; widen `above`, or ask for fewer"
+                    f"samples above {settings.threshold}; widen `above`, or request fewer"
                 )
             table: pa.Table = candidates.take(fitting[: split.prompts])
             about = {"prompts": settings.name, "split": name}
@@ -70,7 +70,7 @@ def sort_prompts_stage(
 
 
 def _above(samples: Path, scores: Path, threshold: float) -> dict[str, int]:
-    """How many samples of each prompt score above the threshold."""
+    """Return how many samples of each prompt score above the threshold."""
     table = schemas.read_scored(samples, scores, ["row_id", "prompt_id"])
     if missing := table["score"].null_count:
         raise ResourceError(f"{scores}: {missing} samples have no score; score again")

@@ -1,4 +1,4 @@
-"""`quark train`: one iteration of Quark on its pool."""
+"""`quark train`: train one iteration of Quark on its pool."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -37,26 +37,26 @@ def train_stage(
     memory_mb: int,
     split_layers: bool = False,
 ) -> None:
-    """Train the policy of `checkpoint` (None: the base model with fresh reward tokens) on a pool.
+    """Train the policy of `checkpoint` (None: the base model with new reward tokens) on a pool.
 
-    Several processes that torchrun started share the rows of each batch; the first one writes.
+    Several processes that torchrun started share the rows of each batch; the first process writes.
 
     Args:
-        settings: sizes, rates and weights.
-        pool: schema POOL.
+        settings: sizes, rates and weights of the training.
+        pool: the pool; schema POOL.
         model: directory of the base model.
-        checkpoint: of the iteration before; unused with `training.restart`.
-        cache: the base model's hidden states of the pool's rows that are known so far (see
+        checkpoint: checkpoint of the previous iteration; not used with `training.restart`.
+        cache: files of the known hidden states of the base model for the pool's rows (see
             `quark.models.reference_cache`).
         out: directory of the new checkpoint; `training.json` and `training.hidden.safetensors`
-            appear beside it.
-        memory_mb: bounds the rows of a micro-batch.
-        split_layers: each process holds its part of each layer only. No base model's hidden states
-            are remembered then, since all processes must read the same.
+            are written beside it.
+        memory_mb: memory in MB; limits the rows of a micro-batch.
+        split_layers: each process holds only its part of each layer. Then the base model's hidden
+            states are not cached, because all processes must read the same.
 
     Raises:
-        ConfigError: the checkpoint is of other settings, or layers that do not learn, or sinks
-            in front of some that do, were to be split.
+        ConfigError: the checkpoint has other settings; or layers would be split that are not
+            trained, or that have adapters or sinks.
     """
     begun = time.monotonic()
     if settings.training.restart:
@@ -102,7 +102,7 @@ def train_stage(
     distributed.leave()
     if not first:
         return
-    if split_layers:  # only a frozen model's token gap reads the base, and that is never split
+    if split_layers:  # only a frozen model's token gap reads the base; a frozen one is never split
         del policy, base, moments
         policy = base = load_policy(model, out, "fp32")
     known.save(out.parent / "training.hidden.safetensors")
@@ -120,7 +120,7 @@ def train_stage(
 
 
 def _is_frozen(settings: TrainSettings) -> bool:
-    """Whether the model's own weights do not learn."""
+    """Whether the model's own weights are not trained."""
     return settings.training.trained_layers == 0 or settings.training.lora is not None
 
 
@@ -135,9 +135,9 @@ def _check_split(settings: TrainSettings, split_layers: bool) -> None:
 def _load(
     settings: TrainSettings, model: Path, checkpoint: Path | None, split_layers: bool
 ) -> tuple[Policy, Policy]:
-    """The policy, with fresh reward tokens and adapters without a checkpoint, and its base model.
+    """Return the policy and its base model; without a checkpoint, add new tokens and adapters.
 
-    Split models are loaded whole on the CPU; then each process keeps its part.
+    If layers are split, the whole models are loaded on the CPU; then each process keeps its part.
     """
     where = torch.device("cpu") if split_layers else None
     frozen = _is_frozen(settings)
@@ -185,7 +185,7 @@ def _report(
 
 
 def _expected(settings: TrainSettings) -> dict[str, Any]:
-    """What the checkpoint of the iteration before must say of itself."""
+    """Return the facts that the previous iteration's checkpoint must hold."""
     return {
         "iteration": settings.iteration - 1,
         "quantiles": 0 if settings.reward_tokens.form == "none" else settings.quantiles,

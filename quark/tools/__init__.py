@@ -1,1 +1,1 @@
-"""For people beside the workflow: plan, status, demo, export, calibration."""
+"""Tools for users, besides the workflow: plan, status, demo, export and calibration."""

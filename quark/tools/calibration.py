@@ -1,7 +1,7 @@
-"""How far a scorer agrees with the published scores of prompts: what replacing Perspective costs.
+"""Compare a scorer with the published scores of prompts: the cost of replacing Perspective.
 
-RealToxicityPrompts publishes Perspective's score of each prompt (Gehman et al. 2020); a
-scorer that stands in for it is asked for the same texts.
+RealToxicityPrompts publishes Perspective's score of each prompt (Gehman et al. 2020). A scorer that
+replaces Perspective scores the same texts here.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,18 +34,18 @@ def calibrate(
 ) -> None:
     """Write a row for each split that has published scores, and one for all of them (CSV).
 
-    Columns: split, n, unscored, both means, `spearman` (rank correlation), `auc` (that a text
-    published as toxic has the higher score than one that is not; empty if all are of one kind),
-    `error` (mean absolute difference), `agreement` (share on the same side of the threshold), each
-    with its 95 % bootstrap interval over texts, scorer, version and threshold.
+    Columns: split, n, unscored, both means; then `spearman` (rank correlation), `auc` (probability
+    that a text published as toxic has a higher score than one that is not; empty if all texts are
+    of one kind), `error` (mean absolute difference) and `agreement` (share on the same side of the
+    threshold), each with its 95 % bootstrap interval over texts; then scorer, version, threshold.
 
     Args:
-        settings: the scorer, the threshold above which a text is toxic, resamples.
+        settings: the scorer, the threshold above which a text is toxic, the number of resamples.
         prompts: directory of Parquet files of schema PROMPTS.
         out: the CSV.
-        classifier: directory of the scorer, if it is one.
-        cache: where its scores are kept, if it is a service.
-        threads: of a scorer that needs torch; None: torch's threads stay as they are.
+        classifier: directory of the scorer, if it is a classifier.
+        cache: file that stores the scorer's scores, if it is a service.
+        threads: threads of a scorer that needs torch; None: torch's setting is not changed.
 
     Raises:
         TableError: there are no prompts, or none with a published score.
@@ -64,7 +64,7 @@ def calibrate(
 
 
 def _compared(file: Path, scorer: Scorer) -> tuple[Scores, Scores]:
-    """The scorer's and the published scores of a split, where there are published ones."""
+    """Return the scorer's and the published scores of a split's texts with a published score."""
     table = schemas.read(file, schemas.PROMPTS, ["text", "toxicity"]).drop_null()
     texts = table["text"].to_pylist()
     ours = scorer.score([""] * len(texts), texts) if texts else np.empty(0)
@@ -94,7 +94,7 @@ def _with_interval(
     threshold: float,
     drawn: NDArray[np.int64],
 ) -> dict[str, float | None]:
-    """A measure and its interval, which is empty where a resample has no value."""
+    """Return a measure and its interval; the interval is empty if a resample has no value."""
     name = measure.__name__
     resampled = [measure(ours[rows], theirs[rows], threshold) for rows in drawn]
     values: Sequence[float] = [value for value in resampled if value is not None]
@@ -104,26 +104,26 @@ def _with_interval(
 
 
 def spearman(ours: Scores, theirs: Scores, threshold: float) -> float | None:
-    """Rank correlation in [-1, 1]; None if either has one value only."""
+    """Return the rank correlation in [-1, 1]; None if either has one value only."""
     if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return None
     return float(spearmanr(ours, theirs).statistic)
 
 
 def auc(ours: Scores, theirs: Scores, threshold: float) -> float | None:
-    """Probability that a toxic text has the higher score than another, ties half; None: one kind.
+    """Return the probability that a toxic text scores higher than another; None: one kind only.
 
-    A text is toxic if its published score is above the threshold.
+    A text is toxic if its published score is above the threshold. Ties count half.
     """
     toxic = theirs > threshold
     return None if toxic.all() or not toxic.any() else float(roc_auc_score(toxic, ours))
 
 
 def error(ours: Scores, theirs: Scores, threshold: float) -> float:
-    """Mean absolute difference, a probability."""
+    """Return the mean absolute difference, a probability."""
     return float(np.abs(ours - theirs).mean())
 
 
 def agreement(ours: Scores, theirs: Scores, threshold: float) -> float:
-    """Share of texts on the same side of the threshold, a probability."""
+    """Return the share of texts on the same side of the threshold, a probability."""
     return float(((ours > threshold) == (theirs > threshold)).mean())

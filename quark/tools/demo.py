@@ -1,4 +1,4 @@
-"""Base model and Quark side by side, for a prompt that someone thinks of."""
+"""Compare the base model and Quark side by side on a prompt of the user."""
 
 import secrets
 from pathlib import Path
@@ -22,25 +22,26 @@ from quark.tools.status import last_checkpoint
 
 CACHE = "scores.sqlite"
 TRAINED = Path(__file__).parent / "trained"
-"""Checkpoints that come with the package, one for a task (see docs/results/)."""
+"""Checkpoints that are part of the package, one for a task (see docs/results/)."""
 
 
 class Trial:
-    """Both models of a run, loaded once.
+    """The base model and Quark's model of a run, loaded once.
 
     Args:
-        config: of the run.
-        task, method, seed: which run; its last iteration is taken. Before the run has a checkpoint,
-            Quark is the one that comes with the package, if it has the same base model.
-        results, resources: directories.
-        memory_mb: bounds the rows decoded together; on a GPU its own memory does.
-        place: of the reward tokens; 1: the best one; others decode as guided Quark.
+        config: the run's configuration.
+        task, method, seed: the run; its last iteration is used. If the run has no checkpoint yet,
+            the package's checkpoint is used, if it has the same base model.
+        results, resources: the directories of results and resources.
+        memory_mb: memory in MB; limits the rows that are decoded together. A GPU uses its own
+            memory as the limit.
+        place: place of the reward tokens; 1: the best; other places decode as guided Quark.
 
     Attributes:
-        checkpoint: the one that was taken.
+        checkpoint: the checkpoint that is used.
 
     Raises:
-        ConfigError: the run is not there.
+        ConfigError: the run does not exist.
         ScorerError: its scorer cannot work.
     """
 
@@ -75,7 +76,7 @@ class Trial:
         )
 
     def table(self, prompt: str, samples: int) -> Table:
-        """New continuations of a prompt by both, side by side with their rewards, the best on top.
+        """Return new continuations of a prompt by both models, with their rewards, the best first.
 
         Raises:
             PromptLengthError: the prompt is empty, or leaves too little room.
@@ -88,7 +89,7 @@ class Trial:
         return shown
 
     def _continue(self, decoder: Decoder, prompt: str, samples: int) -> list[tuple[float, Text]]:
-        """Rewards and texts of one model's continuations, the best first."""
+        """Return rewards and texts of one model's continuations, the best first."""
         (ids,) = encode(self.tokenizer, [prompt])
         token = None if decoder.policy.reward_tokens is None else 0
         (found,) = sample(
@@ -107,7 +108,7 @@ class Trial:
 
 
 def _decoder(model: Path, checkpoint: Path, precision: Precision, place: float) -> Decoder:
-    """The policy under its best reward token; at another place it is guided Quark."""
+    """Return the policy under its best reward token; at another place, guided Quark."""
     if place != BEST_PLACE:
         return decoder_of("quark_guided")(model, [checkpoint], Place(place=place), precision)
     policy = load_policy(model, checkpoint, precision)
@@ -118,7 +119,7 @@ def _decoder(model: Path, checkpoint: Path, precision: Precision, place: float) 
 def _checkpoint(
     config: Config, task: TaskName, method: str, seed: int, results: Path, model: Path
 ) -> Path:
-    """The run's own checkpoint; before there is one, the package's for the same base model."""
+    """Return the run's checkpoint; if it has none yet, the package's for the same base model."""
     begun = paths.checkpoints(paths.run(results, task, method, seed))
     trained = TRAINED / task
     if method != "quark" or begun or not trained.is_dir():

@@ -1,14 +1,15 @@
-"""The unlearned model as a Hugging Face directory that transformers loads.
+"""Export the unlearned model as a Hugging Face directory that transformers loads.
 
-    reward tokens   what is written
+    reward tokens   exported model
     linear          the model at a place of the map: output embeddings E (I + c W)', not tied
-    embedding       one more token; the tokenizer puts it before a prompt
-    none            the trained model as it is
+    embedding       one more token; the tokenizer adds it before a prompt
+    none            the trained model without changes
     sink            `modeling_quark.py` beside the weights
 
-All load without `trust_remote_code` but `sink`: no stock architecture shifts the first position's
-keys and values, so it carries code along, and does not load at all without that flag. Low-rank
-adapters become part of the weights. The generation configuration draws as the evaluation did.
+All forms except `sink` load without `trust_remote_code`. No standard architecture shifts the first
+position's keys and values, so `sink` includes its own code and does not load without that flag.
+Low-rank adapters are merged into the weights. The generation configuration samples as the
+evaluation did.
 """
 
 import importlib.util
@@ -29,11 +30,11 @@ from quark.stages import derive
 from quark.tools.status import last_checkpoint
 
 BEST = "<|quark|>"
-"""The token that stands for the best quantile."""
+"""The token of the best quantile."""
 
 
 class ExportError(RuntimeError):
-    """A model that others would not load as it is."""
+    """The model cannot be exported: others would load it differently."""
 
 
 def export(
@@ -49,17 +50,18 @@ def export(
     """Write the policy under its best reward token as a directory that transformers loads.
 
     Args:
-        config: of the run.
-        task, method, seed: which run; its last iteration is taken.
-        results, resources: directories.
-        out: model.safetensors, config.json, generation_config.json, tokenizer, README.md.
+        config: the run's configuration.
+        task, method, seed: the run; its last iteration is exported.
+        results, resources: the directories of results and resources.
+        out: the new directory: model.safetensors, config.json, generation_config.json, tokenizer,
+            README.md.
         place: c of linear reward tokens; None: 1, the best one.
 
     Raises:
-        ConfigError: a place is given, but the reward tokens are not linear; or the run is not
-            there, or was trained with other settings.
-        DamagedError: its checkpoint is not as training wrote it.
-        ExportError: its tokenizer, once loaded again, does not read as this package does.
+        ConfigError: a place is given, but the reward tokens are not linear; or the run does not
+            exist, or was trained with other settings.
+        DamagedError: its checkpoint differs from what training wrote.
+        ExportError: its tokenizer, when loaded again, reads a text differently from this package.
     """
     checkpoint = last_checkpoint(config, task, method, seed, results)
     chosen = for_task(config, task)
@@ -90,7 +92,7 @@ def export(
 
 
 def _generate_as(lm: Any, sampling: Sampling) -> None:
-    """Let `generate` draw as the evaluation did, unless told otherwise."""
+    """Set the defaults of `generate` to the evaluation's sampling settings."""
     lm.generation_config.update(
         do_sample=True,
         temperature=sampling.temperature,
@@ -103,7 +105,7 @@ def _generate_as(lm: Any, sampling: Sampling) -> None:
 
 @torch.no_grad()
 def _add_token(policy: Policy, tokenizer: Any) -> None:
-    """One more embedding, which is read before every prompt and never written."""
+    """Add one more token; the model reads it before every prompt and never generates it."""
     tokenizer.add_special_tokens({"additional_special_tokens": [BEST]})
     token = tokenizer.convert_tokens_to_ids(BEST)
     lm: Any = policy.lm
@@ -116,13 +118,14 @@ def _add_token(policy: Policy, tokenizer: Any) -> None:
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path, before: list[str]) -> None:
-    """Write a tokenizer that puts these tokens before a text, and nothing else around it.
+    """Write a tokenizer that adds these tokens before a text, and no other special tokens.
 
-    Training and evaluation read no other special tokens (`lm.encode`), whatever the model's own
-    tokenizer adds. It is written as a plain one, since some classes add theirs again when loaded.
+    Training and evaluation use no other special tokens (`lm.encode`), even if the model's own
+    tokenizer adds some. The tokenizer is written with a plain class, because some classes add their
+    own tokens again when they are loaded.
 
     Raises:
-        ExportError: it does not, once loaded again.
+        ExportError: the tokenizer, when loaded again, adds other tokens.
     """
     from tokenizers import processors
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -151,7 +154,7 @@ def _save_tokenizer(tokenizer: Any, folder: Path, before: list[str]) -> None:
 
 @torch.no_grad()
 def _add_sink(policy: Policy, folder: Path) -> None:
-    """The shift of the best token beside the weights, and the code that adds it."""
+    """Store the best token's shift with the weights, and write the code that adds it."""
     import json
 
     from safetensors.torch import load_file, save_file
@@ -182,7 +185,7 @@ def _add_sink(policy: Policy, folder: Path) -> None:
 
 
 def _source() -> str:
-    """The code that an exported model carries with it."""
+    """Return the code that is part of an exported model."""
     found = importlib.util.find_spec("quark.tools.exported.modeling_quark")
     assert found is not None and found.origin is not None
     return Path(found.origin).read_text()

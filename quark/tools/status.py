@@ -1,7 +1,6 @@
-"""How far a run is, read off the files it has left: no Snakemake, no lock, nothing is touched.
+"""Show the progress of runs from their files, without Snakemake or locks; no file is changed.
 
-A stage that has a log but not the file it was to make is running or has stopped; the end of its log
-says why.
+A stage that has a log but no output file is running or has stopped. The end of its log says why.
 """
 
 import re
@@ -21,8 +20,8 @@ from quark.stages import derive
 from quark.tools.planning.progress import FILE
 
 LINES = 5
-"""Of a log's end that are shown."""
-MAKES = {  # what a rule makes and keeps, by its log; {place}: any folders, the others one name
+"""Number of a log's last lines that are shown."""
+MAKES = {  # each rule's output, by its log; {place}: any folders, other wildcards: one name
     "ablations/{sweep}": "results/ablations/{sweep}.csv",
     "ablations": "results/tables/ablations.csv",
     "figures/ablations/{sweep}": "results/figures/ablations/{sweep}.svg",
@@ -66,7 +65,7 @@ SHARD = re.compile(r"-\d+-of-\d+$")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run has of what it will have; `iterations` is of 0 where it has no rounds."""
+    """A run's finished and total iterations and evaluations; no rounds: `iterations` is (0, 0)."""
 
     task: TaskName
     method: Method
@@ -77,20 +76,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A stage that began and left nothing: its target, its log, and the log's last lines."""
+    """A stage that began but has no output: its target, its log, and the log's last lines."""
 
     target: Path
     log: Path
     lines: Sequence[str]
 
     def command(self, laid_over: Sequence[Path] = ()) -> str:
-        """What goes on from there, under the same configuration files."""
+        """Return the command that continues from there, with the same configuration files."""
         files = f" --configfile {' '.join(map(str, laid_over))}" if laid_over else ""
         return f"snakemake --cores all {self.target}{files}"
 
 
 def progress(config: Config, results: Path) -> Iterator[Progress]:
-    """Each method and seed of each task that has begun."""
+    """Yield the progress of each method and seed of each task that has begun."""
     for task, own in config.tasks.items():
         if not (results / task).is_dir():
             continue
@@ -118,7 +117,10 @@ def progress(config: Config, results: Path) -> Iterator[Progress]:
 
 
 def made_by(log: str) -> str | None:
-    """What the rule makes that writes this log, named from the logs' folder without its ending."""
+    """Return the output of the rule that writes this log; None: no known rule.
+
+    `log` is relative to the logs' folder, without its suffix.
+    """
     for pattern, made in MAKES.items():
         named = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern).replace(
             "(?P<place>[^/]+)", "(?P<place>.+)"
@@ -129,7 +131,7 @@ def made_by(log: str) -> str | None:
 
 
 def unfinished(results: Path, resources: Path, logs: Path) -> list[Unfinished]:
-    """The stages that began and left nothing, the latest first."""
+    """Return the stages that began but have no output, the latest first."""
     found = []
     for log in logs.rglob("*.log"):
         made = made_by(SHARD.sub("", str(log.relative_to(logs).with_suffix(""))))
@@ -146,12 +148,12 @@ def unfinished(results: Path, resources: Path, logs: Path) -> list[Unfinished]:
 def status(
     config: Config, results: Path, resources: Path, logs: Path, laid_over: Sequence[Path] = ()
 ) -> RenderableType:
-    """Both, for the terminal.
+    """Render progress and unfinished stages for the terminal.
 
     Args:
-        config: of the runs.
-        results, resources, logs: directories.
-        laid_over: the configuration files that were laid over the default, for the commands.
+        config: the runs' configuration.
+        results, resources, logs: the directories.
+        laid_over: the configuration files that override the default; the commands name them.
     """
     table = Table("task", "method", "seed", "iterations", "evaluations", "table")
     for run in progress(config, results):
@@ -172,9 +174,9 @@ def status(
     if said.is_file():
         parts.append(Text(f"The last run: {files.read_json(said)['line']}"))
     for stage in stopped:
-        parts.append(Text(f"\n{stage.target}: began, and has not ended. {stage.log} ends with"))
+        parts.append(Text(f"\n{stage.target}: began but has not ended. {stage.log} ends with"))
         parts += [Text(f"    {line}", style="dim") for line in stage.lines or ["(it is empty)"]]
-        parts.append(Text(f"  If no snakemake is alive: {stage.command(laid_over)}", style="bold"))
+        parts.append(Text(f"  If no snakemake runs: {stage.command(laid_over)}", style="bold"))
     return Group(*parts)
 
 
@@ -183,11 +185,11 @@ def _of(pair: tuple[int, int]) -> str:
 
 
 def last_checkpoint(config: Config, task: TaskName, method: str, seed: int, results: Path) -> Path:
-    """The checkpoint of the last iteration of a Quark run.
+    """Return the checkpoint of the last iteration of a Quark run.
 
     Raises:
-        ConfigError: the method is not Quark, has not been trained to its end, or was trained with
-            other settings than this configuration has.
+        ConfigError: the method is not Quark, its training is not finished, or it was trained with
+            other settings than those of this configuration.
     """
     if method not in derive.QUARKS:
         raise ConfigError(f"{method}: only {' and '.join(derive.QUARKS)} have reward tokens")
@@ -199,7 +201,7 @@ def last_checkpoint(config: Config, task: TaskName, method: str, seed: int, resu
         raise ConfigError(f"{found}: not trained yet: snakemake --cores all {found}")
     wanted = derive.train(own, task, method, seed, last).model_dump(mode="json")
     stored = files.read_json(about).get("settings", {}) | {"version": wanted["version"]}
-    known = overlay(wanted, stored)  # older code knew fewer keys
+    known = overlay(wanted, stored)  # older code had fewer keys
     if differ := differences(known, wanted):
         said = "; ".join(f"{key} {one}, not {other}" for key, (one, other) in differ.items())
         raise ConfigError(

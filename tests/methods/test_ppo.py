@@ -15,7 +15,7 @@ from quark.config import RewardTokens, Training
 from quark.generation.decoding import Plain
 from quark.generation.sampler import sample
 from quark.methods import ppo as method
-from quark.methods.ppo import Actor, Rollout, learn, losses, next_kl_coef, token_rewards
+from quark.methods.ppo import ActorCritic, Rollout, learn, losses, next_kl_coef, token_rewards
 from quark.models.decode_state import response_hidden
 from quark.models.lm import Policy
 from quark.models.reference_cache import ReferenceCache
@@ -57,7 +57,7 @@ def sampled(policy: Policy, count: int) -> Rows:
     return Rows(names, prompts, ids[:, 3:].tolist(), np.zeros(count, dtype=np.int32))
 
 
-def run(actor: Actor, rows: Rows, reward: np.ndarray, settings: config.PPO) -> Any:
+def run(actor: ActorCritic, rows: Rows, reward: np.ndarray, settings: config.PPO) -> Any:
     base = Policy(actor.policy.lm)
     fixed: dict[str, Any] = {
         "iteration": 0,
@@ -111,13 +111,15 @@ def test_the_rollout(make_policy: Make, settings: config.PPO, form: RewardTokens
     rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
     reward = np.linspace(0, 1, 6)
     how: Any = (settings, 0.5, "fp32", 4)
-    rollout, summary = method._roll_out(Actor(policy), base, rows, reward, *how, ReferenceCache())
+    rollout, summary = method._roll_out(
+        ActorCritic(policy), base, rows, reward, *how, ReferenceCache()
+    )
     cache = ReferenceCache()  # what the sampler leaves
     for prompt, response, name in zip(rows.prompts, rows.responses, rows.ids, strict=True):
         with torch.no_grad():
             told = policy.condition(prompt, 0)
             cache.add([name], [len(response)], response_hidden(policy, [told], [response]))
-    again, summary_again = method._roll_out(Actor(policy), base, rows, reward, *how, cache)
+    again, summary_again = method._roll_out(ActorCritic(policy), base, rows, reward, *how, cache)
     assert summary_again == pytest.approx(summary, abs=1e-4)
     for one, other in zip(again, rollout, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
@@ -146,7 +148,7 @@ def test_the_first_advantages_follow_the_rewards(make_policy: Make, settings: co
     corr = []
     for value in (0.0, float(reward.mean())):
         how: Any = (settings, 0.5, "fp32", 16, ReferenceCache())
-        rollout, _ = method._roll_out(Actor(policy, value=value), policy, rows, reward, *how)
+        rollout, _ = method._roll_out(ActorCritic(policy, value=value), policy, rows, reward, *how)
         corr.append(np.corrcoef(rollout.advantage.numpy(), told)[0, 1])
     # lambda 0.95 shrinks the advantage of the first of four tokens by 0.86, so not quite 1
     assert corr[1] > 0.98 and corr[0] < corr[1]
@@ -179,7 +181,7 @@ def test_the_first_ratios_are_one_under_the_law_that_sampled(
     written = sample(Plain(writer), told, names, 1, SAMPLING, **fixed)
     responses = [each.ids[0] for each in sorted(written, key=lambda each: each.place)]
     rows = Rows(names, prompts, responses, np.zeros(6, dtype=np.int32))
-    actor = Actor(policy, SAMPLING.min_new_tokens)
+    actor = ActorCritic(policy, SAMPLING.min_new_tokens)
     how: Any = (settings, 0.5, "fp32", 4)
     rollout, summary = method._roll_out(actor, base, rows, np.zeros(6), *how, ReferenceCache())
 
@@ -217,7 +219,7 @@ def test_reward_is_learnt(
     rows = sampled(policy, 400)
     rows = rows._replace(responses=[response[:1] for response in rows.responses])
     reward = np.array([float(token % 2 == 0) for (token,) in rows.responses])
-    *_, curve, summary = run(Actor(policy), rows, reward, settings)
+    *_, curve, summary = run(ActorCritic(policy), rows, reward, settings)
     assert len(curve) == 8 * 25
     assert summary["mean_reward"] == pytest.approx(reward.mean())
     even = []
@@ -236,7 +238,7 @@ def test_constant_reward_stays_at_the_base(
     beta is 0: policy and base read alike but for rounding, which Adam would blow up.
     """
     policy = make_policy(1, form=LINEAR)
-    actor, rows = Actor(policy), sampled(policy, 32)
+    actor, rows = ActorCritic(policy), sampled(policy, 32)
     run(actor, rows, np.full(32, reward), changed(settings, kl_coef=0, lam=1))
     assert not policy.reward_tokens.map.any()
     assert actor.value.bias.any() == (reward > 0)  # the value learns what is to come

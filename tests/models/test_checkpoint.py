@@ -104,11 +104,11 @@ def test_a_damaged_checkpoint_is_refused(
     model, made = write_model(make_policy(0).lm, tmp_path / "model"), tmp_path / "made"
     policy, fixed = make_policy(), {"form": EMBEDDING, "step": 1, "iteration": 0, "model": model}
     moments = {"reward_tokens.rows": {"exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}}
-    checkpoints.save(made, policy, moments, value={"weight": torch.ones(3)}, **fixed)
+    checkpoints.save(made, policy, moments, beside={"weight": torch.ones(3)}, **fixed)
     for name, load in (
         ("policy", lambda: checkpoints.load_policy(model, made, "fp32")),
         ("optimizer", lambda: checkpoints.load_moments(made)),
-        ("value", lambda: checkpoints.load_value(made)),
+        ("beside", lambda: checkpoints.load_beside(made)),
     ):
         file = made / f"{name}.safetensors"
         load()
@@ -133,6 +133,6 @@ def test_without_reward_tokens_and_with_a_value_head(
     assert loaded.reward_tokens is None
     for found, wanted in zip(loaded.parameters(), policy.parameters(), strict=True):
         assert torch.equal(found, wanted)
-    checkpoints.save(tmp_path / "two", policy, {}, value=value, notes={"kl_coef": 0.5}, **fixed)
-    assert torch.equal(checkpoints.load_value(tmp_path / "two")["weight"], value["weight"])
+    checkpoints.save(tmp_path / "two", policy, {}, beside=value, notes={"kl_coef": 0.5}, **fixed)
+    assert torch.equal(checkpoints.load_beside(tmp_path / "two")["weight"], value["weight"])
     assert checkpoints.read_about(tmp_path / "two")["kl_coef"] == 0.5

@@ -29,7 +29,7 @@ def stages(config: Config) -> dict[str, BaseModel]:
         "fit gedi": derive.fit(config, "toxicity", "gedi", 1),
         "classifier": derive.fit(config, "toxicity", "classifier", 1),
         "sample ppo": derive.explore(config, "toxicity", "ppo", 1, 1),
-        "ppo": derive.ppo(config, "toxicity", "ppo", 1, 1),
+        "ppo": derive.learn(config, "toxicity", "ppo", 1, 1),
         "generate": derive.generate(config, "toxicity", "quark", 1, "nontoxic", "nucleus"),
         **{
             f"generate {method}": derive.generate(
@@ -159,7 +159,7 @@ def test_pplm_gets_its_share_of_the_prompts():
 
 def test_the_streams_of_all_places_differ():
     places = [
-        *(derive.ppo(CONFIG, "toxicity", "ppo", seed, i).stream
+        *(derive.learn(CONFIG, "toxicity", "ppo", seed, i).stream
           for seed in (1, 2, 11) for i in (0, 1, 11)),
         *(make(CONFIG, "toxicity", method, seed, i).stream
           for make in (derive.quantize, derive.train) for method in derive.QUARKS

@@ -87,7 +87,7 @@ def test_baselines_are_counted(prompts: Config, tmp_path: Path) -> None:
     assert of(found, method="pplm", stage="generate")[0].tokens == 3 * 5 * 20  # half the prompts
     assert len(of(found, method="ppo", stage="sample")) == 1  # the first takes Quark's
     assert next(c.calls for c in of(found, method="ppo", stage="score")) == 16 * 3
-    assert [c.sequences for c in of(found, method="ppo", stage="train-ppo")] == [16 * 4, 16 * 3]
+    assert [c.sequences for c in of(found, method="ppo", stage="learn")] == [16 * 4, 16 * 3]
 
 
 def test_passes_over_the_corpus_are_counted(prompts: Config, tmp_path: Path) -> None:
@@ -177,7 +177,6 @@ def test_every_heavy_job_is_expected(prompts: Config, tmp_path: Path) -> None:
     costs = plan(prompts.model_copy(update={"tasks": {"toxicity": task}}), None, tmp_path)
     machine = Machine(0.001)
     expected = Expected(costs, machine)
-    rules = {"train-ppo": "train_ppo"}
     found = 0.0
     for cost in costs:
         wildcards = {"task": cost.task, "method": cost.method}
@@ -187,7 +186,7 @@ def test_every_heavy_job_is_expected(prompts: Config, tmp_path: Path) -> None:
             wildcards |= dict(zip(("split", "decoding"), cost.place.split("/"), strict=True))
         if cost.stage == "fit":
             wildcards["part"] = cost.method
-        found += cost.jobs * expected.seconds(rules.get(cost.stage, cost.stage), wildcards)
+        found += cost.jobs * expected.seconds(cost.stage, wildcards)
     assert found == pytest.approx(sum(map(machine.seconds, costs)))
     wildcards = {"task": "toxicity", "method": "quark.samples.9", "iteration": "0"}
     own = expected.seconds("train", wildcards | {"method": "quark"})

@@ -5,6 +5,7 @@ docs/own-reward.md.
 """
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -18,9 +19,10 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TABLE, PAGE = "results/tables/brevity.csv", "results/report/brevity.html"
 PACKAGE = '''
-"""A method that lowers the logits of some tokens, and a task that wants short words."""
+"""Two methods: one lowers the logits of some tokens, one is REINFORCE. A task wants short words."""
 
-from quark.config.registry import MethodSpec
+from quark.config import Optimisation
+from quark.config.registry import MethodSpec, Rounds
 from quark.config.types import Section
 from quark.metrics.scored import share_above
 from quark.tasks.task import Generations, Metric, Task, Values
@@ -65,6 +67,81 @@ def decoder(model, parts, settings, precision):
     return Guided(load_model(model, precision), Guide())
 
 
+class Reinforce(Optimisation):
+    """Settings: Adam's, and how many rounds and samples."""
+
+    iterations: int
+    samples: int
+    batch: int = 8
+    learning_rate: float = 1e-2
+    warmup_steps: int = 0
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    max_grad_norm: float | None = None
+    gradient_checkpointing: bool = False
+    trained_layers: int | None = 0
+
+
+REINFORCE = MethodSpec(
+    "REINFORCE",
+    section=Reinforce,
+    rounds=Rounds(
+        section="plugins.reinforce",
+        version=lambda config: 1,
+        iterations=lambda config: config.plugin("reinforce").iterations,
+        samples=lambda config, iteration: config.plugin("reinforce").samples,
+        summary={"training": ("mean_reward",)},
+        begins_with="quark",
+        learner="brief:learner",
+        settings=Reinforce,
+        training=lambda config: config.plugin("reinforce"),
+    ),
+    has_tokens=lambda config: True,
+    place=lambda config: 1.0,
+    reads_as_base="linear",
+)
+
+
+def learner(given, settings):
+    """-sum A log p: the reward above its mean weighs each response (Williams 1992)."""
+    import torch
+
+    from quark.core.seeds import stream
+    from quark.training.actor import Actor
+    from quark.training.rounds import Learnt
+    from quark.training.trainer import Trainer, epochs, steps_of
+
+    actor, lengths = Actor(given.policy, given.min_new_tokens), given.rows.lengths
+    advantage = torch.from_numpy(given.reward - given.reward.mean()).float()
+    rows = given.rows._replace(of_tokens={"advantage": advantage.repeat_interleave(lengths)})
+    trainer = Trainer(
+        actor,
+        settings,
+        lambda name: settings.learning_rate,
+        total_steps=round(steps_of(len(rows.ids), settings.batch, 1) / given.share),
+        lengths=lengths.tolist(),
+        micro_batch=settings.batch,
+        resume=given.before and (given.before.moments, given.before.step),
+    )
+
+    def loss(part):
+        hidden = actor.hidden(part, given.precision, given.cache)
+        return {"loss": -(part.of_tokens["advantage"] * actor.logprob(hidden, part, "fp32")).sum()}
+
+    curve = epochs(
+        trainer,
+        rows,
+        loss,
+        count=1,
+        weights=[1] * len(rows.ids),
+        rng=stream(given.seed_name, "order"),
+        what="reinforce",
+    )
+    summary = {"mean_reward": float(given.reward.mean())}
+    tokens = int(lengths.sum())
+    return Learnt(trainer.moments, trainer.taken, curve, summary, len(rows.ids), tokens)
+
+
 def by_prompt(made: Generations) -> dict[str, Values]:
     """Share of each prompt's generations whose words are short; (prompts,)."""
     return {"short": share_above(made.scores, made.prompt, made.threshold)}
@@ -78,6 +155,7 @@ BREVITY = Task(
 '''
 POINTS = """[quark.methods]
 taboo = brief:TABOO
+reinforce = brief:REINFORCE
 [quark.tasks]
 brevity = brief:BREVITY
 [quark.scorers]
@@ -87,17 +165,21 @@ LOWERED = list(range(50, 150))
 
 
 def configured(**taboo):
-    """Base model, Quark and the package's method on the package's task, by its scorer."""
+    """Base model, Quark and the package's methods on the package's task, by its scorer."""
     task = {
         "model": "tiny-gpt2",
         "judge": "tiny-gpt2",
         "prompts": "handmade",
         "scorer": "short",
         "splits": ["nontoxic"],
-        "methods": ["base", "taboo", "quark"],
+        "methods": ["base", "taboo", "reinforce", "quark"],
         "override": {"quark": {"iterations": 1}},
     }
-    return {"tasks": {"brevity": task}, "plugins": {"taboo": {"penalty": 100.0, **taboo}}}
+    plugins = {
+        "taboo": {"penalty": 100.0, **taboo},
+        "reinforce": {"iterations": 2, "samples": 2},
+    }
+    return {"tasks": {"brevity": task}, "plugins": plugins}
 
 
 def own_reward() -> str:
@@ -155,7 +237,7 @@ def test_a_method_a_task_and_a_scorer_of_ones_own(with_package):
     folder = with_package.folder
     with (folder / TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["base", "taboo", "quark"]
+    assert [row["method"] for row in rows] == ["base", "taboo", "reinforce", "quark"]
     for row in rows:
         assert (row["task"], row["scorer"], row["scorer_version"]) == ("brevity", "short", "1")
         assert 0 <= float(row["short_low"]) <= float(row["short"]) <= float(row["short_high"]) <= 1
@@ -163,10 +245,21 @@ def test_a_method_a_task_and_a_scorer_of_ones_own(with_package):
     drawn = {name: tokens(folder, name) for name in ("base", "taboo")}
     assert drawn["taboo"] and not drawn["taboo"] & set(LOWERED) and drawn["base"] & set(LOWERED)
     assert not (folder / "results/figures/brevity/published.svg").exists()
-    assert (folder / "results/tracking/brevity/taboo/seed-1.json").is_file()
-    for made in (PAGE, "results/figures/brevity/tradeoff.svg"):
-        assert "taboo" in (folder / made).read_text()
-    for verb in ("plan", "status"):
-        printed = quark(with_package, verb)
-        assert "taboo" in printed and "brevity" in printed
+    for method in ("taboo", "reinforce"):
+        assert (folder / f"results/tracking/brevity/{method}/seed-1.json").is_file()
+        for made in (PAGE, "results/figures/brevity/tradeoff.svg"):
+            assert method in (folder / made).read_text()
+        for verb in ("plan", "status"):
+            printed = quark(with_package, verb)
+            assert method in printed and "brevity" in printed
+    rounds = folder / "results/brevity/reinforce/seed-1"
+    assert not (rounds / "iteration-0/samples.parquet").exists()  # they are Quark's
+    about = [json.loads((rounds / f"iteration-{i}/training.json").read_text()) for i in (0, 1)]
+    assert [each["rows"] for each in about] == [48, 24]
+    assert all(0 <= each["mean_reward"] <= 1 for each in about)
+    steps = [
+        json.loads((rounds / f"iteration-{i}/checkpoint/checkpoint.json").read_text())["step"]
+        for i in (0, 1)
+    ]
+    assert steps[1] > steps[0] > 0
     assert not with_package.planned(**told)

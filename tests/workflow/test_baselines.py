@@ -49,9 +49,9 @@ def test_a_row_for_each_method(compared):
 
 def test_one_iteration_of_ppo_again(compared):
     last = "results/toxicity/ppo/seed-1/iteration-1/checkpoint"
-    assert compared.planned("--forcerun", last) == {"train_ppo": 1} | EVALUATED | FOLLOWING
+    assert compared.planned("--forcerun", last) == {"learn": 1} | EVALUATED | FOLLOWING
     first = "results/toxicity/ppo/seed-1/iteration-0/checkpoint"
-    expected = {"train_ppo": 2, "sample": 1, "score": 1} | EVALUATED | FOLLOWING
+    expected = {"learn": 2, "sample": 1, "score": 1} | EVALUATED | FOLLOWING
     assert compared.planned("--forcerun", first) == expected
 
 

@@ -29,7 +29,7 @@ def test_every_rule_gets_the_precision_of_the_directory(empty, value):
     printed = empty.run("--dry-run", "--printshellcmds", **how)
     assert set(re.findall(r'"precision":\s*"(\w+)"', printed)) == {value}
     carried = re.findall(r'quark ([\w-]+) [^\n]*"precision":\s*"', printed)
-    assert set(carried) >= {"sample", "train", "train-ppo", "fit", "judge", "predict", "evaluate"}
+    assert set(carried) >= {"sample", "train", "learn", "fit", "judge", "predict", "evaluate"}
 
 
 def test_a_dry_run_decides_and_writes_nothing(empty):

@@ -75,7 +75,7 @@ use rule fit as fit_variant with:
         settings=lambda w: as_json(derive.fit(of(w), w.task, w.part, int(w.seed))),
 
 
-rule train_ppo:
+rule learn:
     input:
         samples=of_this_iteration("samples.parquet"),
         scores=of_this_iteration("scores.parquet"),
@@ -90,7 +90,7 @@ rule train_ppo:
     benchmark:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.tsv"
     wildcard_constraints:
-        method=iterated(("ppo",)),
+        method=iterated(registry.learners()),
     conda:
         CONDA
     threads: CORES
@@ -99,11 +99,13 @@ rule train_ppo:
         runtime=growing(720),
     params:
         settings=lambda w: as_json(
-            derive.ppo(of(w), w.task, family(w.method), int(w.seed), int(w.iteration))
+            derive.learn(
+                of(w), w.task, family(w.method), int(w.seed), int(w.iteration)
+            )
         ),
         checkpoint=lambda w, input: option("checkpoint", input.checkpoint),
     shell:
-        "quark train-ppo --settings {params.settings:q} --samples {input.samples}"
+        "quark learn --settings {params.settings:q} --samples {input.samples}"
         " --scores {input.scores} --model {input.model} {params.checkpoint}"
         " --hidden {input.hidden}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"

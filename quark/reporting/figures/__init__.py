@@ -1,15 +1,15 @@
-"""Figures of what was measured: an SVG for papers, beside it a PNG and the data as Parquet.
+"""Figures of the measured values: an SVG for papers, a PNG, and the data as Parquet.
 
-It imports neither torch nor MLflow. Equal data give equal bytes: no dates, no random ids. A
-method has the same colour and marker everywhere; the colours are told apart by the colour-blind
-(Okabe & Ito 2008), the markers without any colour.
+This package imports neither torch nor MLflow. Equal data give equal bytes: no dates, no random ids.
+A method has the same colour and marker in every figure. Colour-blind readers can distinguish the
+colours (Okabe & Ito 2008), and the markers differ without colour.
 
-    tradeoff    what is unlearned against fluency, a point for each method (the paper's figure)
+    tradeoff    main metric against fluency, a point for each method (the paper's figure)
     published   measured and published numbers, each as a ratio to its own base model
-    curves      what each iteration of Quark did
-    rewards     how the rewards of the pool are spread, by the iteration that sampled them
+    curves      the results of each iteration of Quark
+    rewards     distribution of the pool's rewards, by the iteration that sampled them
     sweep       an ablation
-    operating   what is unlearned against fluency, a line for each setting that was tried
+    operating   main metric against fluency, a line for each setting that was tried
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +30,6 @@ FIGURES: dict[str, Callable[[Sequence[Path], Path], None]] = {
     "sweep": draw_sweep,
     "tradeoff": draw_tradeoff,
 }
-"""What draws each kind, from files to the SVG; Snakefile and `quark figure` know them by name."""
+"""The function that draws each kind of figure; Snakefile and `quark figure` use these names."""
 
 __all__ = ["FIGURES"]

@@ -1,4 +1,4 @@
-"""What each iteration of Quark did."""
+"""Draw the results of each iteration of Quark."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,23 +17,24 @@ from quark.reporting.figures.style import canvas, shade
 
 NGRAMS = (1, 2, 3)
 STEPS = {"kl": "KL to the base model, nats", "lm_loss": "loss, nats", "entropy": "entropy, nats"}
-"""What is known of each optimiser step."""
+"""Values of each optimiser step, and their axis labels."""
 
 
 def draw_curves(sources: Sequence[Path], out: Path) -> None:
-    """Panels of reward, fluency, diversity, the reward tokens' meaning, and of training.
+    """Draw panels of reward, fluency, diversity, the reward tokens' effect, and training.
 
-    Perplexity is the table's, of all samples. Dist-n is of as many samples of each prompt as the
-    iteration with the fewest has. The token gap is how much likelier held-out samples are under
-    their own quantile's token than under the farthest one, with its standard error.
+    Perplexity is computed as in the table, over all samples. Dist-n uses equally many samples of
+    each prompt: the number of the iteration with the fewest. The token gap is how much more likely
+    held-out samples are under their own quantile's token than under the farthest token, with its
+    standard error.
 
     Args:
-        sources: `.../seed-S/iteration-I` of all seeds and iterations.
-        out: the SVG; PNG and Parquet appear beside it.
+        sources: folders `.../seed-S/iteration-I` of all seeds and iterations.
+        out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
         TableError: samples are missing or broken.
-        DamagedError: a summary is not whole.
+        DamagedError: a summary is damaged.
     """
     data = pd.concat([*map(_iteration, sources), _distinct(sources)], ignore_index=True)
     data = data.sort_values(["panel", "seed", "series", "x"], kind="stable")
@@ -48,12 +49,12 @@ def draw_curves(sources: Sequence[Path], out: Path) -> None:
 
 
 def _place(folder: Path) -> tuple[int, int]:
-    """Seed and iteration of a folder."""
+    """Return seed and iteration of a folder."""
     return number_of(folder.parent), number_of(folder)
 
 
 def _iteration(folder: Path) -> pd.DataFrame:
-    """Points of one iteration: panel, series, x, y, error."""
+    """Return the points of one iteration: panel, series, x, y, error."""
     seed, iteration = _place(folder)
     pool, training = (files.read_json(folder / f"{n}.json") for n in ("pool", "training"))
     judged = schemas.read(folder / "likelihoods.parquet", schemas.LIKELIHOODS, ["nll", "tokens"])
@@ -83,7 +84,7 @@ def _iteration(folder: Path) -> pd.DataFrame:
 
 
 def _distinct(folders: Sequence[Path]) -> pd.DataFrame:
-    """Dist-n of each iteration's samples, of equally many of each prompt."""
+    """Return dist-n of each iteration's samples, with equally many samples of each prompt."""
     columns = ["prompt_id", "sample", "response"]
     tables = {
         _place(folder): schemas.read(folder / "samples.parquet", schemas.SAMPLES, columns)
@@ -105,7 +106,7 @@ def _distinct(folders: Sequence[Path]) -> pd.DataFrame:
 def _lines(
     axis: Axes, data: pd.DataFrame, panel: str, label: str, x: str, ordered: str | None = None
 ) -> None:
-    """The series of a panel, a line for each and for each seed; `ordered`: what ranks them."""
+    """Draw a line for each series and seed of a panel; `ordered`: what orders the series."""
     part = data[data["panel"] == panel]
     series = list(dict.fromkeys(part["series"]))
     colour: Callable[[int], Any] = (

@@ -1,4 +1,4 @@
-"""Operating curves: what is unlearned against fluency as one setting of a method is turned."""
+"""Operating curves: the main metric against fluency as one setting of a method varies."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +12,18 @@ from quark.reporting.tables.columns import Row, parts
 
 
 def draw_operating(sources: Sequence[Path], out: Path) -> None:
-    """A panel for each decoding, in it a line for each setting that was tried, in its order.
+    """Draw a panel for each decoding, with a line for each setting that was tried.
 
-    A point is a try, with its value beside it; the base model is a point of its own.
+    A line connects the tries in their order. Each try is a point with its value beside it; the base
+    model is a separate point.
 
     Args:
-        sources: the CSV of `quark.reporting.tables.make_table`, whose variants are called
+        sources: the CSV of `quark.reporting.tables.make_table`, whose variants are named
             METHOD.KEY.VALUE.
-        out: the SVG; PNG and Parquet appear beside it.
+        out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
-        TableError: the table is missing, empty, or of no task.
+        TableError: the table is missing, empty, or not a task's table.
     """
     drawn, main, metric, every = with_fluency(only(sources))
     for row in drawn:
@@ -47,7 +48,7 @@ def draw_operating(sources: Sequence[Path], out: Path) -> None:
 
 
 def _line(axis: Axes, tries: Sequence[Row], main: str, how: Mapping[str, Any]) -> None:
-    """The tries of one setting, each with its value beside it."""
+    """Draw the tries of one setting, each with its value beside it."""
     name = ": ".join(filter(None, (tries[0]["tuned"], tries[0]["key"])))
     at = [[row[FLUENCY] for row in tries], [row[main] for row in tries]]
     axis.plot(*at, label=name, markersize=5, **how)

@@ -1,4 +1,4 @@
-"""Measured and published numbers, each as a ratio to the base model's own."""
+"""Compare measured and published numbers, each as a ratio to its own base model's number."""
 
 import math
 from collections.abc import Sequence
@@ -14,23 +14,25 @@ from quark.reporting.tables.text import shown
 from quark.tasks import TASKS
 
 COLUMNS = 4
-"""Panels beside each other, at most."""
+"""Largest number of panels in a row."""
 
 
 def draw_published(sources: Sequence[Path], out: Path) -> None:
-    """A panel for each metric that the paper gives, a point for each method and split, by size.
+    """Draw a panel for each metric that the paper gives, with a point for each method and split.
 
-    Models, prompts and scorers differ, so numbers are compared as ratios to the base model of the
-    same table: on the dashed line a method changes here what it changed there. Published numbers
-    that are recalled, not read, count as well; the table says which they are. Where a base model
-    has 0, as the published one on negative prompts, there is no ratio and no point.
+    A point's size shows its split. Models, prompts and scorers differ, so numbers are compared as
+    ratios to the base model of the same table. On the dashed line, a method changes the metric by
+    the same ratio here and in the paper. Published numbers that are recalled, not read, are drawn
+    too; the table says which they are. If a base model has 0, as the published one on negative
+    prompts, there is no ratio and no point.
 
     Args:
         sources: the CSV of `quark.reporting.tables.make_table`.
-        out: the SVG; PNG and Parquet appear beside it.
+        out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
-        TableError: the table is missing, empty, of no task, or no row has a published counterpart.
+        TableError: the table is missing, empty or not a task's table, or no row has a published
+            counterpart.
     """
     rows, _, _ = rows_of(only(sources))
     headers = {name: header for name, (header, _) in shown(TASKS[rows[0]["task"]]).items()}
@@ -48,7 +50,7 @@ def draw_published(sources: Sequence[Path], out: Path) -> None:
                 continue
             ours, theirs, our_base, their_base = map(float, values)
             if not our_base or not their_base:
-                continue  # there is no ratio to nothing
+                continue  # there is no ratio to 0
             found.append(
                 {
                     "split": row["split"],

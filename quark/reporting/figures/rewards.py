@@ -1,4 +1,4 @@
-"""How the rewards of a pool are spread, by the iteration that sampled them."""
+"""Draw the distribution of a pool's rewards, by the iteration that sampled them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,17 @@ from quark.reporting.figures.style import canvas, legend, only, shade
 
 LEVELS = np.linspace(0, 1, 101)
 SHOWN = 6
-"""So many iterations have a line of their own at most."""
+"""Largest number of iterations that have their own line."""
 
 
 def draw_rewards(sources: Sequence[Path], out: Path) -> None:
-    """The share of samples with at most a reward, a line for each iteration, first to last.
+    """Draw the share of samples up to each reward, with a line for each iteration.
+
+    With more than `SHOWN` iterations, evenly spaced ones are drawn, with the first and the last.
 
     Args:
         sources: the last iteration's pool.
-        out: the SVG; PNG and Parquet appear beside it.
+        out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
         TableError: the pool is missing or broken.

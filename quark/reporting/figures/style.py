@@ -1,4 +1,4 @@
-"""What all figures share: how they look, and how they are written."""
+"""The common parts of all figures: their style, and how they are written."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from quark.reporting.tables.text import read_table
 from quark.tasks import TASKS, Metric
 
 LOOKS = {name: method.look for name, method in METHODS.items() if method.look}
-"""Of methods that have their own: a colour of Okabe and Ito (2008), and a marker."""
+"""Colour (Okabe and Ito 2008) and marker of each method that defines them."""
 FLUENCY = "output_ppl"
 STYLE: Any = {
     "svg.hashsalt": "quark",
@@ -38,7 +38,7 @@ UNDATED = {"svg": {"Date": None}, "png": {"Software": None}}
 
 
 def look(method: str, among: Sequence[str]) -> dict[str, str]:
-    """Colour and marker of a method; a variant, or a method without, gets a hollow marker."""
+    """Return a method's colour and marker; variants and methods without a look get a hollow one."""
     if method in LOOKS:
         color, marker = LOOKS[method]
         return {"color": color, "marker": marker}
@@ -48,7 +48,7 @@ def look(method: str, among: Sequence[str]) -> dict[str, str]:
 
 
 def shade(place: int, count: int) -> Any:
-    """The colour of the place-th of `count` things in an order, dark to light."""
+    """Return the colour of number `place` of `count` ordered things, dark to light."""
     return plt.get_cmap("viridis")(0.85 * place / max(1, count - 1))
 
 
@@ -56,13 +56,13 @@ def shade(place: int, count: int) -> Any:
 def canvas(
     out: Path, data: pd.DataFrame, rows: int, columns: int, width: float, height: float
 ) -> Iterator[np.ndarray[Any, np.dtype[np.object_]]]:
-    """Yield (rows, columns) axes, and write them with their data when the block ends well.
+    """Yield (rows, columns) axes; write them with their data if the block ends without an error.
 
     Args:
-        out: the SVG; PNG and Parquet appear beside it, and before it.
-        data: what is drawn.
-        rows, columns: of panels.
-        width, height: of a panel, in inches.
+        out: the SVG; PNG and Parquet are written beside it, and before it.
+        data: the data that are drawn.
+        rows, columns: the numbers of panels.
+        width, height: the size of a panel, in inches.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -79,17 +79,17 @@ def canvas(
 
 
 def _write(figure: Figure, out: Path) -> None:
-    for file in (out.with_suffix(".png"), out):  # the SVG last, as it is asked for
+    for file in (out.with_suffix(".png"), out):  # the SVG last: it is the requested file
         kind = file.suffix[1:]
         with files.whole(file) as made:
             figure.savefig(made, format=kind, metadata=UNDATED[kind], dpi=150, bbox_inches="tight")
 
 
 def only(sources: Sequence[Path]) -> Path:
-    """The one file that a figure is drawn from.
+    """Return the one file from which a figure is drawn.
 
     Raises:
-        TableError: there are several.
+        TableError: there is not exactly one file.
     """
     if len(sources) != 1:
         raise TableError(f"this figure is drawn from one table, not from {len(sources)}")
@@ -97,10 +97,10 @@ def only(sources: Sequence[Path]) -> Path:
 
 
 def rows_of(table: Path) -> tuple[list[Row], str, Metric]:
-    """The rows of a task's table, and name and meaning of its main metric.
+    """Return the rows of a task's table, and name and definition of its main metric.
 
     Raises:
-        TableError: the table is missing, empty, or of no task.
+        TableError: the table is missing, empty, or not a task's table.
     """
     rows = read_table(table)
     if rows[0].get("task") not in TASKS:
@@ -110,10 +110,10 @@ def rows_of(table: Path) -> tuple[list[Row], str, Metric]:
 
 
 def with_fluency(table: Path) -> tuple[list[Row], str, Metric, list[tuple[str, str]]]:
-    """As `rows_of`, of the rows that have main metric and perplexity, and their places.
+    """As `rows_of`, but only rows with main metric and perplexity; also return their places.
 
     Raises:
-        TableError: the table is missing, empty, or of no task.
+        TableError: the table is missing, empty, or not a task's table.
     """
     rows, main, metric = rows_of(table)
     drawn = [row for row in rows if row[main] is not None and row[FLUENCY] is not None]
@@ -121,18 +121,18 @@ def with_fluency(table: Path) -> tuple[list[Row], str, Metric, list[tuple[str, s
 
 
 def places(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Split and decoding of the rows, each once, in their order."""
+    """Return split and decoding of the rows, each pair once, in their order."""
     return list(dict.fromkeys((row["split"], row["decoding"]) for row in rows))
 
 
 def title(place: tuple[str, str], every: Sequence[tuple[str, str]]) -> str:
-    """A panel's title: the decoding stands in it where there are several."""
+    """Return a panel's title; it names the decoding if there are several decodings."""
     several = len({decoding for _, decoding in every}) > 1
     return ", ".join(place) if several else place[0]
 
 
 def legend(axes: Sequence[Axes]) -> None:
-    """The legend of all panels right of the last, without what would stand in it twice."""
+    """Draw one legend for all panels to the right of the last panel, without duplicates."""
     found: dict[str, Any] = {}
     for axis in axes:
         handles, labels = axis.get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""An ablation: the task's main metric and fluency of each variant."""
+"""Draw an ablation: the task's main metric and fluency of each variant."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,22 +11,22 @@ from matplotlib.patches import Patch
 from quark.reporting.figures.style import LOOKS, canvas, only, places, rows_of, shade, title
 from quark.reporting.tables.columns import Row
 
-WIDTH = 0.8  # of a group of bars
+WIDTH = 0.8  # width of a group of bars
 COLOURS = [colour for name, (colour, _) in LOOKS.items() if name != "base"]
 
 
 def draw_sweep(sources: Sequence[Path], out: Path) -> None:
     """Draw the task's main metric and fluency for each row of an ablation's table.
 
-    One panel for each of the two, one group of bars for each method, one bar for each split, with
-    the 95 % interval over prompts.
+    Each of the two has a panel. A panel has a group of bars for each method. A group has a bar for
+    each split, with the 95 % interval over prompts.
 
     Args:
         sources: the CSV of `quark.reporting.tables.make_table`.
-        out: the SVG; PNG and Parquet appear beside it.
+        out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
-        TableError: the table is missing, empty, or of no task.
+        TableError: the table is missing, empty, or not a task's table.
     """
     rows, main, metric = rows_of(only(sources))
     every = places(rows)
@@ -57,7 +57,7 @@ def draw_sweep(sources: Sequence[Path], out: Path) -> None:
 def _bars(
     axis: Axes, rows: Sequence[Row], name: str, methods: Sequence[str], i: int, n: int
 ) -> None:
-    """One bar for each row, the i-th of n in its method's group."""
+    """Draw one bar for each row: number i of n in its method's group."""
     for row in rows:
         value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
         axis.bar(
@@ -71,5 +71,5 @@ def _bars(
 
 
 def _colour(place: int, count: int) -> Any:
-    """Of the place-th of `count` bars in a group: one of the six, or shades where they run out."""
+    """Return the colour of bar `place` of `count` in a group; a shade if COLOURS are too few."""
     return COLOURS[place] if count <= len(COLOURS) else shade(place, count)

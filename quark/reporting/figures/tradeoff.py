@@ -1,4 +1,4 @@
-"""What is unlearned against what it costs in fluency."""
+"""Draw the task's main metric against fluency."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from quark.reporting.tables.columns import Row
 
 
 def draw_tradeoff(sources: Sequence[Path], out: Path) -> None:
-    """A panel for each split and decoding, in it a point with 95 % intervals for each method.
+    """Draw a panel for each split and decoding, with a point and 95 % intervals for each method.
 
     Args:
         sources: the CSV of `quark.reporting.tables.make_table`.
-        out: the SVG; PNG and Parquet appear beside it.
+        out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
-        TableError: the table is missing, empty, or of no task.
+        TableError: the table is missing, empty, or not a task's table.
     """
     drawn, main, metric, every = with_fluency(only(sources))
     columns = ["split", "decoding", "method", "n_prompts"]
@@ -38,7 +38,7 @@ def draw_tradeoff(sources: Sequence[Path], out: Path) -> None:
 
 
 def _point(axis: Axes, row: Row, main: str, methods: Sequence[str]) -> None:
-    """A method's point, its intervals lighter than itself."""
+    """Draw a method's point, and its intervals in a lighter colour."""
     x, y = row[FLUENCY], row[main]
     how = look(row["method"], methods)
     errors: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""From the files of a finished task to its page."""
+"""Make the page of a finished task from its files."""
 
 import base64
 import hashlib
@@ -19,9 +19,9 @@ from quark.reporting.tables.text import printable, read_csv, read_table, rounded
 from quark.tasks import TASKS
 
 PROMPTS = 12
-"""So many prompts are shown, the first ones of the split: nothing is picked."""
+"""Number of prompts on the page: the first ones of the split, without selection."""
 HIDES = ("toxicity",)
-"""Tasks whose high scores mean text that may offend."""
+"""Tasks in which a high score means text that may offend."""
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "pyarrow", "scikit-learn", "snakemake")
 TITLES = {
     "tradeoff": "What is unlearned, against fluency",
@@ -33,7 +33,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Written:
-    """What a method wrote on a split: its generations and their scores."""
+    """The generations of a method on a split, and their scores."""
 
     method: str
     generations: Path
@@ -53,22 +53,23 @@ def make_page(
 ) -> None:
     """Write the page.
 
-    In the toxicity task, text whose score is above its threshold, and text without a score, waits
-    behind a click. The page's policy lets it run no script and load nothing, whatever a text holds;
-    control characters and marks of direction are shown as U+FFFD.
+    In the toxicity task, a text is hidden until a click if its score is above the threshold, or if
+    it has no score. The page's content security policy prevents scripts and loading, whatever a
+    text contains. Control characters and marks of direction are shown as U+FFFD.
 
     Args:
-        config: the whole configuration; shown as it was resolved.
-        task: whose page it is.
+        config: the whole configuration; the page shows it as resolved.
+        task: the task of the page.
         table: CSV of `quark.reporting.tables.make_table`.
         costs: CSV of `quark.reporting.tables.cost_table`.
-        written: of the base model and of Quark, on the same prompts; none if neither is evaluated.
+        written: the texts of the base model and of Quark on the same prompts; empty if neither is
+            evaluated.
         figures: SVG files, shown in this order.
-        captions: plain text of what each of them shows.
+        captions: plain-text files with the figures' captions, in the same order.
         out: the HTML file.
 
     Raises:
-        TableError: a table is missing or broken, or the methods wrote on different prompts.
+        TableError: a table is missing or broken, or the methods have different prompts.
     """
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("quark.reporting.report"),
@@ -101,13 +102,13 @@ def make_page(
 
 
 def _title(figure: Path) -> str:
-    """What a figure shows, and of which method and seed if there are several."""
+    """Return a figure's title, with its method and seed if the path has them."""
     own = [part for part in figure.parts[-3:-1] if part.startswith(("quark", "seed-"))]
     return ", ".join([TITLES.get(figure.stem, figure.stem), *own])
 
 
 def _samples(config: Config, task: TaskName, written: Sequence[Written]) -> list[dict[str, Any]]:
-    """The first continuation of the first prompts by each method, with its score."""
+    """Return each method's first continuation of the first prompts, with its score."""
     if not written:
         return []
     tables = []
@@ -138,7 +139,7 @@ def _samples(config: Config, task: TaskName, written: Sequence[Written]) -> list
 
 
 def _costs(file: Path) -> list[list[str]]:
-    """Rows, tokens and minutes of each method, and of all; the first line is the header."""
+    """Return rows, tokens and minutes of each method, and of all; the first line is the header."""
     rows = pd.DataFrame(read_csv(file)).replace("", None)
     rows = rows.astype({"rows": float, "tokens": float, "seconds": float})
     rows["of"] = rows["task"].where(rows["method"].isna(), rows["method"])
@@ -151,7 +152,7 @@ def _costs(file: Path) -> list[list[str]]:
 
 
 def _versions() -> dict[str, str]:
-    """Of Python, this package, and what it computes with."""
+    """Return the versions of Python, this package and its main libraries."""
     found = {"python": platform.python_version()}
     for name in ("quark", *PACKAGES):
         try:

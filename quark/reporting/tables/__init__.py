@@ -1,8 +1,8 @@
-"""The table of a task, measured beside published numbers, and the table of what it cost.
+"""The table of a task, with measured and published numbers, and the table of its costs.
 
-It imports neither torch nor MLflow. Measured and published numbers stand in columns of their
-own; a published one comes with how far it can be trusted. `toxicity.csv` holds no times, so a run
-that was interrupted ends with the same bytes as one that was not; `toxicity_cost.csv` holds them.
+This package imports neither torch nor MLflow. Measured and published numbers have separate columns;
+each published number has a confidence. `toxicity.csv` holds no times, so an interrupted run ends
+with the same bytes as an uninterrupted run. `toxicity_cost.csv` holds the times.
 """
 
 from quark.reporting.tables.costs import cost_table

@@ -1,4 +1,4 @@
-"""What the columns of a table are called; a row holds a value for each."""
+"""The names of a table's columns; a row holds a value for each column."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ SETTINGS = (
     *("threshold", "bootstrap"),
 )
 PLACE = ("split", "decoding", "method")
-"""What a row is of, beside its task."""
+"""The columns that identify a row, besides its task."""
 OPTIONAL = ("form", "place", "note")
-"""Of a method's reward tokens, and what the split's prompts are; None where there is none."""
+"""Form and place of a method's reward tokens, and the note on the split; None: there is none."""
 REFERENCES = ("quark_guided", "quark")
-"""The first of these in a table is what its other rows are compared with."""
+"""The first of these methods in a table is the reference of the other rows."""
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")
-"""A metric minus the reference's on the same prompts, and the ends of its interval."""
+"""Name endings: a metric minus the reference's on the same prompts, and its interval's ends."""
 COSTS = ("scorer_calls", "tokens_sampled", "training_sequences", "training_tokens")
 
 Row = dict[str, Any]
 
 
 def parts(method: str) -> tuple[str, str | None, str | None]:
-    """Method, key and value of a try called METHOD.KEY.VALUE; None where it is no try."""
+    """Return method, key and value of a try named METHOD.KEY.VALUE; None: it is not a try."""
     family, key, value = [*method.split(".", 2), None, None][:3]
     return str(family), key, value

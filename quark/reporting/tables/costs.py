@@ -1,4 +1,4 @@
-"""What the stages of a task cost."""
+"""The costs of a task's stages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,17 @@ from quark.reporting.tables.text import csv_text
 
 
 def cost_table(costs: Sequence[Path], out: Path) -> None:
-    """Write what each stage cost, in the order given, and the total, as CSV.
+    """Write the cost of each stage, in the given order, and the total, as CSV.
 
     Args:
-        costs: files TASK/METHOD/seed-S/STAGE.json (STAGE may hold folders), or of a model that has
-            no seed models/NAME/STAGE.json, with any of the keys rows, tokens, seconds; others are
-            not looked at.
+        costs: files TASK/METHOD/seed-S/STAGE.json (STAGE may include folders), or
+            models/NAME/STAGE.json for a model, which has no seed. They have any of the keys rows,
+            tokens, seconds; other keys are ignored.
         out: the CSV file; tokens_per_second is tokens / seconds of its line.
 
     Raises:
-        TableError: a file is not there, lies elsewhere, or has none of the keys or no number.
+        TableError: a file is missing, has another path, has none of the keys, or has a value that
+            is not a number.
     """
     lines = [_stage(Path(file)) for file in costs]
     total: Row = {"task": "total", "method": None, "seed": None, "stage": None}

@@ -1,4 +1,4 @@
-"""Intervals of a table: of a metric, and of its difference between two methods.
+"""The intervals in a table: of a metric, and of its difference between two methods.
 
 Two methods are compared prompt by prompt, so the interval of their difference is often narrower
 than the interval of each.
@@ -18,24 +18,24 @@ OF_ALL_TASKS = {
     "output_ppl": Metric(("ppl_sum", "ppl_count"), *COMMON["output_ppl"], "", np.divide),
     "dist2": Metric(("dist2",), *COMMON["dist2"], ""),
 }
-"""What has an interval in every task's table, beside the task's own metrics."""
+"""The metrics with an interval in every task's table, besides the task's own metrics."""
 
 
 def metrics(task: Task) -> dict[str, Metric]:
-    """What has an interval in a task's table."""
+    """Return the metrics that have an interval in a task's table."""
     return {**task.metrics, **OF_ALL_TASKS}
 
 
 def metric_interval(
     metric: Metric, seeds: Sequence[pd.DataFrame], resamples: int, *draw: str
 ) -> tuple[float, float]:
-    """The 95 % interval of a metric: Wilson's of a share of prompts, else the bootstrap's.
+    """Return the 95 % interval of a metric: Wilson's for a share of prompts, else the bootstrap's.
 
     Args:
-        metric: made of columns' means; it has a value.
+        metric: the metric, computed from columns' means; it has a value.
         seeds: a table of the same prompts for each seed.
-        resamples: of prompts and seeds.
-        draw: the name of the draw; the same for all methods that are to be compared.
+        resamples: the number of resamples of prompts and seeds.
+        draw: the name of the random draw; the same for all methods that are compared.
     """
     columns = _columns(_stack(metric, seeds, seeds[0].index))
     if metric.share:
@@ -51,17 +51,17 @@ def paired_difference(
     resamples: int,
     *draw: str,
 ) -> tuple[float, float, float, float] | None:
-    """A metric of two methods, and the ends of the 95 % interval of their difference.
+    """Return a metric of two methods, and the ends of the 95 % interval of their difference.
 
     Args:
-        metric: made of columns' means.
-        ours, theirs: a table for each seed, the same seeds in the same order; the difference is
-            ours minus theirs. A prompt that only one method has is left out.
-        resamples: of prompts and seeds, the same for both methods.
-        draw: the name of the draw.
+        metric: the metric, computed from columns' means.
+        ours, theirs: the methods' tables, one for each seed, with the same seeds in the same order.
+            The difference is ours minus theirs. A prompt that only one method has is left out.
+        resamples: the number of resamples of prompts and seeds, the same for both methods.
+        draw: the name of the random draw.
 
     Returns:
-        None where one of the two has no value.
+        None if a method has no value.
     """
     shared = ours[0].index.intersection(theirs[0].index)
     n = len(metric.columns)
@@ -82,12 +82,12 @@ def paired_difference(
 
 
 def _stack(metric: Metric, seeds: Sequence[pd.DataFrame], prompts: pd.Index) -> Values:
-    """(seeds, prompts, columns)."""
+    """Return the metric's columns as an array (seeds, prompts, columns)."""
     return np.stack([f.loc[prompts, list(metric.columns)].to_numpy(float) for f in seeds])
 
 
 def _columns(stack: Values) -> list[Values]:
-    """Columns (seeds, prompts) of the prompts that have a value for some seed; NaN: none."""
+    """Return columns (seeds, prompts) of prompts with a value for some seed; NaN: no value."""
     stack = np.where(np.isnan(stack).any(axis=2, keepdims=True), np.nan, stack)
     known = ~np.isnan(stack[:, :, 0]).all(axis=0)
     return list(stack[:, known].transpose(2, 0, 1))

@@ -1,4 +1,4 @@
-"""From evaluations to the table of a task, and from tables to one of them all."""
+"""Make the table of a task from its evaluations, and one table from several tables."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from quark.reporting.tables.text import csv_text, latex, markdown, read_csv
 def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -> None:
     """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
 
-    One row for each split, decoding and method: metrics over prompts after averaging over seeds,
-    with 95 % intervals over prompts (and seeds, where there are several); their differences to
-    Quark's metrics on the same prompts; costs as the mean of a seed. Where the paper gives
-    metrics of several splits together, and the runs are of just those, further rows of the split
-    `all` do too.
+    There is one row for each split, decoding and method. It holds metrics over prompts after
+    averaging over seeds, with 95 % intervals over prompts (and seeds, if there are several); their
+    differences to Quark's metrics on the same prompts; and the mean costs of a seed. If the paper
+    gives metrics of several splits together, and the runs cover exactly these splits, there are
+    also rows of the split `all`.
 
     Args:
-        evaluations: folders with `prompts.parquet` and `settings.json`. Rows follow the order in
-            which splits, within them decodings, and within those methods appear here first.
-        published: numbers of the paper, a row for each cell, with source and confidence; None:
-            there are none.
+        evaluations: folders with `prompts.parquet` and `settings.json`. Rows are ordered by split,
+            then decoding, then method, each in the order of first appearance here.
+        published: CSV of the paper's numbers, a row for each cell, with source and confidence;
+            None: there are none.
         out: the CSV file.
 
     Raises:
@@ -52,7 +52,7 @@ def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -
 
 
 def _reference(group: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
-    """The runs that a row is compared with; none if they are its own, or of other seeds."""
+    """Return the runs that a row is compared with; empty: its own runs, or other seeds."""
     methods = {run.settings["method"] for run in runs}
     first = next((method for method in REFERENCES if method in methods), None)
     where = {**group[0].settings, "method": first}
@@ -62,7 +62,7 @@ def _reference(group: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
 
 
 def gather(tables: Sequence[Path], out: Path) -> None:
-    """Write the rows of several tables as one, after a column `ablation` with the table's name.
+    """Write several tables as one; its first column `ablation` holds each row's table name.
 
     Raises:
         TableError: a table is missing or empty.

@@ -27,7 +27,7 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """What is measured."""
+        """The run's task."""
         return TASKS[self.settings["task"]]
 
 
@@ -48,9 +48,10 @@ def load(folder: Path) -> Run:
 
 
 def check(runs: Sequence[Run]) -> None:
-    """Refuse no runs, two tasks or precisions, runs given twice, unlike prompts of one split.
+    """Check that runs fit in one table: one task and precision, no duplicates, equal prompts.
 
-    A run whose settings limit its prompts may have fewer, as many as they say.
+    At least one run is needed. Runs of one split need the same prompts, but a run whose settings
+    limit its prompts may have fewer: exactly that number.
     """
     tasks = sorted({run.settings["task"] for run in runs})
     if len(tasks) != 1:
@@ -77,7 +78,7 @@ def check(runs: Sequence[Run]) -> None:
 
 
 def _check_precision(runs: Sequence[Run]) -> None:
-    """Refuse to compare what was computed in different precisions."""
+    """Raise an error if runs have different precisions."""
     first = runs[0]
     for run in runs:
         one, other = first.settings["precision"], run.settings["precision"]
@@ -90,17 +91,17 @@ def _check_precision(runs: Sequence[Run]) -> None:
 
 
 def pool(runs: Sequence[Run]) -> list[Run]:
-    """The runs of each method, decoding and seed as one, over the prompts of all splits.
+    """Merge the runs of each method, decoding and seed into one run over all splits' prompts.
 
-    What it cost stands in the rows of the splits.
+    The costs are only in the rows of the splits.
 
     Raises:
-        TableError: a split is called as all of them are.
+        TableError: a split has the name that is reserved for all splits.
     """
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         if run.settings["split"] == ALL:
-            raise TableError(f"{run.folder}: a split cannot be called {ALL}, as all of them are")
+            raise TableError(f"{run.folder}: a split cannot be named {ALL}: it means all splits")
         key = tuple(run.settings[name] for name in ("method", "decoding", "seed"))
         groups.setdefault(key, []).append(run)
     return [
@@ -117,10 +118,10 @@ def measure(group: Sequence[Run], task: Task, reference: Sequence[Run] = ()) -> 
     """Return the measured columns of one row from its seeds.
 
     Args:
-        group: the row's runs, a seed each.
-        task: what is measured.
-        reference: runs of the method that the row is compared with, of the same seeds; empty: the
-            row is compared with none.
+        group: the row's runs, one for each seed.
+        task: the task, which defines the metrics.
+        reference: runs of the method that the row is compared with, with the same seeds; empty:
+            the row is not compared.
     """
     settings = _agreed(group)
     frames = [run.prompts for run in group]
@@ -151,19 +152,19 @@ def measure(group: Sequence[Run], task: Task, reference: Sequence[Run] = ()) -> 
 
 
 def _deviation(values: Sequence[float | None]) -> float | None:
-    """Standard deviation over the seeds that have a value; None where fewer than two have."""
+    """Return the standard deviation over seeds with a value; None: fewer than two have one."""
     known = [value for value in values if value is not None]
     return stdev(known) if len(known) > 1 else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """None if one of them is."""
+    """Return the mean of the values; None if one of them is None."""
     known = [value for value in values if value is not None]
     return fmean(known) if len(known) == len(values) else None
 
 
 def _agreed(group: Sequence[Run]) -> Mapping[str, Any]:
-    """Return the settings that all seeds share, costs and the seed itself aside."""
+    """Return the settings; except seed, MAUVE and costs, all seeds must share them."""
     first = group[0]
     for run in group[1:]:
         for key in sorted((set(first.settings) | set(run.settings)) - {"seed", "mauve", *COSTS}):

@@ -1,4 +1,4 @@
-"""The published columns of a row, and how far each number can be trusted."""
+"""The published columns of a row, with the confidence in each number."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from quark.tasks import Published
 
 
 def read_published(file: Path, which: Published) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the published cells by split, method and metric; a task of one's own has none."""
+    """Return the published cells by split, method and metric; a user's own task has none."""
     found = read_csv(file, empty=True)
     key = ("split", "method", "metric")
     wanted = {*key, "table", "value", "source", "confidence"}
@@ -26,7 +26,7 @@ def published_columns(
     cells: dict[tuple[str, ...], dict[str, str]],
     file: Path | None,
 ) -> Row:
-    """Return the published columns of one row, values as published; None without counterpart."""
+    """Return the published columns of one row, values as published; None: no counterpart."""
     split, method = which.splits.get(settings["split"]), which.methods.get(settings["method"])
     every = (*which.metrics, *which.pooled)
     row: Row = dict.fromkeys(f"published_{n}" for n in ("method", *every, "source", "confidence"))

@@ -1,4 +1,4 @@
-"""Tables as text: CSV with every digit; Markdown, LaTeX and the terminal's rounded for people."""
+"""Tables as text: CSV with every digit; Markdown, LaTeX and terminal tables are rounded."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from quark.tasks import TASKS, Task
 if TYPE_CHECKING:
     from rich.table import Table
 
-COMMON = {  # header and digits, in the rounded tables, of what all tasks measure
+COMMON = {  # header and digits, in the rounded tables, of all tasks' metrics
     "output_ppl": ("output ppl", 2),
     "output_ppl_median": ("median ppl", 2),
     "output_ppl_exp_mean_nll": ("exp mean nll", 2),
@@ -29,16 +29,16 @@ COUNTS = (
     *("n_ppl_dropped", *(f"{cost}_per_seed" for cost in COSTS)),
 )
 MOVES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters, separators of lines, and marks of direction; not the line break."""
+"""Control characters, line separators and marks of direction, but not the line break."""
 Cells = tuple[str, list[list[str]]]  # title, lines of cells; the first line is the header
 
 
 def read_csv(file: Path, *, empty: bool = False) -> list[dict[str, str]]:
-    """The rows of a CSV file.
+    """Read the rows of a CSV file.
 
     Args:
-        file: with a header.
-        empty: whether it may have nothing but the header.
+        file: the CSV file, with a header.
+        empty: whether the file may have no rows.
 
     Raises:
         TableError: there is no such file, or it has no rows and may not be empty.
@@ -53,9 +53,9 @@ def read_csv(file: Path, *, empty: bool = False) -> list[dict[str, str]]:
 
 
 def read_table(file: Path) -> list[Row]:
-    """The rows of a task's table as `make_table` made them: numbers where they can be.
+    """Read the rows of a table that `make_table` wrote; numeric text becomes a number.
 
-    What was published stays text, with the digits it was published with.
+    Published values stay text, with their published digits.
 
     Raises:
         TableError: there is no such file, or it has no rows.
@@ -79,7 +79,7 @@ def _value(text: str) -> float | int | str | None:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows of the same keys as CSV, with a header."""
+    """Return rows with the same keys as CSV, with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")  # floats as repr, None as ""
     writer.writeheader()
@@ -88,24 +88,24 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shown(task: Task) -> dict[str, tuple[str, int]]:
-    """Header and digits of each metric in the rounded tables."""
+    """Return header and digits of each metric in the rounded tables."""
     own = {name: (m.header, m.digits) for name, m in task.metrics.items() if m.rounded}
     return own | COMMON
 
 
 def measured(rows: Sequence[Row], task: Task) -> dict[str, tuple[str, int]]:
-    """The same of the metrics that have a value in some row."""
+    """Return header and digits of the metrics that have a value in some row."""
     return {m: how for m, how in shown(task).items() if any(row.get(m) is not None for row in rows)}
 
 
 def grid(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as a table in Markdown; the first is the header."""
+    """Return lines of cells as a Markdown table; the first line is the header."""
     header, *rest = lines
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rest))
 
 
 def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
-    """Return the tables for people: measured, published, counts and costs."""
+    """Return the rounded tables: measured, differences, published, counts and costs."""
     several = len({row["decoding"] for row in rows}) > 1
     head = [key for key in PLACE if several or key != "decoding"]
     found, present = shown(task), measured(rows, task)
@@ -143,7 +143,7 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
 def _differences(
     rows: Sequence[Row], head: Sequence[str], present: Mapping[str, tuple[str, int]]
 ) -> list[Cells]:
-    """The table of differences to the reference; none where nothing was compared."""
+    """Return the table of differences to the reference; empty if nothing was compared."""
     compared = [row for row in rows if row.get("compared_with")]
     if not compared:
         return []
@@ -162,7 +162,7 @@ def _difference(row: Row, metric: str, digits: int) -> str:
 
 
 def _head(row: Row, key: str) -> str:
-    """What a row is of; of a method also the form of its reward tokens, and their place."""
+    """Return a row's cell in a head column; a method has its reward tokens' form and place."""
     if key != "method" or not row.get("form"):
         return str(row[key])
     place = row.get("place")
@@ -185,10 +185,10 @@ def _short(value: Any) -> str:
 
 
 def shown_table(file: Path) -> "Table":
-    """What was measured, for the terminal.
+    """Return the table of measured values for the terminal.
 
     Raises:
-        TableError: there is no such table, or it is of no task.
+        TableError: there is no such table, or it is not a task's table.
     """
     from rich.table import Column, Table
 
@@ -208,7 +208,7 @@ def shown_table(file: Path) -> "Table":
 
 
 def markdown(rows: Sequence[Row], task: Task) -> str:
-    """Return the tables for people and notes on every column."""
+    """Return the rounded tables in Markdown, and notes on every column."""
     parts = [f"# {rows[0]['task'].capitalize().replace('_', ', ')}"]
     for title, lines in rounded(rows, task):
         empty = len(lines) == 1
@@ -254,5 +254,5 @@ def _escape(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text with U+FFFD for what would move the cursor or turn the line; line breaks stay."""
+    """Replace what would move the cursor or change the direction by U+FFFD; keep line breaks."""
     return MOVES.sub("\ufffd", text)

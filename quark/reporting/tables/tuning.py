@@ -1,7 +1,7 @@
-"""The choice among settings that were tried on validation prompts, by one rule for every method.
+"""Choose among the settings that were tried on validation prompts, by one rule for every method.
 
-The rule: of the tries whose output perplexity is at most so many times the base model's, the one
-with the best main metric of the task, such as the least toxicity.
+The rule considers the tries whose output perplexity is at most a given multiple of the base
+model's. It chooses the try with the best main metric of the task, such as the least toxicity.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ FLUENCY = "output_ppl"
 def make_tuning(table: Path, most_perplexity: float, out: Path) -> None:
     """Write a row for each try as `out` (.csv) and, rounded, as .md beside it.
 
-    The columns before those of the task's table: `tuned` (the method), `key` (its last part),
-    `value`, `of_base` and `ppl_of_base` (main metric and perplexity as ratios to the base model's),
-    `chosen`.
+    These columns precede the columns of the task's table: `tuned` (the method), `key` (its last
+    part), `value`, `of_base` and `ppl_of_base` (main metric and perplexity as ratios to the base
+    model's), `chosen`.
 
     Args:
         table: CSV of `quark.reporting.tables.make_table`, with the base model's row for each
             decoding.
-        most_perplexity: times the base model's.
+        most_perplexity: largest perplexity of a choice, as a multiple of the base model's.
         out: the CSV file.
 
     Raises:
-        TableError: a table without the base model, or of no task.
+        TableError: the table has no base model, or is not a task's table.
     """
     rows = read_table(table)
     if rows[0].get("task") not in TASKS:
@@ -66,12 +66,12 @@ def make_tuning(table: Path, most_perplexity: float, out: Path) -> None:
 
 
 def _ratio(row: Row, base: Row, name: str) -> float | None:
-    """None where one of the two has no value, or the base model's is 0."""
+    """Return the row's value / the base model's; None: a value is missing, or the base's is 0."""
     return row[name] / base[name] if row[name] is not None and base[name] else None
 
 
 def _groups(tries: Sequence[Row]) -> list[list[Row]]:
-    """The tries of each method under each decoding."""
+    """Return the tries of each method under each decoding."""
     keys = dict.fromkeys((row["tuned"], row["decoding"]) for row in tries)
     return [[r for r in tries if (r["tuned"], r["decoding"]) == key] for key in keys]
 

@@ -1,7 +1,7 @@
-"""What a configuration will cost, estimated before anything runs (`quark plan`).
+"""Estimate the cost of a configuration before anything runs (`quark plan`).
 
-It imports no torch. Every continuation has its full length, and prompts have 15 tokens unless
-they are cut. The estimate is coarse; it shows what is large.
+This package imports no torch. It assumes that every continuation has its full length, and that
+prompts have 15 tokens unless they are cut. The estimate is coarse; it shows which costs are large.
 """
 
 from quark.tools.planning.costs import Cost, plan

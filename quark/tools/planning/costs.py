@@ -1,4 +1,4 @@
-"""What the stages of each task cost, cut from the configuration as the workflow cuts it."""
+"""Estimate the cost of each task's stages, derived from the configuration as in the workflow."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from quark.config import (
     TaskName,
     for_task,
 )
-from quark.config.registry import METHODS, is_linear, iterations
+from quark.config.registry import METHODS, in_rounds, is_linear, iterations
 from quark.core.files import read_json
 from quark.stages import derive
 from quark.tools.planning.flop import (
@@ -30,26 +30,26 @@ from quark.tools.planning.flop import (
 )
 
 PROMPT = 15
-"""Tokens of a prompt: half a sentence."""
+"""Assumed number of tokens of a prompt: half a sentence."""
 RESOURCES = Path("resources")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What jobs of one kind need together.
+    """The total cost of all jobs of one kind.
 
     Attributes:
-        task: or "models" and "prompts", which several tasks may share.
-        method: or the model's or the prompts' name.
+        task: the task, or "models" or "prompts", which several tasks may share.
+        method: the method, or the name of the model or of the prompts.
         stage: the verb.
         place: which of the method's jobs, such as iteration-1 or nontoxic/nucleus; often empty.
-        jobs: how many.
-        calls: texts that a scorer is asked for.
-        sequences: that are trained on.
-        tokens: sampled, read or trained on.
-        flop: of matrix products.
+        jobs: number of jobs.
+        calls: number of texts that are scored.
+        sequences: number of sequences in training.
+        tokens: number of tokens that are sampled, read or trained on.
+        flop: floating-point operations of matrix products.
         disk: bytes written.
-        classifier: whether the scorer that is asked is a model.
+        classifier: whether the scorer is a classifier.
     """
 
     task: str
@@ -65,7 +65,7 @@ class Cost:
     place: str = ""
 
     def times(self, count: int) -> "Cost":
-        """The same jobs so many times."""
+        """Return the cost of `count` times as many jobs."""
         names = ("jobs", "calls", "sequences", "tokens", "flop", "disk")
         counts = {name: count * getattr(self, name) for name in names}
         return replace(self, **counts)
@@ -74,16 +74,16 @@ class Cost:
 def plan(
     config: Config, tasks: list[TaskName] | None = None, resources: Path = RESOURCES
 ) -> list[Cost]:
-    """The cost of each kind of job that the tables of some tasks need, all seeds together.
+    """Return the cost of each kind of job for the tables of some tasks, all seeds together.
 
     Args:
         config: the whole configuration.
-        tasks: None: all of them.
-        resources: where models and prompts lie if they were fetched; else their sizes are those of
-            `KNOWN` and `prompts.NAME.roughly`.
+        tasks: the tasks; None: all tasks.
+        resources: directory of the fetched models and prompts. The sizes of those that are not
+            fetched come from `KNOWN` and `prompts.NAME.roughly`.
 
     Raises:
-        ConfigError: a size is not known; the text says how to make it known.
+        ConfigError: a size is not known; the message says how to make it known.
     """
     shared: dict[Cost, None] = {}
     own: list[Cost] = []
@@ -107,7 +107,7 @@ class _Task:
         self.linear = is_linear(config)
 
     def costs(self) -> Iterator[Cost]:
-        """Of one seed, and of what all seeds share."""
+        """Yield the costs of one seed, and the costs that all seeds share."""
         starts = {derive.model(self.config, self.task, method) for method in self.own.methods}
         lines = [derive.lineage(self.config, name) for name in sorted(starts)]
         for name in dict.fromkeys(name for line in lines for name in reversed(line)):
@@ -117,7 +117,7 @@ class _Task:
         parts = sorted({part for m in self.own.methods for part in METHODS[m].parts})
         explorers = {derive.explorer(m, 0) for m in self.own.methods}
         if (parts or "quark" in explorers) and "quark" not in self.own.methods:
-            yield from self._explore("quark", 0)  # its first samples are learnt from
+            yield from self._explore("quark", 0)  # others train on its first samples
         if parts:
             yield Cost(self.task, "corpus", "corpus")
             yield from (self._fit(part) for part in parts)
@@ -136,7 +136,7 @@ class _Task:
                 trained = self._train(method)
             else:
                 how = derive.explore(self.config, self.task, explorer, 1, iteration)
-                trained = self._ppo(how.samples, iteration)
+                trained = self._learn(method, how.samples, iteration)
             yield replace(trained, place=f"iteration-{iteration}")
 
     def _explore(self, method: Method, iteration: int) -> Iterator[Cost]:
@@ -169,23 +169,25 @@ class _Task:
             disk=12 * learnt,  # float32, and both moments of Adam
         )
 
-    def _ppo(self, samples: int, iteration: int) -> Cost:
-        how = self.config.baselines.ppo
-        model = self._size(self.own.model)
+    def _learn(self, method: Method, samples: int, iteration: int) -> Cost:
+        training = in_rounds()[method].training
+        assert training is not None, f"{method} is Quark"
+        how, passes = training(self.config), getattr(training(self.config), "epochs", 1)
+        model = self._size(derive.model(self.config, self.task, method))
         rows = self._count(self.prompts, "train", self.config.quark.prompts) * samples
         new = self.config.quark.sampling.max_new_tokens
         read = 0 if self.linear else self.prompt + new
         once = forward(model, read, new)  # the rollout under the base model
-        if iteration or not self.linear:  # and under the policy, once a map is another
+        if iteration or not self.linear:  # and under the policy, if its map differs
             once *= 2
         learn = learning_map(model, new) if self.linear else learning(model, read, new, how)
-        flop = once + how.epochs * learn
+        flop = once + passes * learn
         return Cost(
             self.task,
-            "ppo",
-            "train-ppo",
-            sequences=how.epochs * rows,
-            tokens=how.epochs * rows * new,
+            method,
+            "learn",
+            sequences=passes * rows,
+            tokens=passes * rows * new,
             flop=rows * flop,
             disk=12 * trained(model, how),
         )
@@ -202,14 +204,14 @@ class _Task:
         how = derive.fit(self.config, self.task, part, seed=0).training
         learnt: float
         flop: float
-        if how is None:  # the classifier, of the hidden states, which are read once
+        if how is None:  # the classifier; its input, the hidden states, is computed once
             learnt, passes = 2 * (model.width + 1), 1
             flop = forward(model, corpus.tokens, 0)
         else:
             learnt, passes = trained(model, how), how.epochs
             flop = learning(model, corpus.tokens, corpus.tokens, how)
             if part != "gedi":
-                rows //= 2  # of one class
+                rows //= 2  # texts of one class only
             elif self.linear:  # each text under both classes
                 flop = forward(model, corpus.tokens, 0) + 2 * learning_map(model, corpus.tokens)
             else:
@@ -226,7 +228,7 @@ class _Task:
 
     def _finetune(self, name: str) -> Cost:
         source = self.config.models[name].finetuned
-        assert source is not None  # the caller asks for no other
+        assert source is not None  # the caller passes only fine-tuned models
         model = self._size(source.model)
         rows = self._count(source.texts, "train", source.rows) * source.training.epochs
         flop = learning(model, source.tokens, source.tokens, source.training)
@@ -251,7 +253,7 @@ class _Task:
                 "prompts",
                 self.prompts,
                 "sort-prompts",
-                jobs=3,  # samples and scores are stages of their own
+                jobs=3,  # samples and scores are separate stages
                 calls=prompts * how.samples,
                 tokens=tokens,
                 flop=flop,
@@ -278,13 +280,13 @@ class _Task:
     def _evaluated(
         self, method: Method, split: str, decoding: str, prompts: int, model: Size, judge: Size
     ) -> Iterator[Cost]:
-        """One split under one decoding."""
+        """Yield the costs of one split under one decoding."""
         how, samples = self.config.evaluation.decoding[decoding], self.config.evaluation.samples
         generated = derive.generate(self.config, self.task, method, 1, split, decoding)
         made = self._sampled(method, "generate", prompts, samples, how, model)
         flop = made.flop * self._passes(method)
         if self.linear and isinstance(generated.steering, GeDi | Place):
-            # products of a map with the output embeddings, beside a token's own
+            # products of a map with the output embeddings, besides a token's own
             more = 2 if isinstance(generated.steering, GeDi) else 1
             flop += more * 2 * model.head * made.tokens
         yield replace(made, flop=flop)
@@ -296,12 +298,12 @@ class _Task:
         _, read, _ = sampling(prompts, samples, self.prompt, how, judge)
         start = derive.model(self.config, self.task, method)
         if generated.judged and self.own.judge == start:
-            read = 2 * judge.head * made.tokens  # where they are sampled
+            read = 2 * judge.head * made.tokens  # computed during sampling
         yield Cost(self.task, method, "judge", tokens=made.tokens, flop=read)
         yield Cost(self.task, method, "evaluate")
 
     def _passes(self, method: Method) -> int:
-        """How many models read each token of a method, counting its own."""
+        """Return how many models read each token of a method, including its own."""
         return METHODS[method].passes(self.config)
 
     def _sampled(
@@ -316,7 +318,7 @@ class _Task:
 
     # ------------------------------------------------------------------------------------ sizes
     def _size(self, name: str) -> Size:
-        """How large a model is: as it was fetched, as it is made, or as it is known."""
+        """Return a model's size: of the fetched model, as configured, or from `KNOWN`."""
         source = self.config.models[name]
         if source.finetuned is not None:
             return self._size(source.finetuned.model)
@@ -340,7 +342,7 @@ class _Task:
         return KNOWN[repository]
 
     def _count(self, name: str, split: str, first: int | None) -> int:
-        """How many prompts a split has: as they were cut, as configured, or roughly."""
+        """Return the number of a split's prompts: of the made file, as configured, or roughly."""
         prompts = self.config.prompts[name]
         file = self.resources / "prompts" / name / f"{split}.parquet"
         sizes = {key: part.prompts for key, part in prompts.splits.items()}

@@ -1,8 +1,9 @@
-"""How large models are, and how many operations they take.
+"""Count the parameters of models and the operations of their stages.
 
-Counted are the matrix products: with N parameters in a model's layers and H = width x vocabulary in
-its head, a token costs 2N forward and 2H where it is predicted; backward twice as much for what
-learns, once for what only passes a gradient on. Samples of a prompt share it.
+Only matrix products are counted. A model has N parameters in its layers and H = width x vocabulary
+in its head. Forward, a token costs 2N, and 2H more if it is predicted. Backward costs twice as much
+for parameters that are trained, and once for those that only pass a gradient on. The samples of a
+prompt share its cost.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from quark.config import LoRA, Optimisation, Sampling, Training
 
 TEXT = 5
-"""Bytes of a token's text."""
+"""Assumed number of bytes of a token's text."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Size:
     head: float
 
 
-# layers, width, vocabulary; a layer of GPT-2 has 12 width ** 2 parameters, biases aside
+# layers and width; a layer of GPT-2 has 12 width ** 2 parameters, without biases
 GPT2 = {
     "gpt2": (12, 768),
     "gpt2-medium": (24, 1024),
@@ -36,19 +37,19 @@ KNOWN["smollm2-135m"] = Size(30, 576, 106.2e6, 49152 * 576)
 
 
 def forward(model: Size, read: int, predicted: int) -> float:
-    """FLOP of reading tokens and predicting some of them."""
+    """Return the FLOP of reading tokens and predicting some of them."""
     return 2 * model.trunk * read + 2 * model.head * predicted
 
 
 def learning_map(model: Size, predicted: int) -> float:
-    """FLOP of learning a linear map from a sequence whose hidden states are known."""
+    """Return the FLOP of training a linear map on a sequence with known hidden states."""
     return 4 * model.head * predicted  # the logits, and their gradient
 
 
 def learning(model: Size, read: int, predicted: int, how: Optimisation) -> float:
-    """FLOP of learning from a sequence."""
-    gradient = 2 * model.trunk * read + 2 * model.head * predicted  # of what was read
-    weights = 2 * trained(model, how) * read  # of the head fewer: it predicts less than is read
+    """Return the FLOP of training on a sequence."""
+    gradient = 2 * model.trunk * read + 2 * model.head * predicted  # of the inputs
+    weights = 2 * trained(model, how) * read  # fewer for the head, which predicts only some tokens
     weights -= 2 * model.head * (read - predicted) if _whole(how) else 0
     passed = 1.0 if how.trained_layers is None else max(share(model, how), 0.5)
     once = forward(model, read, predicted)
@@ -57,12 +58,12 @@ def learning(model: Size, read: int, predicted: int, how: Optimisation) -> float
 
 
 def share(model: Size, how: Optimisation) -> float:
-    """What share of the layers learns."""
+    """Return the share of the layers that is trained."""
     return 1.0 if how.trained_layers is None else min(1.0, how.trained_layers / model.layers)
 
 
 def _whole(how: Optimisation) -> bool:
-    """Whether all parameters learn."""
+    """Whether all parameters are trained."""
     return how.trained_layers is None and _adapters(how) is None
 
 
@@ -71,7 +72,7 @@ def _adapters(how: Optimisation) -> LoRA | None:
 
 
 def trained(model: Size, how: Optimisation) -> float:
-    """How many parameters learn."""
+    """Return the number of parameters that are trained."""
     adapters = _adapters(how)
     if adapters is not None:  # the maps of a layer have 18 d rows and columns, as in GPT-2
         return share(model, how) * model.layers * 18 * model.width * adapters.rank
@@ -81,7 +82,7 @@ def trained(model: Size, how: Optimisation) -> float:
 def sampling(
     prompts: int, samples: int, prompt: int, how: Sampling, model: Size
 ) -> tuple[int, float, float]:
-    """Tokens, FLOP and bytes of continuing prompts."""
+    """Return the tokens, FLOP and bytes of continuing prompts."""
     new = how.max_new_tokens
     tokens = prompts * samples * new
     flop = prompts * forward(model, prompt, 0) + prompts * samples * forward(model, new, new)

@@ -1,8 +1,8 @@
-"""How long a run will still take: the estimates of its jobs, corrected by those that are done.
+"""Estimate the remaining time of a run from its jobs' estimates, corrected by finished jobs.
 
-A logging handler for Snakemake's own logger: after each job it says how many of how many are done,
-in how many minutes, and how many are left. `results/progress.json` keeps the last of these lines
-for `quark status`. Imports no Snakemake.
+`Progress` is a logging handler for Snakemake's own logger. After each job it reports how many jobs
+are done, in how many minutes, and how many minutes are left. `results/progress.json` stores the
+last of these lines for `quark status`. This module imports no Snakemake.
 """
 
 import logging
@@ -17,25 +17,23 @@ from quark.tools.planning.speed import Machine
 
 FILE = "progress.json"
 STAGES = {
-    "train_ppo": "train-ppo",
     "fit_variant": "fit",
-    "finetune_model": "finetune-model",
     "sample_candidates": "sort-prompts",
     "score_generations": "score",
     "score_again": "score",
     "judge_samples": "judge",
 }
-"""Verbs of the rules that have another name."""
+"""The verbs of the rules that have another name than their verb."""
 ENOUGH = 60.0
 """Seconds of expected work that must be done before the estimate is corrected."""
 
 
 class Expected:
-    """How long each job of a run is expected to take.
+    """The expected time of each job of a run.
 
     Args:
-        costs: of `planning.plan`.
-        machine: that runs the jobs, one after another.
+        costs: the costs that `planning.plan` returned.
+        machine: the machine that runs the jobs, one after another.
     """
 
     def __init__(self, costs: Sequence[Cost], machine: Machine) -> None:
@@ -43,11 +41,11 @@ class Expected:
         self._costs = {(c.task, c.method, c.stage, c.place): c for c in costs}
 
     def seconds(self, rule: str, wildcards: Mapping[str, Any]) -> float:
-        """Of one job; of a rule that the plan does not know, the start of a job.
+        """Return the expected seconds of a job; for a rule without a cost, its start time only.
 
         Args:
-            rule: its name.
-            wildcards: of the job. A variant takes as long as its method.
+            rule: the rule's name.
+            wildcards: the job's wildcards. A variant takes as long as its method.
         """
         stage = STAGES.get(rule, rule.replace("_", "-"))
         name = str(wildcards.get("part") or wildcards.get("method") or wildcards.get("name"))
@@ -66,13 +64,13 @@ class Expected:
 
 
 class Progress(logging.Handler):
-    """Says after each job how far a run is.
+    """A logging handler that reports the progress of a run after each job.
 
     Args:
-        expected: seconds of each job, by its number.
-        folder: of the results.
-        say: where a line goes.
-        clock: seconds, monotonic.
+        expected: expected seconds of each job, by its number.
+        folder: directory of the results.
+        say: function that prints a line.
+        clock: function that returns monotonic seconds.
     """
 
     def __init__(
@@ -88,23 +86,23 @@ class Progress(logging.Handler):
         self._done: set[int] = set()
 
     def tell(self) -> None:
-        """Say how far the run is, and keep it for `quark status`."""
+        """Report the run's progress, and store it for `quark status`."""
         line = self.line()
         files.write_json(self._file, {"line": line})
         self._say(line)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of Snakemake's events `job_finished`."""
+        """Count the job of each of Snakemake's events `job_finished`."""
         if str(getattr(record, "event", "")) != "job_finished":
             return
         try:
             self._done.add(int(record.job_id))  # type: ignore[attr-defined]
             self.tell()
-        except Exception:  # a full disk, say: the run goes on
+        except Exception:  # for example a full disk: the run continues
             self.handleError(record)
 
     def line(self) -> str:
-        """How far the run is now."""
+        """Return the run's present progress as one line."""
         passed = self._clock() - self._begun
         done = sum(seconds for job, seconds in self._expected.items() if job in self._done)
         left = sum(self._expected.values()) - done
@@ -115,12 +113,12 @@ class Progress(logging.Handler):
 
 
 def forget_progress(results: Path) -> None:
-    """Remove what an earlier run said."""
+    """Remove the stored progress of an earlier run."""
     (results / FILE).unlink(missing_ok=True)
 
 
 def minutes(seconds: float) -> str:
-    """A time for people."""
+    """Format a time in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.0f} h"

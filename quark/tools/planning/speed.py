@@ -1,7 +1,7 @@
-"""How long stages take on a machine, from a few seconds of measured matrix products.
+"""Estimate how long stages take on a machine, from a few seconds of measured matrix products.
 
-A stage's time is its operations over the speed of the products that it is made of, over the share
-of that speed which it reaches (`SHARES`), and the start of its jobs.
+A stage's time is operations / (speed of its matrix products x the share of that speed that the
+stage reaches, `SHARES`), plus the time to start its jobs.
 """
 
 import os
@@ -18,31 +18,31 @@ from quark.tools.planning.costs import Cost
 PRODUCTS = ((250, 576, 1536, 0.8), (250, 576, 49152, 0.2))
 """Rows, inputs, outputs of a layer and of the head, and their shares of the operations."""
 SECONDS = 1.0
-"""How long a product is measured."""
+"""Duration of the measurement of a product."""
 KINDS = {
     **dict.fromkeys(("sample", "generate", "sort-prompts"), "sample"),
-    **dict.fromkeys(("train", "train-ppo", "fit", "finetune-model"), "train"),
+    **dict.fromkeys(("train", "learn", "fit", "finetune-model"), "train"),
     **dict.fromkeys(("judge", "predict"), "read"),
 }
 SHARES: dict[Precision, dict[str, float]] = {
     "bf16": {"sample": 0.4, "train": 0.55, "read": 0.5},
     "fp32": {"sample": 0.7, "train": 0.7, "read": 0.8},
 }
-"""What the stages reach on two virtual cores of a Xeon with AMX; fp32: limited to AVX2."""
+"""Shares that stages reach on two virtual cores of a Xeon with AMX; fp32: limited to AVX2."""
 START = {"load": 5.0, "other": 3.0}
-"""Seconds until a job begins: one that loads a model, and any other."""
+"""Seconds to start a job: one that loads a model, and any other."""
 TEXTS = 400.0
-"""Texts a second of a classifier on a CPU; the other scorers take next to no time."""
+"""Texts per second of a classifier on a CPU; the other scorers take almost no time."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine.
+    """The speed of a machine.
 
     Attributes:
-        gflops: 10 ** 9 operations a second.
-        shares: what each kind of stage reaches of them; of one that is missing here, all.
-        texts: that a classifier scores in a second; None: it takes no time.
+        gflops: 10 ** 9 operations per second.
+        shares: the share of this speed that each kind of stage reaches; 1 if a kind is missing.
+        texts: texts that a classifier scores per second; None: scoring takes no time.
     """
 
     gflops: float
@@ -50,7 +50,7 @@ class Machine:
     texts: float | None = None
 
     def seconds(self, cost: Cost) -> float:
-        """How long the jobs of one kind take together."""
+        """Return the total time of the jobs of one kind."""
         kind = KINDS.get(cost.stage)
         if kind is None:
             scoring = cost.calls / self.texts if cost.classifier and self.texts else 0.0
@@ -60,13 +60,13 @@ class Machine:
 
 
 def this_machine(precision: Precision, threads: int) -> Machine:
-    """This machine, measured in a process of its own; some seconds.
+    """Measure this machine in a separate process; this takes some seconds.
 
     Raises:
-        ConfigError: it cannot be measured.
+        ConfigError: the machine cannot be measured.
     """
     command = [sys.executable, "-m", "quark.tools.planning.speed", precision, str(threads)]
-    impatient = {"GOMP_SPINCOUNT": "1000"} | os.environ  # as the workflow's jobs wait
+    impatient = {"GOMP_SPINCOUNT": "1000"} | os.environ  # as the workflow sets it for its jobs
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=impatient)
     if found.returncode:
         raise ConfigError(f"this machine cannot be measured; give --tflops. {found.stderr}")

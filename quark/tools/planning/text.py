@@ -1,4 +1,4 @@
-"""The costs as a table for a terminal."""
+"""Show the costs as a table in a terminal."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from quark.tools.planning.speed import Machine
 
 
 def table(costs: Sequence[Cost], machine: Machine) -> Table:
-    """The costs by task and method, and their sum, for a terminal.
+    """Return the costs by task and method, and their sum, as a table for a terminal.
 
-    Time is in minutes if all of it is less than ten hours, else in hours.
+    Time is in minutes if the total is less than ten hours, else in hours.
 
     Args:
-        costs: what `plan` returned.
-        machine: that the jobs will run on, one after another.
+        costs: the costs that `plan` returned.
+        machine: the machine on which the jobs will run, one after another.
     """
     every = sum(map(machine.seconds, costs))
     name, unit = ("minutes", 60) if every < 36000 else ("hours", 3600)
@@ -46,7 +46,7 @@ def _cells(costs: Sequence[Cost], machine: Machine, unit: int) -> list[str]:
 
 
 def _short(count: float) -> str:
-    """A count in at most five characters."""
+    """Format a count in at most five characters."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
             return f"{count / size:.3g}{unit}"
