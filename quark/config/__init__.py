@@ -6,9 +6,10 @@ schema in `workflow/schemas/config.schema.json` is generated from these models (
 
     types       building blocks of every part
     resources   models and prompts, and their sources
-    method      Quark, and the parts that its baselines share
+    quark       Quark, and the parts that its baselines share
     baselines   the methods that the table compares Quark with
     registry    the methods of the table with their properties, and the names of the tasks
+    precision   which precision `auto` becomes
     plugins     methods, tasks and scorers that other packages add
     experiment  tasks, evaluation, ablations and tuning
     whole       the whole configuration, and what its parts demand of each other
@@ -38,7 +39,9 @@ from quark.config.experiment import (
     TaskName,
     Tuning,
 )
-from quark.config.method import (
+from quark.config.parsing import ConfigError, read
+from quark.config.plugins import Plugins
+from quark.config.quark import (
     Contrast,
     LoRA,
     Optimisation,
@@ -48,8 +51,6 @@ from quark.config.method import (
     Sampling,
     Training,
 )
-from quark.config.parsing import ConfigError, read
-from quark.config.plugins import Plugins
 from quark.config.reading import (
     check,
     for_task,

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from quark.config.method import Contrast, Optimisation, Place
+from quark.config.quark import Contrast, Optimisation, Place
 from quark.config.types import Count, Name, NonNegative, Positive, Probability, Section
 
 
@@ -125,7 +125,7 @@ class PPOTraining(Optimisation):
     )
     epochs: Count = Field(description="passes over an iteration's samples")
     token_learning_rate: Positive = Field(
-        description="of PPO's only reward token; used with `linear` tokens"
+        description="rate of its only reward token, if its form is linear or sink"
     )
     value_learning_rate: Positive = Field(description="of the value head")
     gamma: Probability = Field(description="discount of a token")

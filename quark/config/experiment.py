@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from quark.config.method import Sampling
+from quark.config.quark import Sampling
 from quark.config.registry import BUILT_IN, METHODS, TASKS
 from quark.config.types import (
     Count,

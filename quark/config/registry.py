@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi, PPOTraining
-from quark.config.method import Contrast, Place
 from quark.config.plugins import Plugins
+from quark.config.quark import Contrast, Place
 from quark.config.types import Section
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from quark.config.baselines import Finetuning
-from quark.config.method import Sampling
+from quark.config.quark import Sampling
 from quark.config.types import Count, Name, NonNegative, Probability, Section, WithoutNull
 
 

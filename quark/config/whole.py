@@ -18,7 +18,7 @@ from quark.config.experiment import (
     TaskName,
     Tuning,
 )
-from quark.config.method import Place, Quark
+from quark.config.quark import Place, Quark
 from quark.config.registry import BUILT_IN, METHODS, Rounds, in_rounds, learners, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (

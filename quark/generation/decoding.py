@@ -41,10 +41,10 @@ class Decoding(Protocol):
         """The distribution of the next token, in which the forbidden ids are impossible."""
 
     def select(self, rows: Tensor) -> None:
-        """Keep, repeat or reorder rows; not between `distribution` and `feed`."""
+        """Keep, repeat or reorder rows; not between `next_token` and `feed`."""
 
     def feed(self, ids: Tensor) -> None:
-        """Append a token to each row, (rows,), drawn from the last `distribution`."""
+        """Append a token to each row, (rows,), drawn from the last `next_token`."""
 
 
 class Decoder(Protocol):

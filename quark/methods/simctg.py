@@ -124,7 +124,7 @@ class _Search:
 
     def feed(self, ids: Tensor) -> None:
         """Continue from the state that the search has read; `ids` are the tokens it chose."""
-        assert self._tried is not None, "a token is fed after `distribution` has chosen it"
+        assert self._tried is not None, "a token is fed after `next_token` has chosen it"
         rows, ahead, state = self._tried
         ahead.select(rows)
         self.reading, self._tried = ahead, None
