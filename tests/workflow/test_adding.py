@@ -21,6 +21,8 @@ TABLE, PAGE = "results/tables/brevity.csv", "results/report/brevity.html"
 PACKAGE = '''
 """Two methods: one lowers the logits of some tokens, one is REINFORCE. A task wants short words."""
 
+from pydantic import Field
+
 from quark.config import Optimisation
 from quark.config.registry import MethodSpec, Rounds
 from quark.config.types import Section
@@ -75,7 +77,7 @@ class Reinforce(Optimisation):
     batch: int = 8
     learning_rate: float = 1e-2
     warmup_steps: int = 0
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[float, float] = Field((0.9, 0.98), strict=False)
     eps: float = 1e-8
     max_grad_norm: float | None = None
     gradient_checkpointing: bool = False
