@@ -23,7 +23,7 @@ from quark.stages.quantize import check_failed
 from quark.stages.settings import LearnSettings
 from quark.tasks import TASKS
 from quark.training.rounds import Before, Round
-from quark.training.trainer import Rows
+from quark.training.trainer import Rows, choose_parameters
 
 
 def learn_stage(
@@ -52,6 +52,8 @@ def learn_stage(
     rows, reward = _scored(settings, samples, scores)
     layers = getattr(settings.training, "trained_layers", 0)
     policy, base = load_pair(model, checkpoint, settings.precision, frozen=layers == 0)
+    checkpointing = getattr(settings.training, "gradient_checkpointing", False)
+    choose_parameters(policy.lm, layers, checkpointing)
     form = settings.reward_tokens if settings.reward_tokens.form in ("linear", "sink") else None
     before = None
     if checkpoint is not None:

@@ -35,7 +35,8 @@ class Before(NamedTuple):
 class Round(NamedTuple):
     """The scored samples of one round.
 
-    `policy`: sampled the rows; it learns in place. `base`: the frozen model it is kept near to.
+    `policy`: sampled the rows; it learns in place, and only what may learn requires a gradient.
+    `base`: the frozen model it is kept near to.
     `rows`, `reward`: what was sampled, and each response's reward, (rows,).
     `min_new_tokens`: end ids were impossible in so many first tokens.
     `iteration`: 0, 1, ... `share`: this iteration's share of all iterations' samples.
