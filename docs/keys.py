@@ -6,6 +6,7 @@ A key's type, meaning and default come from `quark/config/` and `config.yaml`. W
 tried: the key is changed, and the stages whose settings change are named.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -231,14 +232,24 @@ def _other(value: Any, schema: Mapping[str, Any]) -> Any:
     return "other"
 
 
+@cache
+def _graph() -> Graph:
+    return Graph(_as_it_runs())
+
+
 def _settings(config: Config) -> dict[tuple[str, str], list[str]]:
     """The settings of each verb and method, of a configuration that need not be valid."""
     found: dict[tuple[str, str], list[str]] = {}
-    graph = Graph(_as_it_runs())
+    graph = copy.copy(_graph())
     graph.config, graph.tasks, graph.variants = config, {"toxicity": config}, {}
     for verb, of, settings in graph.settings("toxicity"):
         found.setdefault((verb, of), []).append(settings.model_dump_json())
     return found
+
+
+@cache
+def _unchanged() -> dict[tuple[str, str], list[str]]:
+    return _settings(_everything())
 
 
 def runs_again(key: Key) -> str:
@@ -249,7 +260,8 @@ def runs_again(key: Key) -> str:
     for name, value in NEEDS.get(path[-1], {}).items():
         config = _with(config, [*path[:-1], name], value)
     value = {"rank": 1, "alpha": 1} if in_lora else _other(_value(config, path), key.schema)
-    before, after = _settings(config), _settings(_with(config, path, value))
+    before = _unchanged() if config is _everything() else _settings(config)
+    after = _settings(_with(config, path, value))
     changed = [
         place
         for place, settings in before.items()

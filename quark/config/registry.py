@@ -274,7 +274,7 @@ def in_rounds() -> dict[str, Rounds]:
 
 
 def learners() -> list[str]:
-    """Those of them that have a learner of their own; the others are Quark."""
+    """The methods in rounds that have a learner of their own; the other ones are Quark."""
     return [name for name, rounds in in_rounds().items() if rounds.learner]
 
 

@@ -51,7 +51,9 @@ class WrittenConfig(Section):
     quark: Quark
     quark_guided: Place = Field(description="Quark, decoded at a place beyond its best token")
     baselines: Baselines
-    plugins: dict[Name, dict[str, Any]] = Field({}, description="a setting of this method")
+    plugins: dict[Name, dict[str, Any]] = Field(
+        {}, description="settings of methods that other packages add, by the method's name"
+    )
     evaluation: Evaluation
     ablations: Annotated[dict[Name, Ablation], WithoutNull] = Field(
         {}, description="sweeps of Quark's settings, a table each; null: none"

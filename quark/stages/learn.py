@@ -103,7 +103,7 @@ def learn_stage(
 def _scored(
     settings: LearnSettings, samples: Path, scores: Path
 ) -> tuple[Rows, NDArray[np.float64]]:
-    """Return the samples that have a score and a token, and their rewards."""
+    """Return the samples that have a score, and their rewards."""
     table = schemas.read_scored(samples, scores, ["row_id", "prompt_ids", "response_ids"])
     check_failed(table, scores, settings.max_failed_scores)
     reward = TASKS[settings.task].reward(table["score"].to_numpy(zero_copy_only=False))
