@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi, PPOTraining
+from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi, GeDiTraining, PPOTraining
+from quark.config.parsing import ConfigError
 from quark.config.plugins import Plugins
 from quark.config.quark import Contrast, Place
 from quark.config.types import Section
@@ -56,14 +57,34 @@ class Rounds:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part that a method learns from the corpus, once.
+
+    Attributes:
+        fit: `module:function` that trains it (see `quark.training.fitting`).
+        settings: the type of the fit's settings; None: it has none.
+        training: these settings.
+        label: the class of the texts that it learns from: 0 wanted, 1 unwanted; None: both.
+        has_tokens: it has reward tokens, of the form `quark.reward_tokens`.
+        readings: under how many reward tokens it reads each text.
+    """
+
+    fit: str
+    settings: type[Section] | None = None
+    training: "Callable[[WrittenConfig], Any]" = lambda config: None
+    label: int | None = None
+    has_tokens: bool = False
+    readings: int = 1
+
+
+@dataclass(frozen=True)
 class MethodSpec:
     """What a method is.
 
     Attributes:
         label: its name in papers.
         rounds: its rounds; None: it does not sample and train in rounds.
-        parts: the parts that it learns from the corpus, in the order of its decoder's argument, and
-            how each is trained; None: it is fitted without steps.
+        parts: the parts that it learns from the corpus, in the order of its decoder's argument.
         trained_as: the method whose policy it decodes with; None: its own.
         has_own_model: it is, or starts from, the model that `tasks.TASK.models` names.
         is_plain: it is a plain model, without reward token or guide; contrastive search can decode
@@ -72,8 +93,8 @@ class MethodSpec:
             checkpoints of its parts, its settings and the precision; None: a plain policy.
         settings: the type of that decoder's settings.
         steering: these settings; None: it decodes as a policy.
-        section: the type of `plugins.NAME`, which `config.plugin(NAME)` gives, of a method of
-            another package; None: `settings`.
+        section: the type of `plugins.NAME`, which `config.plugin(NAME)` gives; None: `settings`,
+            if the method is another package's.
         has_tokens: whether it has reward tokens under a configuration.
         needs_tokens: it cannot run without reward tokens.
         place: where it decodes on the axis of linear reward tokens.
@@ -88,9 +109,7 @@ class MethodSpec:
 
     label: str
     rounds: Rounds | None = None
-    parts: "Mapping[str, Callable[[WrittenConfig], Finetuning | None]]" = field(
-        default_factory=dict
-    )
+    parts: Mapping[str, Part] = field(default_factory=dict)
     trained_as: str | None = None
     has_own_model: bool = False
     is_plain: bool = False
@@ -150,11 +169,15 @@ _QUARK = MethodSpec(
     look=("#D55E00", "X"),
 )
 
-BUILT_IN: dict[str, MethodSpec] = {
+BUILT_IN: dict[str, MethodSpec | str] = {
     "base": MethodSpec("base model", is_plain=True, reads_as_base="always", look=("#000000", "o")),
     "dapt": MethodSpec(
         "DAPT",
-        parts={"dapt": lambda config: config.baselines.dapt},
+        parts={
+            "dapt": Part(
+                "quark.methods.dapt:fit", Finetuning, lambda config: config.baselines.dapt, label=0
+            )
+        },
         is_plain=True,
         look=("#0072B2", "s"),
     ),
@@ -167,7 +190,7 @@ BUILT_IN: dict[str, MethodSpec] = {
     ),
     "pplm": MethodSpec(
         "PPLM",
-        parts={"classifier": lambda config: None},
+        parts={"classifier": Part("quark.methods.pplm:fit")},
         decoder="quark.methods.pplm:decoder",
         settings=PPLM,
         steering=lambda config: config.baselines.pplm,
@@ -177,7 +200,15 @@ BUILT_IN: dict[str, MethodSpec] = {
     ),
     "gedi": MethodSpec(
         "GeDi",
-        parts={"gedi": lambda config: config.baselines.gedi.training},
+        parts={
+            "gedi": Part(
+                "quark.methods.gedi:fit",
+                GeDiTraining,
+                lambda config: config.baselines.gedi.training,
+                has_tokens=True,
+                readings=2,
+            )
+        },
         decoder="quark.methods.gedi:decoder",
         settings=GeDi,
         steering=lambda config: config.baselines.gedi,
@@ -189,9 +220,15 @@ BUILT_IN: dict[str, MethodSpec] = {
     ),
     "dexperts": MethodSpec(
         "DExperts",
-        parts=dict.fromkeys(
-            ("expert", "anti-expert"), lambda config: config.baselines.dexperts.training
-        ),
+        parts={
+            name: Part(
+                "quark.methods.dapt:fit",
+                Finetuning,
+                lambda config: config.baselines.dexperts.training,
+                label=label,
+            )
+            for label, name in enumerate(("expert", "anti-expert"))
+        },
         decoder="quark.methods.dexperts:decoder",
         settings=Contrast,
         steering=lambda config: config.baselines.dexperts.contrast,
@@ -200,6 +237,8 @@ BUILT_IN: dict[str, MethodSpec] = {
         passes=lambda config: 3,
         look=("#E69F00", "v"),
     ),
+    "lm_steer": "quark.methods.lm_steer:ONE_MAP",
+    "dexperts_linear": "quark.methods.lm_steer:TWO_MAPS",
     "ppo": MethodSpec(
         "PPO",
         rounds=Rounds(
@@ -248,7 +287,7 @@ BUILT_IN: dict[str, MethodSpec] = {
         _QUARK, label="Quark+Unlikelihood", has_own_model=True, look=None
     ),
 }
-"""In the order of the published tables."""
+"""In the order of the published tables: specs, or the place of a spec in its method's own file."""
 
 METHODS = Plugins("quark.methods", BUILT_IN, MethodSpec)
 """Methods by their names in `tasks.TASK.methods`, including those of other packages."""
@@ -263,9 +302,25 @@ def spec(name: str) -> MethodSpec:
     return METHODS[METHODS.known(name)]
 
 
-def parts() -> dict[str, Callable[["WrittenConfig"], Any]]:
-    """The parts that methods learn from the corpus, by name, with their training settings."""
-    return {part: how for method in METHODS.values() for part, how in method.parts.items()}
+def plugin_section(name: str) -> type[Section] | None:
+    """The type of a method's settings under `plugins`; None: it has none there."""
+    own = spec(name)
+    return own.section or (None if name in BUILT_IN else own.settings)
+
+
+def parts() -> dict[str, Part]:
+    """The parts that methods learn from the corpus, by name.
+
+    Raises:
+        ConfigError: parts of two methods have the same name.
+    """
+    found: dict[str, Part] = {}
+    for method, own in METHODS.items():
+        for name, part in own.parts.items():
+            if name in found:
+                raise ConfigError(f"{method}: another method has a part {name}, too; rename one")
+            found[name] = part
+    return found
 
 
 def in_rounds() -> dict[str, Rounds]:

@@ -19,7 +19,7 @@ from quark.config.experiment import (
     Tuning,
 )
 from quark.config.quark import Place, Quark
-from quark.config.registry import BUILT_IN, METHODS, Rounds, in_rounds, learners, spec
+from quark.config.registry import METHODS, Rounds, in_rounds, learners, plugin_section, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
     AskedPrecision,
@@ -52,7 +52,9 @@ class WrittenConfig(Section):
     quark_guided: Place = Field(description="Quark, decoded at a place beyond its best token")
     baselines: Baselines
     plugins: dict[Name, dict[str, Any]] = Field(
-        {}, description="settings of methods that other packages add, by the method's name"
+        {},
+        description="settings of methods whose own file has their type, such as those that other "
+        "packages add, by the method's name",
     )
     evaluation: Evaluation
     ablations: Annotated[dict[Name, Ablation], WithoutNull] = Field(
@@ -64,9 +66,9 @@ class WrittenConfig(Section):
     benchmark: Benchmark
 
     def plugin(self, name: str) -> Section:
-        """The settings of a method that another package adds."""
-        settings = spec(name).section or spec(name).settings
-        if settings is None or name in BUILT_IN:
+        """The settings of a method under `plugins`."""
+        settings = plugin_section(name)
+        if settings is None:
             raise ValueError(f"plugins.{name}: this method has no settings there")
         try:
             return settings.model_validate(self.plugins.get(name, {}))
@@ -84,7 +86,7 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _plugins_have_their_settings(self) -> Self:
-        needy = {n for n in self.methods - BUILT_IN.keys() if spec(n).section or spec(n).settings}
+        needy = {name for name in self.methods if plugin_section(name)}
         for name in sorted(self.plugins.keys() | needy):
             self.plugin(name)
         return self
@@ -106,8 +108,8 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _the_nucleus_of_the_base_model_has_no_top_k(self) -> Self:
-        within_base = {n for n, s in METHODS.items() if s.within_base and s.steering(self)}
-        for method in sorted(self.methods & within_base):
+        within_base = {n for n in self.methods if spec(n).within_base and spec(n).steering(self)}
+        for method in sorted(within_base):
             for name, sampling in self.evaluation.decoding.items():
                 if sampling.top_k and not sampling.penalty_alpha:
                     raise ValueError(

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-from quark.config.registry import spec
-from quark.generation.decoding import Decoder
-from quark.training.rounds import Learner
+from quark.config.registry import parts, spec
+
+if TYPE_CHECKING:  # a method's file may import no torch: the workflow reads its spec
+    from quark.generation.decoding import Decoder
+    from quark.training.fitting import Fit
+    from quark.training.rounds import Learner
 
 
-def decoder_of(method: str) -> Callable[..., Decoder]:
+def decoder_of(method: str) -> "Callable[..., Decoder]":
     """The function that makes a method's decoder.
 
     Its arguments are the model's directory, the checkpoints of the method's parts, its settings and
@@ -24,7 +28,17 @@ def decoder_of(method: str) -> Callable[..., Decoder]:
     return found
 
 
-def learner_of(method: str) -> Learner:
+def fit_of(part: str) -> "Fit":
+    """The function that trains a part of a method on the corpus.
+
+    Raises:
+        KeyError: no method has such a part.
+    """
+    found: Fit = resolve_name(parts()[part].fit)
+    return found
+
+
+def learner_of(method: str) -> "Learner":
     """The function that trains a method on the scored samples of a round.
 
     Raises:

@@ -4,11 +4,15 @@ The loss is plain language modelling on wanted text. DExperts trains its expert 
 its anti-expert on unwanted text (Liu et al. 2021; protocol 6).
 """
 
+from pathlib import Path
+
 from torch import Tensor
 
 from quark.config import Finetuning, Precision
 from quark.core.seeds import stream
-from quark.models.lm import Policy
+from quark.models.checkpoint import save
+from quark.models.lm import Policy, load_model
+from quark.training.fitting import Fitted, Texts
 from quark.training.trainer import (
     Rows,
     TextLoss,
@@ -24,6 +28,26 @@ def loss(policy: Policy, rows: Rows, precision: Precision, step: int = 0) -> dic
     """-log p(response | prompt) in nats, summed over the tokens of some rows at any step."""
     _, log_p = response_tokens(policy, rows.prompts, rows.responses, precision)
     return {"loss": -log_p.sum()}
+
+
+def fit(texts: Texts, settings: Finetuning, out: Path) -> Fitted:
+    """Train the base model further on texts of one class; `out` is its checkpoint.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    policy = load_model(texts.model, "fp32")
+    steps = finetune(
+        policy,
+        texts.rows,
+        settings,
+        precision=texts.precision,
+        seed_name=texts.seed_name,
+        memory_mb=texts.memory_mb,
+        what=texts.part,
+    )
+    save(out, policy, {}, form=None, step=len(steps), iteration=0, model=texts.model)
+    return Fitted(settings.epochs, {"steps": steps})
 
 
 def finetune(

@@ -35,14 +35,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quark import config
-from quark.config import ConfigError, Precision, RewardTokens
+from quark.config import ConfigError, GeDiTraining, Precision, RewardTokens
+from quark.core.seeds import stream
 from quark.generation.decoding import BaseStates, Decoder, Decoding, Guidance, Guided, Plain
 from quark.maths.objective import shifted_logprobs
-from quark.models.checkpoint import load_policy, read_about
+from quark.models.checkpoint import load_policy, read_about, save
 from quark.models.decode_state import response_hidden
 from quark.models.lm import DTYPES, Policy, encode, load_model, load_tokenizer
 from quark.models.reward_tokens import EmbeddingTokens, LinearTokens, new_reward_tokens
-from quark.training.trainer import Rows, response_tokens
+from quark.training.fitting import Fitted, Texts
+from quark.training.trainer import (
+    Rows,
+    Trainer,
+    choose_parameters,
+    epochs,
+    response_tokens,
+    sizes,
+)
 
 FIRST_SCALE = 10.0
 """s before training."""
@@ -228,6 +237,47 @@ def _mean_logprobs(policy: Policy, rows: Rows, precision: Precision) -> Tensor:
             [response_tokens(policy, each, rows.responses, precision)[1] for each in named]
         )
     return torch.stack([rows.sums(each) for each in found]) / rows.lengths.to(found.device)
+
+
+def fit(texts: Texts, settings: GeDiTraining, out: Path) -> Fitted:
+    """Train the class-conditional language model; `out` is its checkpoint, with s in its notes.
+
+    Raises:
+        ConfigError: there are no reward tokens to name the classes; or a setting does not fit them.
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    form, rows = texts.reward_tokens, texts.rows
+    if form is None:
+        raise ConfigError("the part gedi needs reward_tokens, which name its classes")
+    is_frozen = settings.trained_layers == 0
+    policy = load_model(texts.model, texts.precision if is_frozen else "fp32")
+    classes = new_classes(policy, form, code_ids(texts.model, settings.codes), seed=0)
+    choose_parameters(policy.lm, settings.trained_layers, settings.gradient_checkpointing)
+    rates = {
+        "log_scale": settings.scale_learning_rate,
+        "reward_tokens": settings.token_learning_rate,
+        "lm": settings.learning_rate,
+    }
+    trainer = Trainer(
+        classes,
+        settings,
+        lambda name: rates[name.removeprefix("policy.").split(".")[0]],
+        **sizes(policy, rows, settings, texts.memory_mb, times=2),
+    )
+    steps = epochs(
+        trainer,
+        rows,
+        lambda part: loss(classes, part, settings.generative, texts.precision),
+        count=settings.epochs,
+        weights=[1] * len(rows.ids),
+        rng=stream(texts.seed_name, "order"),
+        what=texts.part,
+    )
+    notes = {"scale": classes.scale.item()}
+    save(
+        out, policy, {}, form=form, step=trainer.taken, iteration=0, model=texts.model, notes=notes
+    )
+    return Fitted(settings.epochs, {"steps": steps})
 
 
 def code_ids(model: Path, codes: tuple[str, str]) -> tuple[int, int]:

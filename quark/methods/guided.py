@@ -11,7 +11,7 @@ samples the policy learns noise too, which would raise tokens that the base mode
 
 With linear reward tokens the formula is exactly the policy at place c of its map. It costs one pass
 of the base model and a second product with its output embeddings. Other forms need three caches and
-three passes.
+three passes. The maps of several parts are added: their shifts of the logits add up.
 """
 
 from collections.abc import Sequence
@@ -79,12 +79,17 @@ def decoder(
     """The decoder of the base model guided by the policy in `parts`, at a place of its tokens.
 
     Raises:
-        ModelError: the policy has no reward tokens.
+        ModelError: the policy has no reward tokens; or a further part has no linear ones.
     """
     policy = load_policy(model, parts[0], precision)
     tokens = policy.reward_tokens
     if tokens is None:
         raise ModelError(f"{parts[0]}: holds no reward tokens to be guided by")
+    for part in parts[1:]:
+        other = load_policy(model, part, precision).reward_tokens
+        if not isinstance(tokens, LinearTokens) or not isinstance(other, LinearTokens):
+            raise ModelError(f"{part}: only linear reward tokens can be added")
+        tokens.map.data += other.map.data
     if isinstance(tokens, LinearTokens):
         base = Policy(policy.lm)
         return Guided(base, Extrapolation(base, tokens, settings.place))

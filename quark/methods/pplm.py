@@ -24,16 +24,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from quark import config
 from quark.config import Precision
+from quark.core import files
 from quark.generation.decoding import Decoder, Decoding, NextToken
 from quark.models.decode_state import DecodeState, read_padded
 from quark.models.lm import Policy, load_model, pad
+from quark.training.fitting import Fitted, Texts
 from quark.training.trainer import Rows
+
+BATCH = 64
+"""Number of texts whose features for the classifier are computed together."""
 
 
 class PPLM:
@@ -153,6 +158,16 @@ def _norm(gradient: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------- the classifier
+def fit(texts: Texts, settings: None, out: Path) -> Fitted:
+    """Fit the classifier; `out` holds its weights. It has no settings."""
+    policy = load_model(texts.model, texts.precision)
+    classifier, accuracy = fit_classifier(policy, texts.rows, BATCH)
+    with files.whole(out) as made:
+        made.mkdir()
+        save_file({"classifier": classifier}, made / "classifier.safetensors")
+    return Fitted(1, {"held_out_accuracy": accuracy})
+
+
 @torch.no_grad()
 def fit_classifier(policy: Policy, rows: Rows, batch: int) -> tuple[Tensor, float]:
     """Fit the classifier on mean last hidden states of whole texts, with an L2 penalty (C = 1).

@@ -86,13 +86,13 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
 
 
 def fit(config: Config, task: TaskName, part: str, seed: int) -> FitSettings:
-    """Return the settings for training one part of a baseline on the corpus."""
+    """Return the settings for training one part of a method on the corpus."""
     return FitSettings(
         version=config.baselines.version,
         stream=f"{seed}/{task}/{part}",
         part=part,
-        training=parts()[part](config),
-        reward_tokens=config.quark.reward_tokens if part == "gedi" else None,
+        training=parts()[part].training(config),
+        reward_tokens=config.quark.reward_tokens if parts()[part].has_tokens else None,
         precision=config.precision,
     )
 

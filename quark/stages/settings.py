@@ -14,8 +14,6 @@ from quark.config import (
     Benchmark,
     Corpus,
     Count,
-    Finetuning,
-    GeDiTraining,
     Label,
     Mauve,
     ModelSource,
@@ -157,14 +155,27 @@ def _is_part(name: str) -> str:
     return name
 
 
+def _of_its_part(value: Any, info: ValidationInfo) -> Any:
+    """Validate a part's settings with the type that its method names."""
+    part = info.data.get("part")  # missing if the part itself is not valid
+    if part is None or not isinstance(value, Mapping):
+        return value
+    settings = parts()[part].settings
+    if settings is None:
+        raise ValueError(f"the part {part} has no settings")
+    return settings.model_validate(value)
+
+
 class FitSettings(Section):
     """`quark fit`."""
 
     version: int = Field(description="version of the baselines")
     stream: str
     part: Annotated[str, AfterValidator(_is_part)]
-    training: GeDiTraining | Finetuning | None = Field(description="null: for the classifier")
-    reward_tokens: RewardTokens | None = Field(description="of GeDi; they name the classes")
+    training: Annotated[SerializeAsAny[Section] | None, BeforeValidator(_of_its_part)] = Field(
+        description="null: the part has no settings"
+    )
+    reward_tokens: RewardTokens | None = Field(description="null: the part has no reward tokens")
     precision: Precision
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from quark.config.registry import BUILT_IN
+from quark.config.registry import spec
 from quark.metrics.scored import mean_over_scored
 
 Values = NDArray[np.float64]
@@ -85,7 +85,7 @@ ALL = "all"
 
 def as_labelled(base: str, *methods: str) -> dict[str, str]:
     """The paper's names of methods: `base` for the base model, the label for the others."""
-    return {"base": base} | {name: BUILT_IN[name].label for name in methods}
+    return {"base": base} | {name: spec(name).label for name in methods}
 
 
 @dataclass(frozen=True)

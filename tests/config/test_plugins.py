@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quark.config import ConfigError, Plugins
+from quark.config import ConfigError, Plugins, registry
 
 MODULE = "NUMBER = 3\nWORD = 'three'\n"
 
@@ -53,3 +53,11 @@ def test_what_cannot_be_used_is_named(
     found = numbers(tmp_path, points, monkeypatch)
     with pytest.raises(ConfigError, match=f"entry point {points} in group test.numbers.*{said}"):
         found[points.split(" ")[0]]
+
+
+def test_parts_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second would be fitted in place of the first."""
+    twin = registry.MethodSpec("Twin", parts={"map": registry.Part("twin:fit")})
+    monkeypatch.setitem(registry.METHODS.entries, "twin", twin)
+    with pytest.raises(ConfigError, match="twin: another method has a part map, too; rename one"):
+        registry.parts()

@@ -9,15 +9,17 @@ import pytest
 import torch
 from oracle import EMBEDDING, LINEAR, under_token
 
-from quark.config import ConfigError, RewardTokens, load
+from quark.config import ConfigError, Place, RewardTokens, load
+from quark.config.registry import parts
 from quark.core import schemas
+from quark.methods import guided
 from quark.methods.gedi import FIRST_SCALE
 from quark.models.checkpoint import load_policy, read_about
 from quark.models.lm import Policy
 from quark.stages.fit import fit_stage
 from quark.stages.settings import FitSettings
 
-CONFIG = load([Path(__file__).parents[2] / "config/config.yaml"]).baselines
+CONFIG = load([Path(__file__).parents[2] / "config/config.yaml"])
 QUICK = {"batch": 8, "learning_rate": 1e-2, "warmup_steps": 0, "trained_layers": 1, "epochs": 3}
 WANTED, UNWANTED = [7, 8], [9, 10]
 
@@ -41,8 +43,8 @@ def fit(
     form: RewardTokens = EMBEDDING,
     **changed: Any,
 ) -> dict[str, Any]:
-    own = {"gedi": CONFIG.gedi.training, "dapt": CONFIG.dapt}.get(part, CONFIG.dexperts.training)
-    how = own.model_dump() | QUICK | changed
+    how = {} if part == "classifier" else parts()[part].training(CONFIG).model_dump()
+    how |= QUICK | changed
     settings = FitSettings.model_validate(
         {"version": 1, "stream": "s", "part": part, "precision": "fp32"}
         | {"training": None if part == "classifier" else how}
@@ -100,6 +102,28 @@ def test_gedi_learns_both(
     assert found["rows"] == changed.get("epochs", 3) * 64
     assert found["steps"][-1]["right"] > 0.9 > found["steps"][0]["right"]
     assert read_about(tmp_path / "gedi/checkpoint")["scale"] != pytest.approx(FIRST_SCALE)
+
+
+@pytest.mark.parametrize("names", [["map"], ["expert-map", "anti-expert-map"]])
+def test_maps_learn_their_classes(
+    names: list[str], corpus: Path, model: Path, tmp_path: Path
+) -> None:
+    """Each map separates the classes at its places; their sum does so when decoding."""
+    for name in names:
+        changed = {"trained_layers": 0, "epochs": 8, "learning_rate": 1e-2}
+        found = fit(name, corpus, model, tmp_path / name, LINEAR, **changed)
+        assert found["rows"] == 8 * (64 if name == "map" else 32)
+        assert found["steps"][-1]["loss"] < found["steps"][0]["loss"]
+        policy = load_policy(model, tmp_path / name / "checkpoint", "fp32")
+        assert preference(policy, 0) > preference(policy, 1) + 1
+    folders = [tmp_path / name / "checkpoint" for name in names]
+    prompts = np.random.default_rng(1).integers(20, 90, (10, 2)).tolist()
+    steered, base = (
+        guided.decoder(model, folders, Place(place=c), "fp32").read(prompts).next_token().logits
+        for c in (1.0, 0.0)
+    )
+    gain = (steered - base).mean(0)
+    assert gain[WANTED[0]] > gain[UNWANTED[0]] + 1
 
 
 def test_codes_that_begin_alike_are_refused(corpus: Path, model: Path, tmp_path: Path) -> None:

@@ -19,12 +19,15 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TABLE, PAGE = "results/tables/brevity.csv", "results/report/brevity.html"
 PACKAGE = '''
-"""Two methods: one lowers the logits of some tokens, one is REINFORCE. A task wants short words."""
+"""A task that wants short words, and three methods.
+
+One method lowers the logits of some tokens, one learns from the corpus, one is REINFORCE.
+"""
 
 from pydantic import Field
 
 from quark.config import Optimisation
-from quark.config.registry import MethodSpec, Rounds
+from quark.config.registry import MethodSpec, Part, Rounds
 from quark.config.types import Section
 from quark.metrics.scored import share_above
 from quark.tasks.task import Generations, Metric, Task, Values
@@ -46,27 +49,81 @@ TABOO = MethodSpec(
 
 
 def decoder(model, parts, settings, precision):
+    import torch
+
     from quark.generation.decoding import Guided
     from quark.models.lm import load_model
 
-    class Guide:
-        models, within_base = (), False
+    base = load_model(model, precision)
+    shift = torch.zeros(base.vocabulary)
+    shift[list(settings.tokens)] = -settings.penalty
+    return Guided(base, Shift(shift))
 
-        def read(self, prompts, guided=None):
-            return self
 
-        def adjust(self, logits):
-            logits = logits.clone()
-            logits[:, list(settings.tokens)] -= settings.penalty
-            return logits
+class Unigrams(Section):
+    """Settings: how strongly the counts steer."""
 
-        def select(self, rows):
-            pass
+    weight: float
 
-        def feed(self, ids):
-            pass
 
-    return Guided(load_model(model, precision), Guide())
+UNIGRAMS = MethodSpec(
+    "Unigrams",
+    parts={"counts": Part("brief:count")},
+    decoder="brief:counted",
+    settings=Unigrams,
+    steering=lambda config: config.plugin("unigrams"),
+)
+
+
+def count(texts, settings, out):
+    """log P(token | wanted) - log P(token | unwanted), each token counted once more than found."""
+    import torch
+    from safetensors.torch import save_file
+
+    from quark.core import files
+    from quark.models.lm import load_model
+    from quark.training.fitting import Fitted
+
+    counts = torch.ones(2, load_model(texts.model, "fp32").vocabulary)
+    for response, label in zip(texts.rows.responses, texts.rows.label, strict=True):
+        counts[label, response] += 1
+    wanted, unwanted = (counts / counts.sum(1, keepdim=True)).log()
+    with files.whole(out) as made:
+        made.mkdir()
+        save_file({"odds": wanted - unwanted}, made / "odds.safetensors")
+    return Fitted(1, {"texts": len(texts.rows.ids)})
+
+
+def counted(model, parts, settings, precision):
+    """base + weight x these log-odds."""
+    from safetensors.torch import load_file
+
+    from quark.generation.decoding import Guided
+    from quark.models.lm import load_model
+
+    odds = load_file(parts[0] / "odds.safetensors")["odds"]
+    return Guided(load_model(model, precision), Shift(settings.weight * odds))
+
+
+class Shift:
+    """A guide that adds the same number to a token's logit everywhere."""
+
+    models, within_base = (), False
+
+    def __init__(self, shift):
+        self.shift = shift
+
+    def read(self, prompts, guided=None):
+        return self
+
+    def adjust(self, logits):
+        return logits + self.shift
+
+    def select(self, rows):
+        pass
+
+    def feed(self, ids):
+        pass
 
 
 class Reinforce(Optimisation):
@@ -157,6 +214,7 @@ BREVITY = Task(
 '''
 POINTS = """[quark.methods]
 taboo = brief:TABOO
+unigrams = brief:UNIGRAMS
 reinforce = brief:REINFORCE
 [quark.tasks]
 brevity = brief:BREVITY
@@ -174,11 +232,12 @@ def configured(**taboo):
         "prompts": "handmade",
         "scorer": "short",
         "splits": ["nontoxic"],
-        "methods": ["base", "taboo", "reinforce", "quark"],
+        "methods": ["base", "taboo", "unigrams", "reinforce", "quark"],
         "override": {"quark": {"iterations": 1}},
     }
     plugins = {
         "taboo": {"penalty": 100.0, **taboo},
+        "unigrams": {"weight": 1.0},
         "reinforce": {"iterations": 2, "samples": 2},
     }
     return {"tasks": {"brevity": task}, "plugins": plugins}
@@ -239,7 +298,7 @@ def test_a_method_a_task_and_a_scorer_of_ones_own(with_package):
     folder = with_package.folder
     with (folder / TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["base", "taboo", "reinforce", "quark"]
+    assert [row["method"] for row in rows] == ["base", "taboo", "unigrams", "reinforce", "quark"]
     for row in rows:
         assert (row["task"], row["scorer"], row["scorer_version"]) == ("brevity", "short", "1")
         assert 0 <= float(row["short_low"]) <= float(row["short"]) <= float(row["short_high"]) <= 1
@@ -247,13 +306,15 @@ def test_a_method_a_task_and_a_scorer_of_ones_own(with_package):
     drawn = {name: tokens(folder, name) for name in ("base", "taboo")}
     assert drawn["taboo"] and not drawn["taboo"] & set(LOWERED) and drawn["base"] & set(LOWERED)
     assert not (folder / "results/figures/brevity/published.svg").exists()
-    for method in ("taboo", "reinforce"):
+    for method in ("taboo", "unigrams", "reinforce"):
         assert (folder / f"results/tracking/brevity/{method}/seed-1.json").is_file()
         for made in (PAGE, "results/figures/brevity/tradeoff.svg"):
             assert method in (folder / made).read_text()
         for verb in ("plan", "status"):
             printed = quark(with_package, verb)
             assert method in printed and "brevity" in printed
+    fitted = json.loads((folder / "results/brevity/part-counts/seed-1/training.json").read_text())
+    assert fitted["rows"] == fitted["texts"] > 0
     rounds = folder / "results/brevity/reinforce/seed-1"
     assert not (rounds / "iteration-0/samples.parquet").exists()  # they are Quark's
     about = [json.loads((rounds / f"iteration-{i}/training.json").read_text()) for i in (0, 1)]

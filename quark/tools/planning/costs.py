@@ -11,12 +11,13 @@ from quark.config import (
     ConfigError,
     GeDi,
     Method,
+    Optimisation,
     Place,
     Sampling,
     TaskName,
     for_task,
 )
-from quark.config.registry import METHODS, in_rounds, is_linear, iterations
+from quark.config.registry import METHODS, in_rounds, is_linear, iterations, parts
 from quark.core.files import read_json
 from quark.stages import derive
 from quark.tools.planning.flop import (
@@ -201,21 +202,20 @@ class _Task:
         if corpus.texts is not None:
             rows += self._count(corpus.texts, "train", corpus.rows.texts)
         model = self._size(self.own.model)
-        how = derive.fit(self.config, self.task, part, seed=0).training
-        learnt: float
-        flop: float
-        if how is None:  # the classifier; its input, the hidden states, is computed once
-            learnt, passes = 2 * (model.width + 1), 1
-            flop = forward(model, corpus.tokens, 0)
+        about, tokens = parts()[part], corpus.tokens
+        how = about.training(self.config)
+        if about.label is not None:
+            rows //= 2  # texts of one class only
+        passes = getattr(how, "epochs", 1)
+        read: float = forward(model, tokens, 0)
+        if not isinstance(how, Optimisation):  # a classifier of the hidden states
+            learnt, flop = 2.0 * (model.width + 1), read
+        elif how.trained_layers == 0 and (self.linear or not about.has_tokens):
+            learnt = model.width**2
+            flop = read + about.readings * learning_map(model, tokens)
         else:
-            learnt, passes = trained(model, how), how.epochs
-            flop = learning(model, corpus.tokens, corpus.tokens, how)
-            if part != "gedi":
-                rows //= 2  # texts of one class only
-            elif self.linear:  # each text under both classes
-                flop = forward(model, corpus.tokens, 0) + 2 * learning_map(model, corpus.tokens)
-            else:
-                flop *= 2
+            learnt = trained(model, how)
+            flop = about.readings * learning(model, tokens, tokens, how)
         return Cost(
             self.task,
             part,

@@ -1,0 +1,141 @@
+"""LM-Steer: a linear map of the last hidden state, from labelled text (Han et al. 2024, ACL).
+
+    logits = (h + c h W) E'
+
+    loss = -log p(y | x, c = +1)  for wanted text,   -log p(y | x, c = -1)  for unwanted text
+
+h is the base model's last hidden state, E its output embeddings; W, (d, d), is all that learns. The
+place c steers: 0 is the base model, beyond 1 extrapolates. This is the form of Quark's linear
+reward tokens (`quark.models.reward_tokens`); only the loss and the data differ. Quark sorts its own
+samples by reward into K quantiles and adds a KL penalty.
+
+DExperts with such parameters (Liu et al. 2021; `quark.methods.dexperts`) has two maps in place of
+two models: one learns from wanted text alone at c = +1, the other from unwanted text alone at
+c = -1. Its logits are base + alpha (expert - anti-expert), which here is the sum of both maps at
+place alpha.
+
+Departures from the paper (its details are recalled): W starts at zero and c is 1 in training,
+whereas theirs starts at small random numbers and c is 1e-3; the text is what the corpus holds;
+only tokens within the base model's nucleus are drawn, as for all methods at a place beyond 1.
+
+This module imports no torch before it trains, so that Snakemake reads its specs quickly.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from quark.config import Finetuning, Place, Precision, RewardTokens
+from quark.config.registry import MethodSpec, Part
+from quark.config.types import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quark.config import WrittenConfig
+    from quark.models.lm import Policy
+    from quark.training.fitting import Fitted, Texts
+    from quark.training.trainer import Rows
+
+
+class MapTraining(Finetuning):
+    """How a map learns: `learning_rate` is its rate."""
+
+    trained_layers: Literal[0]
+
+
+class Settings(Section):
+    """How a method's maps are trained, and the place c at which it decodes."""
+
+    training: MapTraining
+    place: float
+
+
+def _settings(config: "WrittenConfig", name: str) -> Settings:
+    return cast(Settings, config.plugin(name))
+
+
+def _spec(
+    name: str, label: str, labels: dict[str, int | None], look: tuple[str, str]
+) -> MethodSpec:
+    return MethodSpec(
+        label,
+        parts={
+            part: Part(
+                "quark.methods.lm_steer:fit",
+                MapTraining,
+                lambda config: _settings(config, name).training,
+                label=kind,
+            )
+            for part, kind in labels.items()
+        },
+        decoder="quark.methods.guided:decoder",
+        settings=Place,
+        steering=lambda config: Place(place=_settings(config, name).place),
+        section=Settings,
+        within_base=True,
+        reads_as_base="always",
+        look=look,
+    )
+
+
+ONE_MAP = _spec("lm_steer", "LM-Steer", {"map": None}, ("#999999", "<"))
+TWO_MAPS = _spec(
+    "dexperts_linear",
+    "DExperts (two maps)",
+    {"expert-map": 0, "anti-expert-map": 1},
+    ("#E69F00", ">"),
+)
+
+
+def loss(policy: "Policy", rows: "Rows", precision: Precision) -> "dict[str, Tensor]":
+    """-log p(response | prompt, own place) in nats, summed over the tokens of all rows."""
+    import torch
+
+    from quark.maths.objective import shifted_logprobs
+    from quark.models.decode_state import response_hidden
+    from quark.models.lm import DTYPES
+    from quark.models.reward_tokens import LinearTokens
+
+    with torch.no_grad():
+        hidden = response_hidden(policy, rows.prompts, rows.responses)
+    place = torch.from_numpy(1.0 - 2.0 * rows.label).to(hidden).repeat_interleave(rows.lengths)
+    tokens = cast(LinearTokens, policy.reward_tokens)
+    shift = tokens.shift(hidden, place.float()).to(DTYPES[precision])
+    log_p = shifted_logprobs(shift, policy.head, rows.targets(hidden.device), hidden)[0]
+    return {"loss": -log_p.sum()}
+
+
+def fit(texts: "Texts", settings: MapTraining, out: Path) -> "Fitted":
+    """Train a map; `out` is its checkpoint, whose two reward tokens are the places +1 and -1.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    from quark.core.seeds import stream
+    from quark.models.checkpoint import save
+    from quark.models.lm import load_model
+    from quark.models.reward_tokens import new_reward_tokens
+    from quark.training.fitting import Fitted
+    from quark.training.trainer import Trainer, epochs, sizes
+
+    rows, form = texts.rows, RewardTokens(form="linear")
+    policy = load_model(texts.model, texts.precision)
+    policy.lm.requires_grad_(False)
+    policy.reward_tokens = new_reward_tokens(policy.lm, 2, form, seed=0)
+    trainer = Trainer(
+        policy,
+        settings,
+        lambda name: settings.learning_rate,
+        **sizes(policy, rows, settings, texts.memory_mb),
+    )
+    steps = epochs(
+        trainer,
+        rows,
+        lambda part: loss(policy, part, texts.precision),
+        count=settings.epochs,
+        weights=rows.lengths.tolist(),
+        rng=stream(texts.seed_name, "order"),
+        what=texts.part,
+    )
+    save(out, policy, {}, form=form, step=trainer.taken, iteration=0, model=texts.model)
+    return Fitted(settings.epochs, {"steps": steps})
