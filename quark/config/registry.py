@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from quark.config.baselines import CTRL, PPLM, Finetuning, GeDi, GeDiTraining, PPOTraining
 from quark.config.parsing import ConfigError
 from quark.config.plugins import Plugins
-from quark.config.quark import Contrast, Place
+from quark.config.quark import Contrast, Optimisation, Place
 from quark.config.types import Section
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Rounds:
     place: "Callable[[WrittenConfig, int], float]" = lambda config, iteration: 1.0
     begins_with: str | None = None
     learner: str | None = None
-    settings: type[Section] | None = None
-    training: "Callable[[WrittenConfig], Any] | None" = None
+    settings: type[Optimisation] | None = None
+    training: "Callable[[WrittenConfig], Optimisation] | None" = None
     whole_distribution: bool = True
 
     @property

@@ -18,7 +18,7 @@ from quark.config.experiment import (
     TaskName,
     Tuning,
 )
-from quark.config.quark import Place, Quark
+from quark.config.quark import Optimisation, Place, Quark
 from quark.config.registry import METHODS, Rounds, in_rounds, learners, plugin_section, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.types import (
@@ -93,13 +93,18 @@ class WrittenConfig(Section):
 
     @model_validator(mode="after")
     def _checkpointing_has_no_cache(self) -> Self:
-        sink = self.quark.reward_tokens.form == "sink"
-        for key, how in (
-            ("quark.training", self.quark.training),
-            ("baselines.ppo", self.baselines.ppo),
-            ("baselines.gedi.training", self.baselines.gedi.training),
-        ):
-            if how.gradient_checkpointing and sink:
+        if self.quark.reward_tokens.form != "sink":
+            return self
+        learning: dict[str, Optimisation] = {
+            "quark.training": self.quark.training,
+            "baselines.gedi.training": self.baselines.gedi.training,
+        }
+        for name in sorted(self.methods & set(learners())):
+            rounds = in_rounds()[name]
+            assert rounds.training is not None  # as all learners have it
+            learning[rounds.section] = rounds.training(self)
+        for key, how in learning.items():
+            if how.gradient_checkpointing:
                 raise ValueError(
                     f"{key}.gradient_checkpointing needs quark.reward_tokens.form: embedding, "
                     "since a sink is shifted in the cache that checkpointing does without"
@@ -127,8 +132,8 @@ class WrittenConfig(Section):
                 "loss is about the whole distribution: change it, or leave "
                 f"{name} out of tasks.TASK.methods"
             )
-        how = rounds.training(self) if rounds.training else None
-        layers = getattr(how, "trained_layers", 0)
+        assert rounds.training is not None  # as all learners have it
+        layers = rounds.training(self).trained_layers
         if layers == 0 and form not in ("linear", "sink"):
             raise ValueError(
                 f"{rounds.section}.trained_layers = 0 leaves nothing to learn: only linear tokens "

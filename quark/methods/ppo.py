@@ -30,28 +30,22 @@ one linear map of the model's last hidden states, and its gradient does not chan
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quark import config
-from quark.config import Precision
 from quark.core.progress import track
 from quark.core.seeds import stream
 from quark.core.shards import batched
 from quark.maths.gae import advantages
-from quark.models.checkpoint import Moments
 from quark.models.decode_state import check_lengths
 from quark.models.lm import Policy
 from quark.models.memory import rows_for_training
-from quark.models.reference_cache import ReferenceCache
 from quark.training.actor import Actor
 from quark.training.rounds import Learnt, Round
 from quark.training.trainer import (
     Rows,
     Trainer,
-    choose_parameters,
     epochs,
     steps_of,
 )
@@ -132,92 +126,28 @@ def next_kl_coef(kl_coef: float, kl: float, settings: config.PPOTraining) -> flo
 
 
 def learner(given: Round, settings: config.PPOTraining) -> Learnt:
-    """One iteration of PPO on scored samples."""
+    """One iteration of PPO on scored samples.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
     actor = ActorCritic(given.policy, given.min_new_tokens, value=float(given.reward.mean()))
     kl_coef, resume = settings.kl_coef, None
     if given.before is not None:
         kl_coef = given.before.notes["kl_coef"]
         resume = given.before.moments, given.before.step
         actor.value.load_state_dict(given.before.beside)
-    moments, step, curve, summary = learn(
-        actor,
-        given.base,
-        given.rows,
-        given.reward,
-        settings,
-        kl_coef=kl_coef,
-        iteration=given.iteration,
-        share=given.share,
-        precision=given.precision,
-        seed_name=given.seed_name,
-        memory_mb=given.memory_mb,
-        resume=resume,
-        cache=given.cache,
-    )
-    return Learnt(
-        moments,
-        step,
-        curve,
-        summary,
-        sequences=settings.epochs * len(given.rows.ids),
-        tokens=settings.epochs * sum(map(len, given.rows.responses)),
-        notes={"kl_coef": next_kl_coef(kl_coef, summary["kl"], settings)},
-        beside=actor.value.state_dict(),
-    )
-
-
-def learn(
-    actor: ActorCritic,
-    base: Policy,
-    rows: Rows,
-    reward: NDArray[np.float64],
-    settings: config.PPOTraining,
-    *,
-    kl_coef: float,
-    iteration: int,
-    share: float,
-    precision: Precision,
-    seed_name: str,
-    memory_mb: int,
-    resume: tuple[Moments, int] | None,
-    cache: ReferenceCache | None = None,
-) -> tuple[Moments, int, list[dict[str, float]], dict[str, float]]:
-    """Train the actor in place for one iteration.
-
-    Args:
-        actor: its policy sampled the rows.
-        base: the frozen model that the penalty keeps the policy near.
-        rows: what was sampled.
-        reward: (rows,) of each response.
-        settings: sizes, rates and weights.
-        kl_coef: beta.
-        iteration: 0, 1, ..., for the progress bar.
-        share: this iteration's share of all iterations' samples; the rates decay over all.
-        precision: of matrix products.
-        seed_name: seed, task, method, iteration and stage.
-        memory_mb: bounds the rows of a micro-batch.
-        resume: the optimiser's moments and step after the iteration before.
-        cache: the model's last hidden states of the rows, kept when the policy sampled them; those
-            that are missing are computed. With linear reward tokens they serve all epochs.
-
-    Returns:
-        The optimiser's moments and step, the terms of each step, and of the rollout its mean
-        reward, KL to the base model (nats per response) and share of explained variance.
-
-    Raises:
-        NonFiniteLossError: the loss is infinite or NaN.
-    """
-    policy, cache = actor.policy, cache or ReferenceCache()
-    choose_parameters(policy.lm, settings.trained_layers, settings.gradient_checkpointing)
-    tokens = rows.lengths.tolist()
-    check_lengths(policy, actor.prompts(rows), rows.ids, max(tokens))
+    rows, tokens = given.rows, given.rows.lengths.tolist()
+    check_lengths(given.policy, actor.prompts(rows), rows.ids, max(tokens))
     lengths = [len(p) + n for p, n in zip(rows.prompts, tokens, strict=True)]
     micro_batch = rows_for_training(
-        policy, base, max(lengths), memory_mb, settings.gradient_checkpointing
+        given.policy,
+        given.base,
+        max(lengths),
+        given.memory_mb,
+        settings.gradient_checkpointing,
     )
-    rollout, summary = _roll_out(
-        actor, base, rows, reward, settings, kl_coef, precision, micro_batch, cache
-    )
+    rollout, summary = roll_out(actor, given, settings, kl_coef, micro_batch)
     rates = {"value": settings.value_learning_rate, "lm": settings.learning_rate}
     rates["reward_tokens"] = settings.token_learning_rate
     steps = steps_of(len(rows.ids), settings.batch, settings.epochs)
@@ -225,15 +155,15 @@ def learn(
         actor,
         settings,
         lambda name: rates[name.removeprefix("policy.").split(".")[0]],
-        total_steps=max(steps, round(steps / share)),
+        total_steps=max(steps, round(steps / given.share)),
         lengths=lengths,
         micro_batch=micro_batch,
         resume=resume,
     )
 
     def loss(part: Rows) -> dict[str, Tensor]:
-        hidden = actor.hidden(part, precision, cache)
-        logprob, value = actor.logprob(hidden, part, precision), actor.worth(hidden)
+        hidden = actor.hidden(part, given.precision, given.cache)
+        logprob, value = actor.logprob(hidden, part, given.precision), actor.worth(hidden)
         return losses(logprob, value, Rollout(**part.of_tokens), settings)
 
     curve = epochs(
@@ -242,25 +172,39 @@ def learn(
         loss,
         count=settings.epochs,
         weights=tokens,
-        rng=stream(seed_name, "order"),
-        what=f"train {iteration}",
+        rng=stream(given.seed_name, "order"),
+        what=f"train {given.iteration}",
     )
-    return trainer.moments, trainer.taken, curve, summary
+    return Learnt(
+        trainer.moments,
+        trainer.taken,
+        curve,
+        summary,
+        sequences=settings.epochs * len(rows.ids),
+        tokens=settings.epochs * sum(tokens),
+        notes={"kl_coef": next_kl_coef(kl_coef, summary["kl"], settings)},
+        beside=actor.value.state_dict(),
+    )
 
 
 @torch.no_grad()
-def _roll_out(
-    actor: ActorCritic,
-    base: Policy,
-    rows: Rows,
-    reward: NDArray[np.float64],
-    settings: config.PPOTraining,
-    kl_coef: float,
-    precision: Precision,
-    batch: int,
-    cache: ReferenceCache,
+def roll_out(
+    actor: ActorCritic, given: Round, settings: config.PPOTraining, kl_coef: float, batch: int
 ) -> tuple[Rollout, dict[str, float]]:
-    """Log-probabilities, values, advantages and returns under the policy that sampled the rows."""
+    """What a round's rows were under the policy that sampled them.
+
+    Args:
+        actor: this policy, with its value head.
+        given: the rows and their rewards.
+        settings: discount and lambda of the advantages.
+        kl_coef: beta.
+        batch: rows read together.
+
+    Returns:
+        Log-probabilities, values, advantages and returns; and the mean reward, the KL to the base
+        model (nats per response) and the share of explained variance.
+    """
+    rows, reward, base, cache = given.rows, given.reward, given.base, given.cache
     real = torch.arange(max(rows.lengths)) < rows.lengths[:, None]
     logprob, ref, value = (torch.zeros(real.shape) for _ in range(3))
     order = sorted(range(len(rows.ids)), key=lambda i: len(rows.prompts[i]))
@@ -268,9 +212,11 @@ def _roll_out(
         part, own = rows.take(places), real[places]
         known = not cache.missing(part.ids)
         device = actor.policy.head.device
-        hidden = cache.get(part.ids, device) if known else actor.hidden(part, precision, cache)
+        hidden = (
+            cache.get(part.ids, device) if known else actor.hidden(part, given.precision, cache)
+        )
         found = (
-            *actor.logprob_and_base(hidden, base, part, precision),
+            *actor.logprob_and_base(hidden, base, part, given.precision),
             actor.worth(hidden),
         )
         for full, flat in zip((logprob, ref, value), found, strict=True):

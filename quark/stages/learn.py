@@ -50,10 +50,9 @@ def learn_stage(
     """
     begun = time.monotonic()
     rows, reward = _scored(settings, samples, scores)
-    layers = getattr(settings.training, "trained_layers", 0)
+    layers = settings.training.trained_layers
     policy, base = load_pair(model, checkpoint, settings.precision, frozen=layers == 0)
-    checkpointing = getattr(settings.training, "gradient_checkpointing", False)
-    choose_parameters(policy.lm, layers, checkpointing)
+    choose_parameters(policy.lm, layers, settings.training.gradient_checkpointing)
     form = settings.reward_tokens if settings.reward_tokens.form in ("linear", "sink") else None
     before = None
     if checkpoint is not None:

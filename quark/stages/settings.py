@@ -18,6 +18,7 @@ from quark.config import (
     Mauve,
     ModelSource,
     Name,
+    Optimisation,
     Perspective,
     Precision,
     Probability,
@@ -203,7 +204,7 @@ class LearnSettings(Section):
     max_failed_scores: Probability
     min_new_tokens: Annotated[int, Field(ge=0)] = Field(description="of each sample")
     share: Probability = Field(description="this iteration's share of all iterations' samples")
-    training: Annotated[SerializeAsAny[Section], BeforeValidator(_of_its_learner)]
+    training: Annotated[SerializeAsAny[Optimisation], BeforeValidator(_of_its_learner)]
     precision: Precision
 
 

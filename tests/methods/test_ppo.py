@@ -14,12 +14,20 @@ from quark import config
 from quark.config import RewardTokens, Training
 from quark.generation.decoding import Plain
 from quark.generation.sampler import sample
-from quark.methods import ppo as method
-from quark.methods.ppo import ActorCritic, Rollout, learn, losses, next_kl_coef, token_rewards
+from quark.methods.ppo import (
+    ActorCritic,
+    Rollout,
+    learner,
+    losses,
+    next_kl_coef,
+    roll_out,
+    token_rewards,
+)
 from quark.models.decode_state import response_hidden
 from quark.models.lm import Policy
 from quark.models.reference_cache import ReferenceCache
-from quark.training.trainer import Rows
+from quark.training.rounds import Round
+from quark.training.trainer import Rows, choose_parameters
 
 Make = Callable[..., Policy]
 SAMPLING = config.load([Path(__file__).parents[2] / "config/config.yaml"]).quark.sampling
@@ -57,16 +65,11 @@ def sampled(policy: Policy, count: int) -> Rows:
     return Rows(names, prompts, ids[:, 3:].tolist(), np.zeros(count, dtype=np.int32))
 
 
-def run(actor: ActorCritic, rows: Rows, reward: np.ndarray, settings: config.PPO) -> Any:
-    base = Policy(actor.policy.lm)
-    fixed: dict[str, Any] = {
-        "iteration": 0,
-        "share": 1.0,
-        "precision": "fp32",
-        "seed_name": "1/test",
-    }
-    fixed |= {"memory_mb": 4000, "resume": None, "kl_coef": settings.kl_coef}
-    return learn(actor, base, rows, reward, settings, **fixed)
+def given(policy: Policy, base: Policy, rows: Rows, reward: np.ndarray, **changed: Any) -> Round:
+    """The first and only round."""
+    fixed = {"min_new_tokens": 0, "iteration": 0, "share": 1.0, "precision": "fp32"}
+    fixed |= {"seed_name": "1/test", "memory_mb": 4000, "cache": ReferenceCache(), "before": None}
+    return Round(policy, base, rows, reward, **(fixed | changed))
 
 
 def test_rewards_of_tokens() -> None:
@@ -110,16 +113,16 @@ def test_the_rollout(make_policy: Make, settings: config.PPO, form: RewardTokens
     rows = sampled(policy, 6)
     rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
     reward = np.linspace(0, 1, 6)
-    how: Any = (settings, 0.5, "fp32", 4)
-    rollout, summary = method._roll_out(
-        ActorCritic(policy), base, rows, reward, *how, ReferenceCache()
-    )
+    how: Any = (settings, 0.5, 4)
+    actor = ActorCritic(policy)
+    rollout, summary = roll_out(actor, given(policy, base, rows, reward), *how)
     cache = ReferenceCache()  # what the sampler leaves
     for prompt, response, name in zip(rows.prompts, rows.responses, rows.ids, strict=True):
         with torch.no_grad():
             told = policy.condition(prompt, 0)
             cache.add([name], [len(response)], response_hidden(policy, [told], [response]))
-    again, summary_again = method._roll_out(ActorCritic(policy), base, rows, reward, *how, cache)
+    cached = given(policy, base, rows, reward, cache=cache)
+    again, summary_again = roll_out(actor, cached, *how)
     assert summary_again == pytest.approx(summary, abs=1e-4)
     for one, other in zip(again, rollout, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
@@ -147,8 +150,8 @@ def test_the_first_advantages_follow_the_rewards(make_policy: Make, settings: co
     told = np.repeat(reward, rows.lengths.numpy())
     corr = []
     for value in (0.0, float(reward.mean())):
-        how: Any = (settings, 0.5, "fp32", 16, ReferenceCache())
-        rollout, _ = method._roll_out(ActorCritic(policy, value=value), policy, rows, reward, *how)
+        actor = ActorCritic(policy, value=value)
+        rollout, _ = roll_out(actor, given(policy, policy, rows, reward), settings, 0.5, 16)
         corr.append(np.corrcoef(rollout.advantage.numpy(), told)[0, 1])
     # lambda 0.95 shrinks the advantage of the first of four tokens by 0.86, so not quite 1
     assert corr[1] > 0.98 and corr[0] < corr[1]
@@ -182,8 +185,7 @@ def test_the_first_ratios_are_one_under_the_law_that_sampled(
     responses = [each.ids[0] for each in sorted(written, key=lambda each: each.place)]
     rows = Rows(names, prompts, responses, np.zeros(6, dtype=np.int32))
     actor = ActorCritic(policy, SAMPLING.min_new_tokens)
-    how: Any = (settings, 0.5, "fp32", 4)
-    rollout, summary = method._roll_out(actor, base, rows, np.zeros(6), *how, ReferenceCache())
+    rollout, summary = roll_out(actor, given(policy, base, rows, np.zeros(6)), settings, 0.5, 4)
 
     def sampled(logits: torch.Tensor, response: list[int]) -> torch.Tensor:
         logits[:3, ends] = -torch.inf
@@ -219,9 +221,10 @@ def test_reward_is_learnt(
     rows = sampled(policy, 400)
     rows = rows._replace(responses=[response[:1] for response in rows.responses])
     reward = np.array([float(token % 2 == 0) for (token,) in rows.responses])
-    *_, curve, summary = run(ActorCritic(policy), rows, reward, settings)
-    assert len(curve) == 8 * 25
-    assert summary["mean_reward"] == pytest.approx(reward.mean())
+    choose_parameters(policy.lm, settings.trained_layers, False)
+    learnt = learner(given(policy, base, rows, reward), settings)
+    assert len(learnt.steps) == 8 * 25
+    assert learnt.summary["mean_reward"] == pytest.approx(reward.mean())
     even = []
     for logits in (partial(plain_logits, base), partial(under_token, policy, 0)):
         distributions = [logits(p, [])[0] for p in rows.prompts[:20]]
@@ -238,10 +241,11 @@ def test_constant_reward_stays_at_the_base(
     beta is 0: policy and base read alike but for rounding, which Adam would blow up.
     """
     policy = make_policy(1, form=LINEAR)
-    actor, rows = ActorCritic(policy), sampled(policy, 32)
-    run(actor, rows, np.full(32, reward), changed(settings, kl_coef=0, lam=1))
+    rows, settings = sampled(policy, 32), changed(settings, kl_coef=0, lam=1)
+    policy.lm.requires_grad_(False)
+    learnt = learner(given(policy, policy, rows, np.full(32, reward)), settings)
     assert not policy.reward_tokens.map.any()
-    assert actor.value.bias.any() == (reward > 0)  # the value learns what is to come
+    assert learnt.beside["bias"].any() == (reward > 0)  # the value learns what is to come
 
 
 def test_the_penalty_follows_its_target(settings: config.PPO) -> None:
