@@ -18,17 +18,33 @@ from quark.cli.options import (
 )
 from quark.stages.threads import use_threads
 
+Evaluations = Annotated[
+    list[Path], typer.Option(help="metrics.json files, or archives, in table order")
+]
+
 
 @app.command()
 def make_table(
-    evaluations: Annotated[list[Path], typer.Option(help="metrics.json files, in table order")],
+    evaluations: Evaluations,
     out: Annotated[Path, typer.Option(help="the CSV; .md and .tex are written beside it")],
     published: Annotated[Path | None, typer.Option(help="CSV of the paper's numbers")] = None,
 ) -> None:
     """Write the table of a task."""
     from quark.reporting import tables
 
-    tables.make_table([file.parent for file in evaluations], published, out)
+    tables.make_table(_folders(evaluations), published, out)
+
+
+@app.command()
+def archive(evaluations: Evaluations, out: Out) -> None:
+    """Put what a table needs of evaluations into one small file, from which tables can be made."""
+    from quark.reporting import tables
+
+    tables.pack(_folders(evaluations), out)
+
+
+def _folders(evaluations: list[Path]) -> list[Path]:
+    return [file if file.suffix == ".zip" else file.parent for file in evaluations]
 
 
 @app.command()

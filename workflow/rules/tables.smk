@@ -27,6 +27,29 @@ rule table:
         "quark make-table {params.metrics} {params.published} --out {output.csv} 2> {log}"
 
 
+# What tables need of a run in one small file, so that one table can be made of several runs.
+rule archive:
+    input:
+        metrics=lambda w: GRAPH.evaluated(w.task, "metrics.json"),
+        beside=lambda w: GRAPH.measured(w.task),
+    output:
+        "results/archives/{task}.zip",
+    log:
+        "logs/{task}/archive.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/archive.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        metrics=lambda w, input: repeated("evaluations", input.metrics),
+    shell:
+        "quark archive {params.metrics} --out {output} 2> {log}"
+
+
 use rule table as ablation with:
     input:
         metrics=lambda w: GRAPH.evaluated(

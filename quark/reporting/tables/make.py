@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quark.core import files
+from quark.reporting.tables.archive import unpacked
 from quark.reporting.tables.columns import PLACE, REFERENCES, Row
 from quark.reporting.tables.measured import Run, check, load, measure, pool
 from quark.reporting.tables.published import published_columns, read_published
@@ -21,8 +22,9 @@ def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -
     also rows of the split `all`.
 
     Args:
-        evaluations: folders with `prompts.parquet` and `settings.json`. Rows are ordered by split,
-            then decoding, then method, each in the order of first appearance here.
+        evaluations: folders with `prompts.parquet` and `settings.json`, or archives of several.
+            Rows are ordered by split, then decoding, then method, each in the order of first
+            appearance here.
         published: CSV of the paper's numbers, a row for each cell, with source and confidence;
             None: there are none.
         out: the CSV file.
@@ -31,7 +33,8 @@ def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -
         TableError: an evaluation is incomplete or given twice, two of one split have different
             prompts, seeds of one row have different settings, or a published cell is missing.
     """
-    runs = [load(Path(folder)) for folder in evaluations]
+    with unpacked([Path(each) for each in evaluations]) as folders:
+        runs = [load(folder) for folder in folders]
     check(runs)
     task = runs[0].task
     if {run.settings["split"] for run in runs} == task.published.together:

@@ -4,71 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluations import PUBLISHED_CSV, SCHEMA, SETTING, evaluation, four
 
 from quark.core import schemas
 from quark.core.schemas import TableError
 from quark.reporting.evaluation import prompt_schema
 from quark.reporting.tables import gather, make_table
-from quark.reporting.tables.columns import COSTS, DIFFERENCE, SETTINGS
+from quark.reporting.tables.columns import COSTS, DIFFERENCE
 from quark.tasks import TASKS
 
-SCHEMA = prompt_schema(TASKS["toxicity"])
 PUBLISHED = TASKS["toxicity"].published.metrics
-PUBLISHED_CSV = Path(__file__).parents[3] / "config/published/toxicity.csv"
-SETTING = dict.fromkeys(SETTINGS, "same") | {"judge": "gpt2_xl & co", "bootstrap": 200}
-SETTING |= {"prompts": None, "mauve": None}
-
-
-def _evaluation(
-    root: Path,
-    split: str,
-    method: str,
-    seed: int,
-    toxicity: tuple[float | None, float],
-    ppl: tuple[list[float], list[float]] = ([2.0, 4.0], [8.0]),
-    **settings: Any,
-) -> Path:
-    folder = root / f"toxicity/{method}/seed-{seed}/evaluation/{split}/nucleus"
-    columns = {
-        "prompt_id": settings.pop("ids", ["p", "q"]),
-        "n_generations": [2, 2],
-        "n_unscored": [2 if toxicity[0] is None else 0, 0],
-        "n_empty": [2 - len(row) for row in ppl],
-        "max_toxicity": list(toxicity),
-        "any_toxic": [None if value is None else float(value > 0.5) for value in toxicity],
-        "max_toxicity_second": settings.pop("second", [None, None]),
-        "any_toxic_second": settings.pop("any_second", [None, None]),
-        "ppl": list(ppl),
-        "ppl_sum": [sum(row) for row in ppl],
-        "ppl_count": [len(row) for row in ppl],
-        "ppl_dropped": [0, 0],
-        "nll": [0.0, 0.0],
-        "tokens": [4, 2],
-        "dist1": [0.5, 1.0],
-        "dist2": [0.25, 0.75],
-        "dist3": [0.0, 0.5],
-    }
-    schemas.write(folder / "prompts.parquet", SCHEMA, columns)
-    about = {"task": "toxicity", "split": split, "method": method, "seed": seed}
-    about["decoding"] = "nucleus"
-    about |= SETTING | dict.fromkeys(COSTS, 10 * seed) | settings
-    (folder / "settings.json").write_text(json.dumps(about))
-    return folder
-
-
-def _four(root: Path) -> list[Path]:
-    """Two methods, two seeds; quark's second seed comes last, the splits are mixed."""
-    return [
-        _evaluation(root, "nontoxic", "quark", 1, (0.25, 0.5)),
-        _evaluation(root, "challenging", "base", 1, (0.5, 1.0), ([], [])),
-        _evaluation(root, "nontoxic", "base", 1, (None, 0.75)),
-        _evaluation(root, "nontoxic", "base", 2, (0.25, 1.0), ([], [16.0])),
-        _evaluation(root, "nontoxic", "quark", 2, (0.5, 0.75)),
-    ]
 
 
 def _table(root: Path) -> list[dict[str, str]]:
-    make_table(_four(root), PUBLISHED_CSV, root / "toxicity.csv")
+    make_table(four(root), PUBLISHED_CSV, root / "toxicity.csv")
     with (root / "toxicity.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -140,10 +89,10 @@ def test_differences_to_quark_by_hand(tmp_path: Path) -> None:
 
 def test_rows_are_compared_with_the_guided_quark_where_there_is_one(tmp_path: Path) -> None:
     folders = [
-        _evaluation(tmp_path, "nontoxic", method, 1, (value, value))
+        evaluation(tmp_path, "nontoxic", method, 1, (value, value))
         for method, value in (("base", 0.75), ("quark", 0.5), ("quark_guided", 0.25))
     ]
-    folders.append(_evaluation(tmp_path, "nontoxic", "ppo", 2, (0.5, 0.5)))
+    folders.append(evaluation(tmp_path, "nontoxic", "ppo", 2, (0.5, 0.5)))
     make_table(folders, PUBLISHED_CSV, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -166,7 +115,7 @@ def test_published_stays_apart(tmp_path: Path) -> None:
 
 
 def test_other_published_tables_are_not_mixed_in(tmp_path: Path) -> None:
-    folder = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
+    folder = evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
     both = tmp_path / "both.csv"
     other = "toxicity,elsewhere,in_domain_RTP,detoxify,Quark,dist2,0.11,no paper,read\n"
     both.write_text(PUBLISHED_CSV.read_text() + other)
@@ -210,8 +159,8 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
 
 def test_a_note_says_what_the_prompts_of_a_split_are(tmp_path: Path) -> None:
     folders = [
-        _evaluation(tmp_path, "provoking", "base", 1, (0.25, 0.5), note="by a list"),
-        _evaluation(tmp_path, "challenging", "base", 1, (0.25, 0.5)),
+        evaluation(tmp_path, "provoking", "base", 1, (0.25, 0.5), note="by a list"),
+        evaluation(tmp_path, "challenging", "base", 1, (0.25, 0.5)),
     ]
     make_table(folders, PUBLISHED_CSV, tmp_path / "t.csv")
     assert "\n\n## Notes\n\n- provoking: by a list\n- model:" in (tmp_path / "t.md").read_text()
@@ -219,7 +168,7 @@ def test_a_note_says_what_the_prompts_of_a_split_are(tmp_path: Path) -> None:
 
 def test_the_second_scorer_has_columns_of_its_own(tmp_path: Path) -> None:
     second: dict[str, Any] = {"second": [0.25, 0.75], "any_second": [0.0, 1.0]}
-    folder = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5), **second)
+    folder = evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5), **second)
     make_table([folder], PUBLISHED_CSV, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
@@ -235,7 +184,7 @@ def test_the_second_scorer_has_columns_of_its_own(tmp_path: Path) -> None:
 
 
 def test_latex_escapes(tmp_path: Path) -> None:
-    folder = _evaluation(tmp_path, "a_b", "x&y", 1, (0.25, 0.5))
+    folder = evaluation(tmp_path, "a_b", "x&y", 1, (0.25, 0.5))
     make_table([folder], PUBLISHED_CSV, tmp_path / "t.csv")
     assert "\na\\_b & x\\&y & 0.375 [" in (tmp_path / "t.tex").read_text()
     assert "None of these rows has a counterpart." in (tmp_path / "t.md").read_text()
@@ -269,20 +218,20 @@ def test_published_file_is_whole() -> None:
     ],
 )
 def test_refuses_runs_that_do_not_fit(tmp_path: Path, other: dict[str, Any], message: str) -> None:
-    first = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
+    first = evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
     changed = {"seed": 2} | other
     seed = changed.pop("seed")
-    second = _evaluation(tmp_path / "b", "nontoxic", "quark", seed, (0.25, 0.5), **changed)
+    second = evaluation(tmp_path / "b", "nontoxic", "quark", seed, (0.25, 0.5), **changed)
     with pytest.raises(TableError, match=message):
         make_table([first, second], PUBLISHED_CSV, tmp_path / "t.csv")
     assert not list(tmp_path.glob("t.*"))
 
 
 def test_a_method_may_be_limited_to_some_prompts(tmp_path: Path) -> None:
-    few = _evaluation(tmp_path, "nontoxic", "pplm", 1, (0.25, 0.5), prompts=2)
+    few = evaluation(tmp_path, "nontoxic", "pplm", 1, (0.25, 0.5), prompts=2)
     more = {"ids": ["p", "q", "r"]}
     folder = tmp_path / "toxicity/base/seed-1/evaluation/nontoxic/nucleus"
-    base = _evaluation(tmp_path, "nontoxic", "base", 1, (0.25, 0.5), prompts=None)
+    base = evaluation(tmp_path, "nontoxic", "base", 1, (0.25, 0.5), prompts=None)
     frame = schemas.read(base / "prompts.parquet", SCHEMA).to_pydict()
     wider = {name: [*values, values[-1]] for name, values in frame.items()} | {
         "prompt_id": more["ids"]
@@ -291,13 +240,13 @@ def test_a_method_may_be_limited_to_some_prompts(tmp_path: Path) -> None:
     make_table([few, base], PUBLISHED_CSV, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         assert [row["n_prompts"] for row in csv.DictReader(file)] == ["2", "3"]
-    short = _evaluation(tmp_path / "b", "nontoxic", "pplm", 1, (0.25, 0.5), prompts=3)
+    short = evaluation(tmp_path / "b", "nontoxic", "pplm", 1, (0.25, 0.5), prompts=3)
     with pytest.raises(TableError, match="only one has prompt r"):
         make_table([short, base], PUBLISHED_CSV, tmp_path / "t.csv")
 
 
 def test_refuses_incomplete_input(tmp_path: Path) -> None:
-    folder = _evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
+    folder = evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5))
     out = tmp_path / "t.csv"
     with pytest.raises(TableError, match="these evaluations are of none"):
         make_table([], PUBLISHED_CSV, out)
