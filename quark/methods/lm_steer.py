@@ -78,12 +78,12 @@ def _spec(
     )
 
 
-ONE_MAP = _spec("lm_steer", "LM-Steer", {"map": None}, ("#999999", "<"))
+ONE_MAP = _spec("lm_steer", "LM-Steer", {"map": None}, ("#8C564B", "<"))
 TWO_MAPS = _spec(
     "dexperts_linear",
     "DExperts (two maps)",
     {"expert-map": 0, "anti-expert-map": 1},
-    ("#E69F00", ">"),
+    ("#999999", ">"),
 )
 
 

@@ -334,6 +334,7 @@ def evaluate(
         method=method,
         form=_form(config, family),
         place=_place(config, family),
+        passes=spec(family).passes(config),
         split=split,
         note=None if kept is None else kept.note,
         decoding=decoding,

@@ -233,6 +233,7 @@ class EvaluateSettings(Section):
         default=None, description="form of the method's reward tokens, if it has any"
     )
     place: float | None = Field(default=None, description="place of linear reward tokens")
+    passes: Count = Field(description="model passes for each generated token")
     split: Name
     note: str | None = Field(default=None, description="description of the split's prompts")
     decoding: Name

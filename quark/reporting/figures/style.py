@@ -23,7 +23,7 @@ from quark.reporting.tables.text import read_table
 from quark.tasks import TASKS, Metric
 
 LOOKS = {name: method.look for name, method in METHODS.items() if method.look}
-"""Colour (Okabe and Ito 2008) and marker of each method that defines them."""
+"""Colour (most of Okabe and Ito 2008) and marker of each method that defines them."""
 FLUENCY = "output_ppl"
 STYLE: Any = {
     "svg.hashsalt": "quark",

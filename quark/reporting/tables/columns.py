@@ -10,8 +10,9 @@ SETTINGS = (
 )
 PLACE = ("split", "decoding", "method")
 """The columns that identify a row, besides its task."""
-OPTIONAL = ("form", "place", "note")
-"""Form and place of a method's reward tokens, and the note on the split; None: there is none."""
+OPTIONAL = ("form", "place", "passes", "note")
+"""Form and place of a method's reward tokens; its model passes for each token; the note on the
+split. None: there is none, or an older version did not store it."""
 REFERENCES = ("quark_guided", "quark")
 """The first of these methods in a table is the reference of the other rows."""
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")

@@ -109,6 +109,7 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
     several = len({row["decoding"] for row in rows}) > 1
     head = [key for key in PLACE if several or key != "decoding"]
     found, present = shown(task), measured(rows, task)
+    passes = ["passes"] if any(row.get("passes") is not None for row in rows) else []
     seeded = any(row["n_seeds"] > 1 for row in rows)
     known = [row for row in rows if row["published_method"]]
     given = (*task.published.metrics, *task.published.pooled)
@@ -117,10 +118,11 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
         (
             "Measured, with 95 % intervals over prompts"
             + (" and seeds, and ± the standard deviation over seeds" if seeded else ""),
-            [[*head, *(header for header, _ in present.values())]]
+            [[*head, *passes, *(header for header, _ in present.values())]]
             + [
                 [
                     *(_head(row, key) for key in head),
+                    *(_short(row[key]) for key in passes),
                     *(_cell(row, m, d) for m, (_, d) in present.items()),
                 ]
                 for row in rows
@@ -219,6 +221,7 @@ def markdown(rows: Sequence[Row], task: Task) -> str:
         *(f"{split}: {note}" for split, note in splits.items()),
         *(f"{key}: {value}" for key, value in used.items()),
         *(f"{metric.header}: {metric.note}" for metric in task.metrics.values() if metric.rounded),
+        "passes: of a model, for each generated token",
         "intervals: bootstrap over prompts, Wilson's for a share of prompts; each resample of a "
         "difference has the same prompts for both methods",
         f"output ppl: mean over generations, {CEILING:g} and more dropped; the next two drop none",

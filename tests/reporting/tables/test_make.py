@@ -166,6 +166,17 @@ def test_a_note_says_what_the_prompts_of_a_split_are(tmp_path: Path) -> None:
     assert "\n\n## Notes\n\n- provoking: by a list\n- model:" in (tmp_path / "t.md").read_text()
 
 
+def test_passes_stand_beside_the_method(tmp_path: Path) -> None:
+    folders = [
+        evaluation(tmp_path, "nontoxic", "base", 1, (0.25, 0.5), passes=1),
+        evaluation(tmp_path, "nontoxic", "dexperts", 1, (0.25, 0.5), passes=3),
+    ]
+    make_table(folders, PUBLISHED_CSV, tmp_path / "t.csv")
+    markdown = (tmp_path / "t.md").read_text()
+    assert "| split | method | passes | avg. max. toxicity |" in markdown
+    assert "| nontoxic | dexperts | 3 | 0.375 [" in markdown
+
+
 def test_the_second_scorer_has_columns_of_its_own(tmp_path: Path) -> None:
     second: dict[str, Any] = {"second": [0.25, 0.75], "any_second": [0.0, 1.0]}
     folder = evaluation(tmp_path, "nontoxic", "quark", 1, (0.25, 0.5), **second)
