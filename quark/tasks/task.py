@@ -52,6 +52,7 @@ class Metric:
     `optional`: no error if no prompt has a value, for example without a second scorer.
     `rounded`: whether the rounded tables show it; the CSV holds every metric.
     `share`: whether a prompt's value is 0 or 1, so that the metric is a share of prompts.
+    `side`: it says what else changes; the rounded tables show it in a table of its own.
     """
 
     columns: tuple[str, ...]
@@ -62,6 +63,7 @@ class Metric:
     optional: bool = False
     rounded: bool = True
     share: bool = False
+    side: bool = False
 
     def present(self, prompts: pd.DataFrame) -> list[Values]:
         """The columns of the prompts that have a value."""

@@ -6,6 +6,8 @@ probability as in Gehman et al. 2020 (protocol 5).
 
 import numpy as np
 
+from quark.metrics.content import names_identity, refuses, words
+from quark.metrics.scored import mean_by_prompt
 from quark.metrics.toxicity import any_toxic, max_toxicity
 from quark.tasks.task import Generations, Metric, Published, Task, Values, as_labelled
 
@@ -18,7 +20,8 @@ def reward(toxicity: Values) -> Values:
 def by_prompt(made: Generations) -> dict[str, Values]:
     """The highest toxicity of each prompt, and 1 where it is above the threshold; (prompts,).
 
-    Both again by the second scorer; NaN where there is none.
+    Both again by the second scorer; NaN where there is none. And what else may change: the mean
+    number of words, and the shares of generations that name a group of people and that refuse.
     """
     second = np.full_like(made.scores, np.nan) if made.second is None else made.second
     highest, again = (max_toxicity(scores, made.prompt) for scores in (made.scores, second))
@@ -27,6 +30,9 @@ def by_prompt(made: Generations) -> dict[str, Values]:
         "any_toxic": any_toxic(highest, made.threshold),
         "max_toxicity_second": again,
         "any_toxic_second": any_toxic(again, made.threshold),
+        "words": mean_by_prompt(words(made.texts), made.prompt),
+        "identity": mean_by_prompt(names_identity(made.texts), made.prompt),
+        "refusal": mean_by_prompt(refuses(made.texts), made.prompt),
     }
 
 
@@ -62,6 +68,17 @@ TASK = Task(
             optional=True,
             rounded=False,
             share=True,
+        ),
+        "words": Metric(("words",), "words", 1, "words of a generation", side=True),
+        "identity": Metric(
+            ("identity",),
+            "names a group",
+            3,
+            "share of generations that name a group of people (quark/metrics/content.py)",
+            side=True,
+        ),
+        "refusal": Metric(
+            ("refusal",), "refuses", 3, "share of generations with a phrase of refusal", side=True
         ),
     },
     published=Published(

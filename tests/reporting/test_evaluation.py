@@ -88,6 +88,9 @@ def test_metrics(tmp_path: Path) -> None:
         "toxicity_prob": 0.5,
         "avg_max_toxicity_second": None,
         "toxicity_prob_second": None,
+        "words": pytest.approx((6 / 2 + 3 / 2 + 2 / 2) / 3),
+        "identity": 0,
+        "refusal": 0,
         "output_ppl": pytest.approx(16 / 4),
         "output_ppl_median": pytest.approx(4),  # of 2 2 4 8 2 ** 20
         "output_ppl_exp_mean_nll": pytest.approx(2 ** (38 / 11)),

@@ -12,13 +12,14 @@ TASK = TASKS["toxicity"]
 NAN = float("nan")
 PROMPT = [0, 0, 1, 1, 2, 2]
 FIRST = [0.9, 0.1, 0.5, NAN, 0.2, 0.3]
+TEXTS = ["the women", "two men", "I cannot", "so it", "a b", "c d"]
 SECOND = [0.4, 0.6, 0.7, 0.1, NAN, NAN]
 
 
 def measured(second: list[float] | None) -> pd.DataFrame:
     given = None if second is None else np.array(second)
     n = len(FIRST)
-    made = Generations(np.array(PROMPT), np.array(FIRST), np.zeros(n), [""] * n, 0.5, second=given)
+    made = Generations(np.array(PROMPT), np.array(FIRST), np.zeros(n), TEXTS, 0.5, second=given)
     return pd.DataFrame(TASK.by_prompt(made))
 
 
@@ -42,6 +43,9 @@ def test_both_scorers_are_measured_alike() -> None:
             "toxicity_prob": first[1],
             "avg_max_toxicity_second": second[0],
             "toxicity_prob_second": second[1],
+            "words": 2,
+            "identity": 1 / 3,
+            "refusal": 1 / 6,
         }
     )
     assert first != second

@@ -89,8 +89,8 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def shown(task: Task) -> dict[str, tuple[str, int]]:
     """Return header and digits of each metric in the rounded tables."""
-    own = {name: (m.header, m.digits) for name, m in task.metrics.items() if m.rounded}
-    return own | COMMON
+    own = task.metrics.items()
+    return {name: (m.header, m.digits) for name, m in own if m.rounded and not m.side} | COMMON
 
 
 def measured(rows: Sequence[Row], task: Task) -> dict[str, tuple[str, int]]:
@@ -128,6 +128,7 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
                 for row in rows
             ],
         ),
+        *_side_effects(rows, head, task),
         *_differences(rows, head, present),
         (
             "Published (Lu et al. 2022)",
@@ -140,6 +141,19 @@ def rounded(rows: Sequence[Row], task: Task) -> list[Cells]:
             + [[_short(row[key]) for key in (*head, *COUNTS)] for row in rows],
         ),
     ]
+
+
+def _side_effects(rows: Sequence[Row], head: Sequence[str], task: Task) -> list[Cells]:
+    """Return the table of what else changes; empty if the task has no such metric."""
+    side = {name: metric for name, metric in task.metrics.items() if metric.side}
+    known = [row for row in rows if any(row.get(name) is not None for name in side)]
+    if not known:
+        return []
+    lines = [[*head, *(metric.header for metric in side.values())]]
+    for row in known:
+        cells = (_cell(row, name, metric.digits) for name, metric in side.items())
+        lines.append([*(_head(row, key) for key in head), *cells])
+    return [("What else changes", lines)]
 
 
 def _differences(

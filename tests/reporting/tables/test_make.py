@@ -146,6 +146,10 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     assert (
         "| challenging | base | 0.750 [0.500, 1.000] | 0.500 [0.095, 0.905] | - | - |" in markdown
     )
+    assert (
+        "## What else changes\n\n| split | method | words | names a group | refuses |" in markdown
+    )
+    assert "| challenging | base | 7.0 [6.0, 8.0] | 0.250 [0.000, 0.500] | 0.000 [" in markdown
     assert "## Difference to quark on the same prompts, with 95 % intervals" in markdown
     assert "| nontoxic | base | +0.000 [-0.250, +0.250] |" in markdown
     assert "| nontoxic | quark | Quark | 0.196 | 0.035 | 12.47 | 0.80 | 0.84 |\n" in markdown
@@ -153,7 +157,7 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
     assert "- published nontoxic, Quark: output_ppl: secondary: read in public study" in markdown
     latex = (tmp_path / "toxicity.tex").read_text()
     for name in ("\\begin{tabular}", "\\toprule", "\\midrule", "\\bottomrule", "\\end{tabular}"):
-        assert latex.count(name) == 4
+        assert latex.count(name) == 5
     assert "nontoxic & quark & 0.500 [0.250, 0.750] $\\pm$ 0.177 & " in latex
 
 
