@@ -34,21 +34,12 @@ import torch
 from torch import Tensor, nn
 
 from quark import config
-from quark.core.progress import track
-from quark.core.seeds import stream
-from quark.core.shards import batched
+from quark.config import Precision
 from quark.maths.gae import advantages
-from quark.models.decode_state import check_lengths
 from quark.models.lm import Policy
-from quark.models.memory import rows_for_training
 from quark.training.actor import Actor
-from quark.training.rounds import Learnt, Round
-from quark.training.trainer import (
-    Rows,
-    Trainer,
-    epochs,
-    steps_of,
-)
+from quark.training.rounds import Learnt, Round, rows_together, train_round
+from quark.training.trainer import Rows
 
 
 class Rollout(NamedTuple):
@@ -79,6 +70,12 @@ class ActorCritic(Actor):
         """Values (tokens,) of last hidden states (tokens, d), which get no gradient from them."""
         value: Tensor = self.value(hidden.detach().float())
         return value.squeeze(-1)
+
+    def measured(
+        self, hidden: Tensor, base: Policy, rows: Rows, how: Precision
+    ) -> tuple[Tensor, ...]:
+        """Log p under the policy and under the base model, and the value; (tokens,) each."""
+        return *super().measured(hidden, base, rows, how), self.worth(hidden)
 
 
 def token_rewards(
@@ -132,48 +129,31 @@ def learner(given: Round, settings: config.PPOTraining) -> Learnt:
         NonFiniteLossError: the loss is infinite or NaN.
     """
     actor = ActorCritic(given.policy, given.min_new_tokens, value=float(given.reward.mean()))
-    kl_coef, resume = settings.kl_coef, None
+    kl_coef = settings.kl_coef
     if given.before is not None:
         kl_coef = given.before.notes["kl_coef"]
-        resume = given.before.moments, given.before.step
         actor.value.load_state_dict(given.before.beside)
     rows, tokens = given.rows, given.rows.lengths.tolist()
-    check_lengths(given.policy, actor.prompts(rows), rows.ids, max(tokens))
-    lengths = [len(p) + n for p, n in zip(rows.prompts, tokens, strict=True)]
-    micro_batch = rows_for_training(
-        given.policy,
-        given.base,
-        max(lengths),
-        given.memory_mb,
-        settings.gradient_checkpointing,
-    )
-    rollout, summary = roll_out(actor, given, settings, kl_coef, micro_batch)
+    together = rows_together(given, settings)
+    rollout, summary = roll_out(actor, given, settings, kl_coef, together)
     rates = {"value": settings.value_learning_rate, "lm": settings.learning_rate}
     rates["reward_tokens"] = settings.token_learning_rate
-    steps = steps_of(len(rows.ids), settings.batch, settings.epochs)
-    trainer = Trainer(
-        actor,
-        settings,
-        lambda name: rates[name.removeprefix("policy.").split(".")[0]],
-        total_steps=max(steps, round(steps / given.share)),
-        lengths=lengths,
-        micro_batch=micro_batch,
-        resume=resume,
-    )
 
     def loss(part: Rows) -> dict[str, Tensor]:
         hidden = actor.hidden(part, given.precision, given.cache)
         logprob, value = actor.logprob(hidden, part, given.precision), actor.worth(hidden)
         return losses(logprob, value, Rollout(**part.of_tokens), settings)
 
-    curve = epochs(
-        trainer,
+    trainer, curve = train_round(
+        actor,
+        given,
+        settings,
         rows._replace(of_tokens=rollout._asdict()),
         loss,
-        count=settings.epochs,
+        rate=lambda name: rates[name.removeprefix("policy.").split(".")[0]],
         weights=tokens,
-        rng=stream(given.seed_name, "order"),
-        what=f"train {given.iteration}",
+        passes=settings.epochs,
+        micro_batch=together,
     )
     return Learnt(
         trainer.moments,
@@ -204,25 +184,13 @@ def roll_out(
         Log-probabilities, values, advantages and returns; and the mean reward, the KL to the base
         model (nats per response) and the share of explained variance.
     """
-    rows, reward, base, cache = given.rows, given.reward, given.base, given.cache
-    real = torch.arange(max(rows.lengths)) < rows.lengths[:, None]
-    logprob, ref, value = (torch.zeros(real.shape) for _ in range(3))
-    order = sorted(range(len(rows.ids)), key=lambda i: len(rows.prompts[i]))
-    for places in track(list(batched(order, batch)), "roll out"):
-        part, own = rows.take(places), real[places]
-        known = not cache.missing(part.ids)
-        device = actor.policy.head.device
-        hidden = (
-            cache.get(part.ids, device) if known else actor.hidden(part, given.precision, cache)
-        )
-        found = (
-            *actor.logprob_and_base(hidden, base, part, given.precision),
-            actor.worth(hidden),
-        )
-        for full, flat in zip((logprob, ref, value), found, strict=True):
-            padded = torch.zeros(own.shape)
-            padded[own] = flat.float().cpu()
-            full[places] = padded
+    lengths, reward = given.rows.lengths, given.reward
+    real = torch.arange(max(lengths)) < lengths[:, None]
+
+    def padded(values: Tensor) -> Tensor:
+        return torch.zeros(real.shape).masked_scatter(real, values.cpu())
+
+    logprob, ref, value = map(padded, actor.roll_out(given, batch))
     rewards = token_rewards(logprob, ref, real, torch.from_numpy(reward).float(), kl_coef)
     advantage, returns = advantages(rewards, value, real, gamma=settings.gamma, lam=settings.lam)
     kept = advantage[real]
@@ -235,4 +203,4 @@ def roll_out(
         "explained_variance": float(1 - residual.var() / (returns[real].var() + 1e-8)),
     }
     parts = (logprob[real], value[real], whitened, returns[real])
-    return Rollout(*(part.to(base.head.device) for part in parts)), summary
+    return Rollout(*(part.to(given.base.head.device) for part in parts)), summary

@@ -49,7 +49,7 @@ def learn_stage(
         cache: file of the policy's last hidden states, stored by sampling; None: compute them.
     """
     begun = time.monotonic()
-    rows, reward = _scored(settings, samples, scores)
+    rows, reward, group = _scored(settings, samples, scores)
     layers = settings.training.trained_layers
     policy, base = load_pair(model, checkpoint, settings.precision, frozen=layers == 0)
     choose_parameters(policy.lm, layers, settings.training.gradient_checkpointing)
@@ -72,6 +72,7 @@ def learn_stage(
         base,
         rows,
         reward,
+        group,
         settings.min_new_tokens,
         settings.iteration,
         settings.share,
@@ -101,9 +102,10 @@ def learn_stage(
 
 def _scored(
     settings: LearnSettings, samples: Path, scores: Path
-) -> tuple[Rows, NDArray[np.float64]]:
-    """Return the samples that have a score, and their rewards."""
-    table = schemas.read_scored(samples, scores, ["row_id", "prompt_ids", "response_ids"])
+) -> tuple[Rows, NDArray[np.float64], NDArray[np.int64]]:
+    """Return the samples that have a score, their rewards, and a number for each one's prompt."""
+    columns = ["row_id", "prompt_id", "prompt_ids", "response_ids"]
+    table = schemas.read_scored(samples, scores, columns)
     check_failed(table, scores, settings.max_failed_scores)
     reward = TASKS[settings.task].reward(table["score"].to_numpy(zero_copy_only=False))
     kept: Sequence[int] = np.flatnonzero(~np.isnan(reward)).tolist()
@@ -113,4 +115,5 @@ def _scored(
         table["response_ids"].to_pylist(),
         np.zeros(len(reward), dtype=np.int32),
     )
-    return rows.take(kept), reward[kept]
+    group = np.unique(table["prompt_id"].to_pylist(), return_inverse=True)[1]
+    return rows.take(kept), reward[kept], group[kept].astype(np.int64)

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from quark.config import Precision
+from quark.core.progress import track
+from quark.core.shards import batched
 from quark.maths.objective import Forbidden, shifted_logprobs, token_logprobs
 from quark.models.decode_state import response_hidden
 from quark.models.lm import DTYPES, Policy
 from quark.models.reference_cache import ReferenceCache
 from quark.models.reward_tokens import LinearTokens
+from quark.training.rounds import Round
 from quark.training.trainer import Rows, autocast
 
 
@@ -79,6 +82,34 @@ class Actor(nn.Module):
             forbidden=self.forbidden(rows),
         )
         return self.logprob(hidden, rows, how), ref
+
+    def measured(
+        self, hidden: Tensor, base: Policy, rows: Rows, how: Precision
+    ) -> tuple[Tensor, ...]:
+        """What a rollout keeps of each response token, (tokens,) each."""
+        return self.logprob_and_base(hidden, base, rows, how)
+
+    @torch.no_grad()
+    def roll_out(self, given: Round, batch: int) -> tuple[Tensor, ...]:
+        """`measured` of all rows of a round under the policy that sampled them.
+
+        Args:
+            given: the round.
+            batch: rows read together.
+        """
+        rows = given.rows
+        order = sorted(range(len(rows.ids)), key=lambda i: len(rows.prompts[i]))
+        of_row: dict[int, tuple[Tensor, ...]] = {}
+        for places in track(list(batched(order, batch)), "roll out"):
+            part = rows.take(places)
+            if given.cache.missing(part.ids):
+                hidden = self.hidden(part, given.precision, given.cache)
+            else:
+                hidden = given.cache.get(part.ids, self.policy.head.device)
+            found = self.measured(hidden, given.base, part, given.precision)
+            each = (values.float().split(part.lengths.tolist()) for values in found)
+            of_row |= dict(zip(places, zip(*each, strict=True), strict=True))
+        return tuple(map(torch.cat, zip(*(of_row[i] for i in range(len(order))), strict=True)))
 
     @property
     def _has_learnt(self) -> bool:

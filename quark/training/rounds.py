@@ -1,21 +1,25 @@
 """What a learner gets in a round, and what it returns: methods that learn from scored samples.
 
 A learner is a function `learner(given: Round, settings) -> Learnt`, named by `Rounds.learner` in
-the method's spec. `quark learn` calls it, and keeps what it returns.
+the method's spec. `quark learn` calls it, and keeps what it returns. Most learners roll out (see
+`quark.training.actor`), weigh each token, and call `train_round`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from quark.config import Precision
+from quark.config import Optimisation, Precision
+from quark.core.seeds import stream
 from quark.models.checkpoint import Moments
+from quark.models.decode_state import check_lengths
 from quark.models.lm import Policy
+from quark.models.memory import rows_for_training
 from quark.models.reference_cache import ReferenceCache
-from quark.training.trainer import Rows
+from quark.training.trainer import Rows, Trainer, epochs, steps_of
 
 
 class Before(NamedTuple):
@@ -38,6 +42,7 @@ class Round(NamedTuple):
     `policy`: sampled the rows; it learns in place, and only what may learn requires a gradient.
     `base`: the frozen model it is kept near to.
     `rows`, `reward`: what was sampled, and each response's reward, (rows,).
+    `group`: (rows,) rows with the same number continue the same prompt.
     `min_new_tokens`: end ids were impossible in so many first tokens.
     `iteration`: 0, 1, ... `share`: this iteration's share of all iterations' samples.
     `precision`: of matrix products. `seed_name`: of random streams.
@@ -50,6 +55,7 @@ class Round(NamedTuple):
     base: Policy
     rows: Rows
     reward: NDArray[np.float64]
+    group: NDArray[np.int64]
     min_new_tokens: int
     iteration: int
     share: float
@@ -81,3 +87,71 @@ class Learnt(NamedTuple):
 
 
 Learner = Callable[[Round, Any], Learnt]
+
+
+def rows_together(given: Round, settings: Optimisation) -> int:
+    """How many rows of a round fit into memory together.
+
+    Raises:
+        PromptLengthError: a row is longer than the model's context.
+    """
+    rows, lengths = given.rows, given.rows.lengths.tolist()
+    conditioned = [given.policy.condition(prompt, 0) for prompt in rows.prompts]
+    check_lengths(given.policy, conditioned, rows.ids, max(lengths))
+    longest = max(len(p) + n for p, n in zip(rows.prompts, lengths, strict=True))
+    return rows_for_training(
+        given.policy, given.base, longest, given.memory_mb, settings.gradient_checkpointing
+    )
+
+
+def train_round(
+    module: nn.Module,
+    given: Round,
+    settings: Optimisation,
+    rows: Rows,
+    loss: Callable[[Rows], dict[str, Tensor]],
+    *,
+    rate: Callable[[str], float],
+    weights: Sequence[int],
+    passes: int = 1,
+    micro_batch: int,
+) -> tuple[Trainer, list[dict[str, float]]]:
+    """Train a module on a round's rows; the learning rate decays over all rounds.
+
+    Args:
+        module: its parameters that require a gradient learn; it contains the policy.
+        given: the round.
+        settings: the optimiser's numbers.
+        rows: the round's rows, with `of_tokens`.
+        loss: sums over some rows, by name; `loss` is minimised.
+        rate: the learning rate of a parameter, by its name.
+        weights: (rows,) what each row adds to the divisor of a batch's sums: its tokens, or 1.
+        passes: over the rows.
+        micro_batch: rows that fit into memory together.
+
+    Returns:
+        The trainer, with the moments and steps to continue from, and the terms of each step.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    steps = steps_of(len(rows.ids), settings.batch, passes)
+    trainer = Trainer(
+        module,
+        settings,
+        rate,
+        total_steps=max(steps, round(steps / given.share)),
+        lengths=[len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)],
+        micro_batch=micro_batch,
+        resume=given.before and (given.before.moments, given.before.step),
+    )
+    curve = epochs(
+        trainer,
+        rows,
+        loss,
+        count=passes,
+        weights=weights,
+        rng=stream(given.seed_name, "order"),
+        what=f"train {given.iteration}",
+    )
+    return trainer, curve

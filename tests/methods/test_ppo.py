@@ -69,7 +69,8 @@ def given(policy: Policy, base: Policy, rows: Rows, reward: np.ndarray, **change
     """The first and only round."""
     fixed = {"min_new_tokens": 0, "iteration": 0, "share": 1.0, "precision": "fp32"}
     fixed |= {"seed_name": "1/test", "memory_mb": 4000, "cache": ReferenceCache(), "before": None}
-    return Round(policy, base, rows, reward, **(fixed | changed))
+    group = np.arange(len(reward))
+    return Round(policy, base, rows, reward, group, **(fixed | changed))
 
 
 def test_rewards_of_tokens() -> None:
