@@ -21,7 +21,7 @@ class CorpusRows(Section):
 
 
 class Corpus(Section):
-    """Wanted and unwanted text, from which DAPT, DExperts, GeDi and PPLM learn."""
+    """Wanted and unwanted text, from which DAPT, DExperts, GeDi, PPLM and LM-Steer learn."""
 
     texts: Name | None = Field(description="plain texts; their split `train` is used")
     wanted_from: Probability = Field(description="a text with at least this reward is wanted")

@@ -67,6 +67,7 @@ class Part:
         label: the class of the texts that it learns from: 0 wanted, 1 unwanted; None: both.
         has_tokens: it has reward tokens, of the form `quark.reward_tokens`.
         readings: under how many reward tokens it reads each text.
+        version: the version in the configuration that forces a rerun.
     """
 
     fit: str
@@ -75,6 +76,7 @@ class Part:
     label: int | None = None
     has_tokens: bool = False
     readings: int = 1
+    version: "Callable[[WrittenConfig], int]" = lambda config: config.baselines.version
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ two models: one learns from wanted text alone at c = +1, the other from unwanted
 c = -1. Its logits are base + alpha (expert - anti-expert), which here is the sum of both maps at
 place alpha.
 
-Departures from the paper (its details are recalled): W starts at zero and c is 1 in training,
-whereas theirs starts at small random numbers and c is 1e-3; the text is what the corpus holds;
-only tokens within the base model's nucleus are drawn, as for all methods at a place beyond 1.
+Departures from the paper, whose details are recalled (from memory, not read): here W starts at zero
+and c = 1 in training; in the paper W starts at small random numbers and c = 1e-3. The training text
+is this project's corpus. Only tokens within the base model's nucleus are drawn, as for the other
+methods that decode at a place c.
 
-This module imports no torch before it trains, so that Snakemake reads its specs quickly.
+This module imports torch only inside functions, so that Snakemake reads its specs quickly.
 """
 
 from pathlib import Path
@@ -62,8 +63,8 @@ def _spec(
         parts={
             part: Part(
                 "quark.methods.lm_steer:fit",
-                MapTraining,
-                lambda config: _settings(config, name).training,
+                settings=MapTraining,
+                training=lambda config: _settings(config, name).training,
                 label=kind,
             )
             for part, kind in labels.items()

@@ -87,12 +87,13 @@ def corpus(config: Config, task: TaskName, seed: int) -> CorpusSettings:
 
 def fit(config: Config, task: TaskName, part: str, seed: int) -> FitSettings:
     """Return the settings for training one part of a method on the corpus."""
+    about = parts()[part]
     return FitSettings(
-        version=config.baselines.version,
+        version=about.version(config),
         stream=f"{seed}/{task}/{part}",
         part=part,
-        training=parts()[part].training(config),
-        reward_tokens=config.quark.reward_tokens if parts()[part].has_tokens else None,
+        training=about.training(config),
+        reward_tokens=config.quark.reward_tokens if about.has_tokens else None,
         precision=config.precision,
     )
 

@@ -170,7 +170,7 @@ def _of_its_part(value: Any, info: ValidationInfo) -> Any:
 class FitSettings(Section):
     """`quark fit`."""
 
-    version: int = Field(description="version of the baselines")
+    version: int = Field(description="version of the method's code")
     stream: str
     part: Annotated[str, AfterValidator(_is_part)]
     training: Annotated[SerializeAsAny[Section] | None, BeforeValidator(_of_its_part)] = Field(

@@ -1,4 +1,7 @@
-"""Estimate the cost of each task's stages, derived from the configuration as in the workflow."""
+"""Estimate the work of each task's stages from the configuration: tokens, FLOP, bytes.
+
+`quark.tools.planning.speed` estimates how long a machine takes for it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
