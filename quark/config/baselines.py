@@ -4,7 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from quark.config.quark import Contrast, Optimisation, Place
+from quark.config.quark import Contrast, Optimisation
+from quark.config.spec import RoundTraining
 from quark.config.types import Count, Name, NonNegative, Positive, Probability, Section
 
 
@@ -114,19 +115,9 @@ class PPLM(Section):
     )
 
 
-class PPOTraining(Optimisation):
+class PPOTraining(RoundTraining):
     """Proximal policy optimisation of the reward."""
 
-    iterations: Count = Field(
-        description="rounds of sampling and training; the rate decays over all"
-    )
-    samples: Count = Field(
-        description="of each prompt in later iterations; the first takes Quark's `first_samples`"
-    )
-    epochs: Count = Field(description="passes over an iteration's samples")
-    token_learning_rate: Positive = Field(
-        description="rate of its only reward token, if its form is linear or sink"
-    )
     value_learning_rate: Positive = Field(description="of the value head")
     gamma: Probability = Field(description="discount of a token")
     lam: Probability = Field(description="lambda of the generalised advantages")
@@ -153,11 +144,6 @@ class PPO(PPOTraining):
     def training(self) -> PPOTraining:
         """How it learns."""
         return PPOTraining.model_validate(self.model_dump(exclude={"place"}))
-
-    @property
-    def steering(self) -> Place | None:
-        """How a linear policy decodes; None: at the place where it learns."""
-        return None if self.place == 1 else Place(place=self.place)
 
 
 class Baselines(Section):

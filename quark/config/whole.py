@@ -19,8 +19,9 @@ from quark.config.experiment import (
     Tuning,
 )
 from quark.config.quark import Optimisation, Place, Quark
-from quark.config.registry import METHODS, Rounds, in_rounds, learners, plugin_section, spec
+from quark.config.registry import METHODS, in_rounds, learners, plugin_section, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
+from quark.config.spec import Rounds
 from quark.config.types import (
     AskedPrecision,
     Distinct,

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from quark.config import Finetuning, Place, Precision, RewardTokens
-from quark.config.registry import MethodSpec, Part
+from quark.config.spec import MethodSpec, Part
 from quark.config.types import Section
 
 if TYPE_CHECKING:

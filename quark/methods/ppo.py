@@ -152,7 +152,6 @@ def learner(given: Round, settings: config.PPOTraining) -> Learnt:
         loss,
         rate=lambda name: rates[name.removeprefix("policy.").split(".")[0]],
         weights=tokens,
-        passes=settings.epochs,
         micro_batch=together,
     )
     return Learnt(

@@ -14,7 +14,8 @@ from quark.config import (
     Source,
     TaskName,
 )
-from quark.config.registry import in_rounds, is_linear, parts, spec
+from quark.config.registry import in_rounds, parts, spec
+from quark.config.spec import is_linear
 from quark.stages.settings import (
     CalibrateSettings,
     CorpusSettings,

@@ -39,6 +39,7 @@ MAKES = {  # each rule's output, by its log; {place}: any folders, other wildcar
     "score_candidates/{name}": "resources/candidates/{name}/scores.parquet",
     "sort_prompts/{name}": "resources/prompts/{name}",
     "{task}/table": "results/{task}/table.csv",
+    "{task}/archive": "results/archives/{task}.zip",
     "{task}/costs": "results/tables/{task}_cost.csv",
     "{task}/publish": "results/tables/{task}.csv",
     "{task}/{method}/{seed}/track": "results/tracking/{task}/{method}/{seed}.json",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quark.config import Optimisation, Precision
+from quark.config.spec import RoundTraining
 from quark.core.seeds import stream
 from quark.models.checkpoint import Moments
 from quark.models.decode_state import check_lengths
@@ -107,27 +108,28 @@ def rows_together(given: Round, settings: Optimisation) -> int:
 def train_round(
     module: nn.Module,
     given: Round,
-    settings: Optimisation,
+    settings: RoundTraining,
     rows: Rows,
     loss: Callable[[Rows], dict[str, Tensor]],
     *,
-    rate: Callable[[str], float],
     weights: Sequence[int],
-    passes: int = 1,
     micro_batch: int,
+    rate: Callable[[str], float] | None = None,
+    share: float | None = None,
 ) -> tuple[Trainer, list[dict[str, float]]]:
     """Train a module on a round's rows; the learning rate decays over all rounds.
 
     Args:
         module: its parameters that require a gradient learn; it contains the policy.
         given: the round.
-        settings: the optimiser's numbers.
+        settings: the optimiser's numbers, and how many passes over the rows.
         rows: the round's rows, with `of_tokens`.
         loss: sums over some rows, by name; `loss` is minimised.
-        rate: the learning rate of a parameter, by its name.
         weights: (rows,) what each row adds to the divisor of a batch's sums: its tokens, or 1.
-        passes: over the rows.
         micro_batch: rows that fit into memory together.
+        rate: the learning rate of a parameter, by its name; None: the settings' rates of reward
+            tokens and of the model.
+        share: this round's share of all rounds' steps; None: its share of all samples.
 
     Returns:
         The trainer, with the moments and steps to continue from, and the terms of each step.
@@ -135,12 +137,13 @@ def train_round(
     Raises:
         NonFiniteLossError: the loss is infinite or NaN.
     """
-    steps = steps_of(len(rows.ids), settings.batch, passes)
+    steps = steps_of(len(rows.ids), settings.batch, settings.epochs)
+    rates = {True: settings.token_learning_rate, False: settings.learning_rate}
     trainer = Trainer(
         module,
         settings,
-        rate,
-        total_steps=max(steps, round(steps / given.share)),
+        rate or (lambda name: rates["reward_tokens" in name]),
+        total_steps=max(steps, round(steps / (share or given.share))),
         lengths=[len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)],
         micro_batch=micro_batch,
         resume=given.before and (given.before.moments, given.before.step),
@@ -149,7 +152,7 @@ def train_round(
         trainer,
         rows,
         loss,
-        count=passes,
+        count=settings.epochs,
         weights=weights,
         rng=stream(given.seed_name, "order"),
         what=f"train {given.iteration}",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import moved
+from learning import given, sampled
 from oracle import LINEAR, SINK, plain_logits, under_token
 
 from quark import config
@@ -26,7 +27,6 @@ from quark.methods.ppo import (
 from quark.models.decode_state import response_hidden
 from quark.models.lm import Policy
 from quark.models.reference_cache import ReferenceCache
-from quark.training.rounds import Round
 from quark.training.trainer import Rows, choose_parameters
 
 Make = Callable[..., Policy]
@@ -49,28 +49,6 @@ def settings(training: Training) -> config.PPO:
 
 def changed(settings: config.PPO, **keys: Any) -> config.PPO:
     return config.PPO.model_validate(settings.model_dump() | keys)
-
-
-def sampled(policy: Policy, count: int) -> Rows:
-    """Responses of four tokens, from the policy's own distribution."""
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    prompts = rng.integers(20, 90, (count, 3)).tolist()
-    ids = torch.tensor(prompts)
-    with torch.no_grad():
-        for _ in range(4):
-            distribution = policy.lm(ids).logits[:, -1].softmax(-1)
-            ids = torch.cat([ids, torch.multinomial(distribution, 1)], dim=1)
-    names = list(map(str, range(count)))
-    return Rows(names, prompts, ids[:, 3:].tolist(), np.zeros(count, dtype=np.int32))
-
-
-def given(policy: Policy, base: Policy, rows: Rows, reward: np.ndarray, **changed: Any) -> Round:
-    """The first and only round."""
-    fixed = {"min_new_tokens": 0, "iteration": 0, "share": 1.0, "precision": "fp32"}
-    fixed |= {"seed_name": "1/test", "memory_mb": 4000, "cache": ReferenceCache(), "before": None}
-    group = np.arange(len(reward))
-    return Round(policy, base, rows, reward, group, **(fixed | changed))
 
 
 def test_rewards_of_tokens() -> None:

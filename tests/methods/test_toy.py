@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from quark.config import Precision, Sampling, Section
-from quark.config.registry import METHODS, MethodSpec
+from quark.config.registry import METHODS
+from quark.config.spec import MethodSpec
 from quark.generation.decoding import Decoder, Decoding, Guided, Plain
 from quark.generation.sampler import sample
 from quark.models.lm import Policy, load_model

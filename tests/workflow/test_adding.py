@@ -24,10 +24,7 @@ PACKAGE = '''
 One method lowers the logits of some tokens, one learns from the corpus, one is REINFORCE.
 """
 
-from pydantic import Field
-
-from quark.config import Optimisation
-from quark.config.registry import MethodSpec, Part, Rounds
+from quark.config.spec import Learner, MethodSpec, Part, learns_in_rounds
 from quark.config.types import Section
 from quark.metrics.scored import share_above
 from quark.tasks.task import Generations, Metric, Task, Values
@@ -126,77 +123,33 @@ class Shift:
         pass
 
 
-class Reinforce(Optimisation):
-    """Settings: Adam's, and how many rounds and samples."""
-
-    iterations: int
-    samples: int
-    batch: int = 8
-    learning_rate: float = 1e-2
-    warmup_steps: int = 0
-    betas: tuple[float, float] = Field((0.9, 0.98), strict=False)
-    eps: float = 1e-8
-    max_grad_norm: float | None = None
-    gradient_checkpointing: bool = False
-    trained_layers: int | None = 0
+class Reinforce(Learner):
+    """Settings: those of every method in rounds."""
 
 
-REINFORCE = MethodSpec(
-    "REINFORCE",
-    section=Reinforce,
-    rounds=Rounds(
-        section="plugins.reinforce",
-        version=lambda config: 1,
-        iterations=lambda config: config.plugin("reinforce").iterations,
-        samples=lambda config, iteration: config.plugin("reinforce").samples,
-        summary={"training": ("mean_reward",)},
-        begins_with="quark",
-        learner="brief:learner",
-        settings=Reinforce,
-        training=lambda config: config.plugin("reinforce"),
-    ),
-    has_tokens=lambda config: True,
-    place=lambda config: 1.0,
-    reads_as_base="linear",
-)
+REINFORCE = learns_in_rounds("reinforce", "REINFORCE", Reinforce, learner="brief:learner")
 
 
 def learner(given, settings):
     """-sum A log p: the reward above its mean weighs each response (Williams 1992)."""
     import torch
 
-    from quark.core.seeds import stream
     from quark.training.actor import Actor
-    from quark.training.rounds import Learnt
-    from quark.training.trainer import Trainer, epochs, steps_of
+    from quark.training.rounds import Learnt, rows_together, train_round
 
     actor, lengths = Actor(given.policy, given.min_new_tokens), given.rows.lengths
     advantage = torch.from_numpy(given.reward - given.reward.mean()).float()
     rows = given.rows._replace(of_tokens={"advantage": advantage.repeat_interleave(lengths)})
-    trainer = Trainer(
-        actor,
-        settings,
-        lambda name: settings.learning_rate,
-        total_steps=round(steps_of(len(rows.ids), settings.batch, 1) / given.share),
-        lengths=lengths.tolist(),
-        micro_batch=settings.batch,
-        resume=given.before and (given.before.moments, given.before.step),
-    )
 
     def loss(part):
         hidden = actor.hidden(part, given.precision, given.cache)
         return {"loss": -(part.of_tokens["advantage"] * actor.logprob(hidden, part, "fp32")).sum()}
 
-    curve = epochs(
-        trainer,
-        rows,
-        loss,
-        count=1,
-        weights=[1] * len(rows.ids),
-        rng=stream(given.seed_name, "order"),
-        what="reinforce",
+    together, each = rows_together(given, settings), [1] * len(rows.ids)
+    trainer, curve = train_round(
+        actor, given, settings, rows, loss, weights=each, micro_batch=together
     )
-    summary = {"mean_reward": float(given.reward.mean())}
+    summary = {"mean_reward": float(given.reward.mean()), "kl": 0.0}
     tokens = int(lengths.sum())
     return Learnt(trainer.moments, trainer.taken, curve, summary, len(rows.ids), tokens)
 
@@ -222,6 +175,9 @@ brevity = brief:BREVITY
 short = short:Short
 """
 LOWERED = list(range(50, 150))
+ROUNDS = {"iterations": 2, "samples": 2, "epochs": 1, "batch": 8, "warmup_steps": 0}
+ROUNDS |= {"learning_rate": 1e-2, "token_learning_rate": 1e-2, "betas": [0.9, 0.98], "eps": 1e-8}
+ROUNDS |= {"max_grad_norm": None, "gradient_checkpointing": False, "trained_layers": 0}
 
 
 def configured(**taboo):
@@ -238,7 +194,7 @@ def configured(**taboo):
     plugins = {
         "taboo": {"penalty": 100.0, **taboo},
         "unigrams": {"weight": 1.0},
-        "reinforce": {"iterations": 2, "samples": 2},
+        "reinforce": {"training": ROUNDS, "place": 1.0},
     }
     return {"tasks": {"brevity": task}, "plugins": plugins}
 

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from quark.reporting.figures.style import LOOKS, canvas, only, places, rows_of, shade, title
+from quark.reporting.figures.style import canvas, only, places, rows_of, shade, title
 from quark.reporting.tables.columns import Row
 
 WIDTH = 0.8  # width of a group of bars
-COLOURS = [colour for name, (colour, _) in LOOKS.items() if name != "base"]
+COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00")
 
 
 def draw_sweep(sources: Sequence[Path], out: Path) -> None:

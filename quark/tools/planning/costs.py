@@ -20,7 +20,8 @@ from quark.config import (
     TaskName,
     for_task,
 )
-from quark.config.registry import METHODS, in_rounds, is_linear, iterations, parts
+from quark.config.registry import METHODS, in_rounds, iterations, parts
+from quark.config.spec import is_linear
 from quark.core.files import read_json
 from quark.stages import derive
 from quark.tools.planning.flop import (

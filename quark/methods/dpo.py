@@ -1,0 +1,118 @@
+"""DPO: direct preference optimisation on a prompt's best and worst sample (Rafailov et al. 2023).
+
+    loss = -log sigmoid( beta [ log p(w)/q(w) - log p(l)/q(l) ] )
+
+w and l are the samples of a prompt with the highest and the lowest reward, p is the policy, q the
+base model. Log-probabilities are of whole responses, in nats. Prompts whose samples all have the
+same reward give no pair. Source: equation 7 [recalled].
+
+The pairs come from Quark's own samples of the base model and the same scores, so no label and no
+further scorer call is needed. Later rounds, if there are any, have pairs of the policy's own
+samples (iterated DPO).
+
+This module imports torch only inside functions, so that Snakemake reads its spec quickly.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from quark.config.spec import Learner, RoundTraining, learns_in_rounds
+from quark.config.types import Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quark.training.rounds import Learnt, Round
+    from quark.training.trainer import Rows
+
+
+class DPOTraining(RoundTraining):
+    """How it learns; `batch` counts pairs."""
+
+    beta: Positive = Field(description="beta, how much the log-ratios weigh")
+
+
+class DPO(Learner):
+    """Its settings."""
+
+    training: DPOTraining
+
+
+SPEC = learns_in_rounds(
+    "dpo",
+    "DPO",
+    DPO,
+    look=("#BCBD22", "d"),
+    summary=("mean_reward", "pairs"),
+    whole_distribution=False,
+)
+
+
+def pairs(
+    reward: NDArray[np.float64], group: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the best and of the worst row of each group, (groups,); the first among equals."""
+    order = np.lexsort((np.arange(len(reward)), -reward, group))  # by group, the best first
+    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+    best, worst = order[first], order[first + count - 1]
+    differ = reward[best] > reward[worst]
+    return best[differ], worst[differ]
+
+
+def losses(margin: "Tensor", beta: float) -> "dict[str, Tensor]":
+    """The loss, and how many pairs are `right`, summed; margin (pairs,): the bracket, in nats."""
+    from torch.nn.functional import logsigmoid
+
+    return {"loss": -logsigmoid(beta * margin).sum(), "right": (margin > 0).sum()}
+
+
+def learner(given: "Round", settings: DPOTraining) -> "Learnt":
+    """One round of DPO.
+
+    Raises:
+        ValueError: no prompt has samples of different rewards.
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    from quark.training.actor import Actor
+    from quark.training.rounds import Learnt, rows_together, train_round
+
+    actor, together = Actor(given.policy, given.min_new_tokens), rows_together(given, settings)
+    best, worst = (places.tolist() for places in pairs(given.reward, given.group))
+    if not best:
+        raise ValueError("DPO: no prompt has two samples of different rewards; draw more samples")
+    _, ref = actor.roll_out(given, together)
+    rows = given.rows._replace(of_tokens={"ref": ref})
+    chosen, other = rows.take(best), rows.take(worst)
+    place = {name: i for i, name in enumerate(chosen.ids)}
+
+    def ratio(part: "Rows") -> "Tensor":
+        hidden = actor.hidden(part, given.precision, given.cache)
+        logprob = actor.logprob(hidden, part, given.precision)
+        return part.sums(logprob - part.of_tokens["ref"])
+
+    def loss(part: "Rows") -> "dict[str, Tensor]":
+        against = other.take([place[name] for name in part.ids])
+        return losses(ratio(part) - ratio(against), settings.beta)
+
+    trainer, curve = train_round(
+        actor,
+        given,
+        settings,
+        chosen,
+        loss,
+        weights=[1] * len(best),
+        share=1 / settings.iterations,  # every round has as many pairs
+        micro_batch=max(1, together // 2),
+    )
+    read = int(chosen.lengths.sum() + other.lengths.sum())
+    return Learnt(
+        trainer.moments,
+        trainer.taken,
+        curve,
+        {"mean_reward": float(given.reward.mean()), "pairs": float(len(best))},
+        sequences=settings.epochs * 2 * len(best),
+        tokens=settings.epochs * read,
+    )

@@ -1,0 +1,102 @@
+"""RAFT: plain training on the best samples, round after round (Dong et al. 2023, TMLR).
+
+    loss = -log p(y),  y among the best share of a round's samples
+
+It is Quark without reward tokens for the other quantiles and without the KL penalty, so it shows
+what these add. The best samples are chosen as Quark sorts them: over all prompts (`within: round`),
+or among each prompt's own (`within: prompt`), as the paper does. With linear reward tokens the one
+map learns at place 1.
+
+The rounds are PPO's: Quark's samples of the base model, then its own.
+
+This module imports torch only inside functions, so that Snakemake reads its spec quickly.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from quark.config.spec import Learner, RoundTraining, learns_in_rounds
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quark.training.rounds import Learnt, Round
+    from quark.training.trainer import Rows
+
+
+class RAFTTraining(RoundTraining):
+    """How it learns."""
+
+    kept: Annotated[float, Field(gt=0, le=1)] = Field(description="share of the samples it keeps")
+    within: Literal["round", "prompt"] = Field(
+        description="round: the best of all samples; prompt: the best of each prompt's"
+    )
+
+
+class RAFT(Learner):
+    """Its settings."""
+
+    training: RAFTTraining
+
+
+SPEC = learns_in_rounds(
+    "raft",
+    "RAFT",
+    RAFT,
+    look=("#17BECF", "8"),
+    summary=("mean_reward", "kept"),
+    whole_distribution=False,
+)
+
+
+def best(reward: NDArray[np.float64], group: NDArray[np.int64], kept: float) -> NDArray[np.int64]:
+    """Places of the best rows of each group, in their order: ceil(kept x size) of each.
+
+    Among equal rewards the first rows are taken.
+    """
+    order = np.lexsort((np.arange(len(reward)), -reward, group))
+    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - np.repeat(first, count)
+    limit = np.ceil(kept * np.bincount(group)[group] - 1e-9)
+    return np.flatnonzero(rank < limit)
+
+
+def learner(given: "Round", settings: RAFTTraining) -> "Learnt":
+    """One round of RAFT.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
+    """
+    from quark.training.actor import Actor
+    from quark.training.rounds import Learnt, rows_together, train_round
+
+    actor = Actor(given.policy, given.min_new_tokens)
+    group = given.group if settings.within == "prompt" else np.zeros_like(given.group)
+    rows = given.rows.take(best(given.reward, group, settings.kept).tolist())
+    tokens = rows.lengths.tolist()
+
+    def loss(part: "Rows") -> "dict[str, Tensor]":
+        hidden = actor.hidden(part, given.precision, given.cache)
+        return {"loss": -actor.logprob(hidden, part, given.precision).sum()}
+
+    trainer, curve = train_round(
+        actor,
+        given,
+        settings,
+        rows,
+        loss,
+        weights=tokens,
+        micro_batch=rows_together(given, settings),
+    )
+    return Learnt(
+        trainer.moments,
+        trainer.taken,
+        curve,
+        {"mean_reward": float(given.reward.mean()), "kept": float(len(tokens))},
+        sequences=settings.epochs * len(tokens),
+        tokens=settings.epochs * sum(tokens),
+    )

@@ -1,0 +1,166 @@
+"""GRPO, RLOO, DPO and RAFT: their losses by hand, and what they learn on a tiny model."""
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import moved
+from learning import given, sampled
+from oracle import LINEAR, under_token
+
+from quark.config import load
+from quark.config.spec import RoundTraining
+from quark.methods import dpo, grpo, raft, rloo
+from quark.models.lm import Policy
+from quark.training.rounds import Learnt
+from quark.training.trainer import Rows
+
+Make = Callable[..., Policy]
+CONFIG = load([Path(__file__).parents[2] / "config/config.yaml"])
+METHODS = ("grpo", "rloo", "dpo", "raft")
+
+
+def settings(method: str, **changed: Any) -> Any:
+    own: Any = CONFIG.plugin(method)
+    quick = {"batch": 16, "warmup_steps": 0, "token_learning_rate": 1e-2, "iterations": 1}
+    return type(own.training).model_validate(own.training.model_dump() | quick | changed)
+
+
+def learn(
+    method: str, policy: Policy, rows: Rows, reward: np.ndarray, how: RoundTraining
+) -> Learnt:
+    """One round; four samples of each prompt follow one another."""
+    policy.lm.requires_grad_(False)
+    group = np.arange(len(reward)) // 4
+    round_ = given(policy, policy, rows, reward, group=group)
+    learnt: Learnt = import_module(f"quark.methods.{method}").learner(round_, how)
+    return learnt
+
+
+def numbers(count: int, *shape: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [0.3 * torch.randn(*shape, generator=generator).double() for _ in range(count)]
+
+
+# ------------------------------------------------------------------------------- losses by hand
+def test_grpo() -> None:
+    logprob, old, ref, advantage, share = numbers(5, 200)
+    how = settings("grpo", clip=0.2, kl_coef=0.5)
+    found = grpo.losses(logprob, old, ref, advantage, share, how)
+    loss = divergence = clipped = 0.0
+    for p, o, q, a, s in zip(
+        *(x.tolist() for x in (logprob, old, ref, advantage, share)), strict=True
+    ):
+        ratio = math.exp(p - o)
+        kl = math.exp(q - p) - (q - p) - 1
+        loss += s * (0.5 * kl - min(ratio * a, min(max(ratio, 0.8), 1.2) * a))
+        divergence += kl
+        clipped += abs(ratio - 1) > 0.2
+    assert found["loss"].item() == pytest.approx(loss)
+    assert found["kl"].item() == pytest.approx(divergence)
+    assert 0 < found["clipped"].item() == clipped < 200
+
+
+def test_rloo() -> None:
+    logprob, old, advantage = numbers(3, 200)
+    found = rloo.losses(logprob, old, advantage, 0.2)
+    loss = 0.0
+    for p, o, a in zip(logprob.tolist(), old.tolist(), advantage.tolist(), strict=True):
+        ratio = math.exp(p - o)
+        loss -= min(ratio * a, min(max(ratio, 0.8), 1.2) * a)
+    assert found["loss"].item() == pytest.approx(loss)
+    assert 0 < found["clipped"].item() < 200
+
+
+def test_rloo_begins_as_reinforce() -> None:
+    """At equal policies the gradient by log p is minus the advantage."""
+    logprob, advantage = numbers(2, 20)
+    logprob.requires_grad_()
+    rloo.losses(logprob, logprob.detach(), advantage, 0.2)["loss"].backward()
+    torch.testing.assert_close(logprob.grad, -advantage)
+
+
+def test_dpo() -> None:
+    (margin,) = numbers(1, 50)
+    found = dpo.losses(margin, 0.7)
+    plain = sum(math.log1p(math.exp(-0.7 * m)) for m in margin.tolist())
+    assert found["loss"].item() == pytest.approx(plain)
+    assert found["right"].item() == sum(m > 0 for m in margin.tolist())
+
+
+def test_pairs_are_the_best_and_the_worst_of_a_prompt() -> None:
+    reward = np.array([0.5, 0.9, 0.5, 0.9, 0.2, 0.7, 0.7])
+    group = np.array([3, 3, 3, 3, 1, 1, 0])  # the prompt of the last row has one sample
+    best, worst = dpo.pairs(reward, group)
+    assert best.tolist() == [5, 1] and worst.tolist() == [4, 2]
+
+
+def test_raft_keeps_the_best() -> None:
+    reward = np.array([0.5, 0.9, 0.5, 0.9, 0.2, 0.7])
+    group = np.array([1, 1, 1, 1, 0, 0])
+    assert raft.best(reward, group, 0.5).tolist() == [1, 3, 5]
+    assert raft.best(reward, np.zeros(6, dtype=int), 0.5).tolist() == [1, 3, 5]
+    assert raft.best(reward, np.zeros(6, dtype=int), 0.1).tolist() == [1]
+    assert raft.best(reward, group, 1.0).tolist() == list(range(6))
+
+
+# ------------------------------------------------------------------------------------- learners
+@pytest.mark.parametrize("method", METHODS)
+def test_reward_is_learnt(method: str, make_policy: Make) -> None:
+    """Reward for an even first token: their share rises."""
+    policy = make_policy(1, form=LINEAR)
+    rows = sampled(policy, 400)
+    same = [rows.prompts[i - i % 4] for i in range(400)]
+    rows = rows._replace(prompts=same, responses=[response[:1] for response in rows.responses])
+    reward = np.array([float(token % 2 == 0) for (token,) in rows.responses])
+    changed = {"kept": 0.5, "within": "round"} if method == "raft" else {}
+    learnt = learn(method, policy, rows, reward, settings(method, epochs=8, **changed))
+    assert learnt.steps[-1]["loss"] < learnt.steps[0]["loss"]
+    assert learnt.summary["mean_reward"] == pytest.approx(reward.mean())
+    even = []
+    for place in (0.0, 1.0):
+        policy_at = make_policy(1, form=LINEAR)
+        with torch.no_grad():
+            policy_at.reward_tokens.map.copy_(place * policy.reward_tokens.map)
+        found = [under_token(policy_at, 0, prompt, [])[0].softmax(-1) for prompt in same[::20]]
+        even.append(np.mean([each[::2].sum().item() for each in found]))
+    assert even[1] > even[0] + 0.03
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_equal_rewards_leave_the_base_model(method: str, make_policy: Make) -> None:
+    policy = make_policy(1, form=LINEAR)
+    rows = sampled(policy, 32)
+    how = settings(method, kl_coef=0.0)
+    learn(method, policy, rows, np.full(32, 0.5), how)
+    assert not policy.reward_tokens.map.any()
+
+
+def test_dpo_needs_a_difference(make_policy: Make) -> None:
+    policy = make_policy(1, form=LINEAR)
+    with pytest.raises(ValueError, match="no prompt has two samples of different rewards"):
+        learn("dpo", policy, sampled(policy, 8), np.full(8, 0.5), settings("dpo"))
+
+
+@pytest.mark.parametrize("of_length", [True, False])
+def test_grpo_divides_by_a_length(of_length: bool, make_policy: Make) -> None:
+    """The first step's loss, row by row: ratios are 1, so it is -A times the row's share."""
+    policy = make_policy(1, form=LINEAR)
+    moved(policy)
+    rows = sampled(policy, 8)
+    rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
+    reward = np.array([0.1, 0.9, 0.3, 0.5, 0.8, 0.2, 0.2, 0.4])
+    how = settings("grpo", batch=8, epochs=1, kl_coef=0.0, normalise_length=of_length)
+    learnt = learn("grpo", policy, rows, reward, how)
+    plain = 0.0
+    for first in (0, 4):
+        own = reward[first : first + 4]
+        for i, r in enumerate(own):
+            share = 1 if of_length else (1 + (first + i) % 4) / 4
+            plain -= share * (r - own.mean()) / (own.std() + 1e-4)
+    assert learnt.steps[0]["loss"] == pytest.approx(plain / 8, abs=1e-4)  # float32
