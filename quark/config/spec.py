@@ -33,6 +33,7 @@ class Rounds:
             `quark.training.rounds`); None: the round quantizes and trains as Quark does.
         settings: the type of the learner's settings.
         training: these settings.
+        trains_on: the share of a round's samples that its learner trains on, for the plan.
         whole_distribution: the samples must be of the whole distribution, without truncation.
     """
 
@@ -46,6 +47,7 @@ class Rounds:
     learner: str | None = None
     settings: type[Optimisation] | None = None
     training: "Callable[[WrittenConfig], Optimisation] | None" = None
+    trains_on: "Callable[[WrittenConfig], float]" = lambda config: 1.0
     whole_distribution: bool = True
 
     @property
@@ -168,6 +170,7 @@ def learns_in_rounds(
     where: str | None = None,
     look: tuple[str, str] | None = None,
     summary: tuple[str, ...] = ("mean_reward", "kl"),
+    trains_on: "Callable[[WrittenConfig], float]" = lambda config: 1.0,
     whole_distribution: bool = True,
 ) -> MethodSpec:
     """The spec of a method that differs from PPO only in its loss.
@@ -185,6 +188,7 @@ def learns_in_rounds(
         where: their place in the configuration; None: `plugins.NAME`.
         look: colour and marker in figures.
         summary: numbers of a round that are compared across rounds.
+        trains_on: the share of a round's samples that it trains on, for the plan.
         whole_distribution: the samples must be of the whole distribution, without truncation.
     """
     found: Callable[[WrittenConfig], Any] = own or (lambda config: config.plugin(name))
@@ -211,6 +215,7 @@ def learns_in_rounds(
             learner=learner or f"quark.methods.{name}:learner",
             settings=training,
             training=lambda config: found(config).training,
+            trains_on=trains_on,
             whole_distribution=whole_distribution,
         ),
         decoder="quark.methods.guided:decoder",

@@ -47,6 +47,7 @@ SPEC = learns_in_rounds(
     DPO,
     look=("#BCBD22", "d"),
     summary=("mean_reward", "pairs"),
+    trains_on=lambda config: min(1.0, 2 / config.quark.first_samples),
     whole_distribution=False,
 )
 

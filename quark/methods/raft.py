@@ -12,7 +12,7 @@ The rounds are PPO's: Quark's samples of the base model, then its own.
 This module imports torch only inside functions, so that Snakemake reads its spec quickly.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ SPEC = learns_in_rounds(
     RAFT,
     look=("#17BECF", "8"),
     summary=("mean_reward", "kept"),
+    trains_on=lambda config: cast(RAFT, config.plugin("raft")).training.kept,
     whole_distribution=False,
 )
 

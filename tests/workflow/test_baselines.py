@@ -8,9 +8,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 TABLE = "results/tables/toxicity.csv"
-METHODS = ["base", "dapt", "pplm", "gedi", "dexperts", "ppo", "quark", "quark_guided"]
+LEARN = ["dapt", "pplm", "gedi", "dexperts", "lm_steer"]
+METHODS = ["base", *LEARN, "ppo", "dpo", "quark", "quark_guided"]
 EVALUATED = {"generate": 1, "score_generations": 1, "judge": 1, "evaluate": 1}
-FOLLOWING = {"table": 1, "costs": 1, "track": 8, "publish": 1}
+FOLLOWING = {"table": 1, "costs": 1, "track": 10, "publish": 1}
 
 SMALLER = {
     "tasks": {"toxicity": {"splits": ["nontoxic"], "methods": METHODS}},
@@ -42,7 +43,8 @@ def test_a_row_for_each_method(compared):
     }
     train = calls["ppo"] / 7  # Quark's 4 samples of each prompt, then 3
     assert calls["base"] == 0 and calls["quark"] == calls["quark_guided"] == 6 * train
-    assert calls["dapt"] == calls["dexperts"] == calls["gedi"] == calls["pplm"] >= 4 * train
+    assert calls["dpo"] == 4 * train  # Quark's samples alone
+    assert {calls[method] for method in LEARN} == {calls["dapt"]} and calls["dapt"] >= 4 * train
     assert all(float(row["training_sequences_per_seed"]) > 0 for row in list(rows.values())[1:])
     assert not compared.planned()
 
@@ -60,11 +62,14 @@ def test_one_iteration_of_ppo_again(compared):
     [
         ({"baselines": {"dexperts": {"alpha": 1.0}}}, EVALUATED),
         ({"quark_guided": {"place": 4.0}}, EVALUATED),
+        ({"plugins": {"lm_steer": {"place": 4.0}}}, EVALUATED),
+        ({"plugins": {"lm_steer": {"training": {"epochs": 2}}}}, {"fit": 1} | EVALUATED),
+        ({"plugins": {"dpo": {"training": {"beta": 1.0}}}}, {"learn": 1} | EVALUATED),
         ({"baselines": {"dapt": {"learning_rate": 1.0}}}, {"fit": 1} | EVALUATED),
         ({"baselines": {"gedi": {"training": {"generative": 0.1}}}}, {"fit": 1} | EVALUATED),
         (
             {"baselines": {"corpus": {"tokens": 5}}},
-            {"corpus": 1, "fit": 5} | {k: 4 for k in EVALUATED},
+            {"corpus": 1, "fit": 6} | {k: 5 for k in EVALUATED},
         ),
     ],
 )

@@ -178,6 +178,7 @@ class _Task:
         training = in_rounds()[method].training
         assert training is not None, f"{method} is Quark"
         how, passes = training(self.config), getattr(training(self.config), "epochs", 1)
+        passes *= in_rounds()[method].trains_on(self.config)
         model = self._size(derive.model(self.config, self.task, method))
         rows = self._count(self.prompts, "train", self.config.quark.prompts) * samples
         new = self.config.quark.sampling.max_new_tokens
@@ -191,8 +192,8 @@ class _Task:
             self.task,
             method,
             "learn",
-            sequences=passes * rows,
-            tokens=passes * rows * new,
+            sequences=round(passes * rows),
+            tokens=round(passes * rows * new),
             flop=rows * flop,
             disk=12 * trained(model, how),
         )
