@@ -6,9 +6,9 @@ module imports no torch; functions are named as `module:function` and loaded whe
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from quark.config.quark import Optimisation, Place
 from quark.config.types import Count, Positive, Section
@@ -150,6 +150,16 @@ class RoundTraining(Optimisation):
     token_learning_rate: Positive = Field(
         description="rate of its only reward token, if its form is linear or sink"
     )
+
+
+class GroupedTraining(RoundTraining):
+    """The same, of a method that compares a prompt's samples with each other."""
+
+    @model_validator(mode="after")
+    def _a_prompt_has_two_samples(self) -> Self:
+        if self.iterations > 1 and self.samples < 2:
+            raise ValueError("samples must be at least 2: a prompt's samples are compared")
+        return self
 
 
 class Learner(Section):

@@ -7,7 +7,8 @@
     leave one out   A_i = r_i - mean of r_j,  j in the group, j != i      (Ahmadian et al. 2024)
     group mean      A_i = (r_i - mean of the group) / deviation           (Shao et al. 2024)
 
-A response without others in its group has the advantage 0.
+A response without others in its group has the advantage 0. If no group has two responses, both
+functions raise ValueError.
 """
 
 import numpy as np
@@ -41,5 +42,7 @@ def centred(reward: Values, group: NDArray[np.int64], *, normalise: bool) -> Val
 def _sums(values: Values, group: NDArray[np.int64]) -> tuple[Values, Values]:
     """The size of each row's group, and the sum of its values, (rows,) each."""
     count: Values = np.bincount(group)[group].astype(np.float64)
+    if not (count > 1).any():
+        raise ValueError("no prompt has two samples to compare; raise quark.first_samples")
     total = np.bincount(group, values)[group].astype(np.float64)
     return count, total

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from quark.config.spec import Learner, RoundTraining, learns_in_rounds
+from quark.config.spec import GroupedTraining, Learner, learns_in_rounds
 from quark.config.types import Positive
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from quark.training.trainer import Rows
 
 
-class DPOTraining(RoundTraining):
+class DPOTraining(GroupedTraining):
     """How it learns; `batch` counts pairs."""
 
     beta: Positive = Field(description="beta, how much the log-ratios weigh")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from quark.config.spec import Learner, RoundTraining, learns_in_rounds
+from quark.config.spec import GroupedTraining, Learner, learns_in_rounds
 from quark.config.types import NonNegative, Positive
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from quark.training.trainer import Rows
 
 
-class GRPOTraining(RoundTraining):
+class GRPOTraining(GroupedTraining):
     """How it learns."""
 
     clip: Positive = Field(description="eps, the largest change of a token's probability ratio")

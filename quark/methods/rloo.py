@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from quark.config.spec import Learner, RoundTraining, learns_in_rounds
+from quark.config.spec import GroupedTraining, Learner, learns_in_rounds
 from quark.config.types import NonNegative, Positive
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from quark.training.trainer import Rows
 
 
-class RLOOTraining(RoundTraining):
+class RLOOTraining(GroupedTraining):
     """How it learns."""
 
     clip: Positive = Field(description="eps, the largest change of a response's probability ratio")

@@ -34,3 +34,11 @@ def test_equal_rewards_have_no_advantage() -> None:
         centred(np.full(6, 0.3), GROUP, normalise=False),
     ):
         np.testing.assert_allclose(found, 0, atol=1e-12)  # a mean of equal numbers may round
+
+
+def test_single_samples_are_refused() -> None:
+    alone = np.arange(6)
+    with pytest.raises(ValueError, match="no prompt has two samples to compare"):
+        leave_one_out(REWARD, alone)
+    with pytest.raises(ValueError, match="no prompt has two samples to compare"):
+        centred(REWARD, alone, normalise=True)

@@ -164,3 +164,10 @@ def test_grpo_divides_by_a_length(of_length: bool, make_policy: Make) -> None:
             share = 1 if of_length else (1 + (first + i) % 4) / 4
             plain -= share * (r - own.mean()) / (own.std() + 1e-4)
     assert learnt.steps[0]["loss"] == pytest.approx(plain / 8, abs=1e-4)  # float32
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo", "dpo"])
+def test_later_rounds_need_two_samples_of_a_prompt(method: str) -> None:
+    with pytest.raises(ValueError, match="samples must be at least 2"):
+        settings(method, iterations=2, samples=1)
+    settings(method, iterations=1, samples=1)
