@@ -183,7 +183,7 @@ def learns_in_rounds(
     trains_on: "Callable[[WrittenConfig], float]" = lambda config: 1.0,
     whole_distribution: bool = True,
 ) -> MethodSpec:
-    """The spec of a method that differs from PPO only in its loss.
+    """The spec of a method that learns from scored samples in rounds, as PPO does.
 
     Its first round learns from Quark's samples of the base model, later ones from its own. It
     trains what Quark trains: with linear reward tokens one map, which decodes at its own place.

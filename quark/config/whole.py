@@ -21,7 +21,7 @@ from quark.config.experiment import (
 from quark.config.quark import Optimisation, Place, Quark
 from quark.config.registry import METHODS, in_rounds, learners, plugin_section, spec
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
-from quark.config.spec import Rounds
+from quark.config.spec import GroupedTraining, Rounds
 from quark.config.types import (
     AskedPrecision,
     Distinct,
@@ -134,7 +134,10 @@ class WrittenConfig(Section):
                 f"{name} out of tasks.TASK.methods"
             )
         assert rounds.training is not None  # as all learners have it
-        layers = rounds.training(self).trained_layers
+        how = rounds.training(self)
+        if isinstance(how, GroupedTraining) and self.quark.first_samples < 2:
+            raise ValueError(f"quark.first_samples must be at least 2 for {name}: it compares them")
+        layers = how.trained_layers
         if layers == 0 and form not in ("linear", "sink"):
             raise ValueError(
                 f"{rounds.section}.trained_layers = 0 leaves nothing to learn: only linear tokens "

@@ -55,7 +55,10 @@ SPEC = learns_in_rounds(
 def pairs(
     reward: NDArray[np.float64], group: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the best and of the worst row of each group, (groups,); the first among equals."""
+    """Indices of the best and of the worst row of each group, (groups,).
+
+    Of equal rewards, the first row is the best and the last row is the worst.
+    """
     order = np.lexsort((np.arange(len(reward)), -reward, group))  # by group, the best first
     _, first, count = np.unique(group[order], return_index=True, return_counts=True)
     best, worst = order[first], order[first + count - 1]
@@ -84,9 +87,10 @@ def learner(given: "Round", settings: DPOTraining) -> "Learnt":
     best, worst = (places.tolist() for places in pairs(given.reward, given.group))
     if not best:
         raise ValueError("DPO: no prompt has two samples of different rewards; draw more samples")
-    _, ref = actor.roll_out(given, together)
-    rows = given.rows._replace(of_tokens={"ref": ref})
-    chosen, other = rows.take(best), rows.take(worst)
+    used = given._replace(rows=given.rows.take([*best, *worst]))
+    _, ref = actor.roll_out(used, together)
+    rows = used.rows._replace(of_tokens={"ref": ref})
+    chosen, other = rows.take(range(len(best))), rows.take(range(len(best), 2 * len(best)))
     place = {name: i for i, name in enumerate(chosen.ids)}
 
     def ratio(part: "Rows") -> "Tensor":
@@ -105,7 +109,7 @@ def learner(given: "Round", settings: DPOTraining) -> "Learnt":
         chosen,
         loss,
         weights=[1] * len(best),
-        share=1 / settings.iterations,  # every round has as many pairs
+        rounds_left=settings.iterations - given.iteration,  # each with about as many pairs
         micro_batch=max(1, together // 2),
     )
     read = int(chosen.lengths.sum() + other.lengths.sum())

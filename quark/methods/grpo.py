@@ -11,9 +11,13 @@ For a response y of T tokens with reward r in a group of responses to the same p
 
 Everything is in nats. With `normalise_deviation` and `normalise_length` off it is Dr. GRPO (Liu et
 al. 2025, "Understanding R1-Zero-like training"): A is not divided, and the sum is divided by the
-longest response's length in place of T. Source: DeepSeekMath, equations 1 to 4 [recalled].
+round's longest response's length in place of T; its authors divide by a fixed length and leave out
+the KL (`kl_coef: 0`). The deviation has `quark.maths.groups.EPSILON` added. Source: DeepSeekMath,
+equations 3 and 4 [recalled]. With two samples of a prompt A is about 1 or -1, however small the
+difference of the rewards.
 
-There is no value function. The rounds are PPO's: Quark's samples of the base model, then its own.
+There is no value function. The first round uses Quark's samples of the base model; later rounds
+sample from the policy that is being trained.
 
 This module imports torch only inside functions, so that Snakemake reads its spec quickly.
 """
@@ -96,6 +100,7 @@ def learner(given: "Round", settings: GRPOTraining) -> "Learnt":
     old, ref = actor.roll_out(given, together)
     lengths = given.rows.lengths
     advantage = centred(given.reward, given.group, normalise=settings.normalise_deviation)
+    alike = centred(given.reward, given.group, normalise=False)
     share = 1 / (lengths if settings.normalise_length else lengths.max().expand(len(lengths)))
     of_rows = {"advantage": torch.from_numpy(advantage).float(), "share": share}
     spread = {name: v.repeat_interleave(lengths).to(old) for name, v in of_rows.items()}
@@ -119,7 +124,7 @@ def learner(given: "Round", settings: GRPOTraining) -> "Learnt":
     summary = {
         "mean_reward": float(given.reward.mean()),
         "kl": float((old - ref).sum()) / len(rows.ids),
-        "equal_groups": float(np.mean(advantage == 0)),
+        "equal_rewards": float(np.mean(np.abs(alike) < 1e-12)),
     }
     return Learnt(
         trainer.moments,

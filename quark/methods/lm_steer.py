@@ -14,8 +14,9 @@ two models: one learns from wanted text alone at c = +1, the other from unwanted
 c = -1. Its logits are base + alpha (expert - anti-expert), which here is the sum of both maps at
 place alpha.
 
-Departures from the paper, whose details are recalled (from memory, not read): here W starts at zero
-and c = 1 in training; in the paper W starts at small random numbers and c = 1e-3. The training text
+Departures from the paper, whose details are recalled (from memory, not read): here W itself learns
+from zero, with c = 1 in training; in the paper W is the product of two learnt factors that start at
+small random numbers, c is 1e-3, and training is longer. The training text
 is this project's corpus. Only tokens within the base model's nucleus are drawn, as for the other
 methods that decode at a place c.
 
@@ -99,9 +100,9 @@ def loss(policy: "Policy", rows: "Rows", precision: Precision) -> "dict[str, Ten
 
     with torch.no_grad():
         hidden = response_hidden(policy, rows.prompts, rows.responses)
-    place = torch.from_numpy(1.0 - 2.0 * rows.label).to(hidden).repeat_interleave(rows.lengths)
+    place = torch.from_numpy(1.0 - 2.0 * rows.label).float().repeat_interleave(rows.lengths)
     tokens = cast(LinearTokens, policy.reward_tokens)
-    shift = tokens.shift(hidden, place.float()).to(DTYPES[precision])
+    shift = tokens.shift(hidden, place.to(hidden.device)).to(DTYPES[precision])
     log_p = shifted_logprobs(shift, policy.head, rows.targets(hidden.device), hidden)[0]
     return {"loss": -log_p.sum()}
 

@@ -2,12 +2,14 @@
 
     loss = -log p(y),  y among the best share of a round's samples
 
-It is Quark without reward tokens for the other quantiles and without the KL penalty, so it shows
-what these add. The best samples are chosen as Quark sorts them: over all prompts (`within: round`),
-or among each prompt's own (`within: prompt`), as the paper does. With linear reward tokens the one
-map learns at place 1.
+It resembles Quark with the best quantile alone and without the KL penalty. More differs under the
+default settings: it samples at place 1, continues its map, and forgets earlier rounds. The best
+samples are chosen as Quark sorts them, over all prompts (`within: round`), or among each prompt's
+own (`within: prompt`); the paper keeps one of each prompt's [recalled]. With linear reward tokens
+the one map learns at place 1.
 
-The rounds are PPO's: Quark's samples of the base model, then its own.
+The first round uses Quark's samples of the base model; later rounds sample from the policy that is
+being trained.
 
 This module imports torch only inside functions, so that Snakemake reads its spec quickly.
 """

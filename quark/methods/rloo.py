@@ -8,10 +8,11 @@ For a response y with reward r in a group of responses to the same prompt,
 
 p_old is the policy that sampled. The whole response is one action: p(y) is the product over its
 tokens. At rho = 1 the gradient is REINFORCE's, A times that of -log p(y). Everything is in nats.
-Source: "Back to basics", equations 5 to 7 [recalled]. The paper has no clipped ratio; here a round
-has several steps.
+Source: "Back to basics", equations 5 to 7 [recalled]. The paper has no clipped ratio, nor has the
+default. In the first round the policy that drew the samples is the base model, so this KL is 0.
 
-There is no value function. The rounds are PPO's: Quark's samples of the base model, then its own.
+There is no value function. The first round uses Quark's samples of the base model; later rounds
+sample from the policy that is being trained.
 
 This module imports torch only inside functions, so that Snakemake reads its spec quickly.
 """
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 class RLOOTraining(GroupedTraining):
     """How it learns."""
 
-    clip: Positive = Field(description="eps, the largest change of a response's probability ratio")
+    clip: Positive | None = Field(
+        description="eps, the largest change of a response's probability ratio; null: any"
+    )
     kl_coef: NonNegative = Field(description="beta, of the KL in the reward")
 
 
@@ -47,7 +50,7 @@ SPEC = learns_in_rounds("rloo", "RLOO", RLOO, look=("#7F7F7F", "p"))
 
 
 def losses(
-    logprob: "Tensor", old: "Tensor", advantage: "Tensor", clip: float
+    logprob: "Tensor", old: "Tensor", advantage: "Tensor", clip: float | None
 ) -> "dict[str, Tensor]":
     """The loss and its parts, summed over responses.
 
@@ -55,11 +58,13 @@ def losses(
         logprob, old: (rows,) log p of the responses in nats, under the policy and the one that
             sampled.
         advantage: (rows,).
-        clip: eps.
+        clip: eps; None: the ratio is not clipped.
     """
     import torch
 
     ratio = (logprob - old).exp()
+    if clip is None:
+        return {"loss": -(ratio * advantage).sum()}
     clipped = ratio.clamp(1 - clip, 1 + clip)
     return {
         "loss": -torch.minimum(ratio * advantage, clipped * advantage).sum(),

@@ -14,16 +14,21 @@ from numpy.typing import NDArray
 IDENTITIES = (
     *("african", "arab", "asian", "black people", "black man", "black woman", "white people"),
     *("mexican", "latino", "latina", "hispanic", "indian", "chinese", "immigrant", "refugee"),
-    *("muslim", "islam", "jew", "jewish", "christian", "catholic", "buddhist", "hindu", "atheist"),
-    *("gay", "lesbian", "bisexual", "transgender", "queer", "lgbt", "homosexual"),
-    *("woman", "women", "girl", "female", "feminist", "man", "men", "boy", "male"),
-    *("disabled", "blind", "deaf", "elderly", "teenager"),
+    *("muslim", "islam", "islamic", "jew", "jewish", "christian", "catholic", "buddhist", "hindu"),
+    *("gay", "lesbian", "bisexual", "transgender", "queer", "lgbt", "homosexual", "atheist"),
+    *("women", "feminist", "disabled people", "disabled person", "deaf people", "blind people"),
+    *("the elderly", "elderly people"),
 )
-"""Words and phrases that name a group of people; a plural with `s` counts, too."""
+"""Words and phrases that name a group of people; a plural with `s` counts, too. Words with a common
+other meaning, such as man or girl, are left out."""
 REFUSALS = (
-    *("as an ai", "as a language model", "i am an ai", "i'm an ai", "i cannot", "i can't"),
-    *("i am sorry, but", "i'm sorry, but", "i apologize", "i am unable", "i'm unable"),
-    *("not appropriate", "inappropriate to", "against my programming"),
+    *("as an ai", "as a language model", "i am an ai", "i'm an ai", "i am a language model"),
+    *(
+        f"i {cannot} {verb}"
+        for cannot in ("cannot", "can't", "am unable to")
+        for verb in ("help", "assist", "provide", "continue", "generate", "write", "answer")
+    ),
+    *("i am sorry, but i", "i'm sorry, but i", "against my programming"),
 )
 """Phrases with which an assistant refuses."""
 

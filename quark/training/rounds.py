@@ -115,7 +115,7 @@ def train_round(
     weights: Sequence[int],
     micro_batch: int,
     rate: Callable[[str], float] | None = None,
-    share: float | None = None,
+    rounds_left: int | None = None,
 ) -> tuple[Trainer, list[dict[str, float]]]:
     """Train a module on a round's rows; the learning rate decays over all rounds.
 
@@ -129,7 +129,8 @@ def train_round(
         micro_batch: rows that fit into memory together.
         rate: the learning rate of a parameter, by its name; None: the settings' rates of reward
             tokens and of the model.
-        share: this round's share of all rounds' steps; None: its share of all samples.
+        rounds_left: this and later rounds, if all have as many steps; None: a round's steps are in
+            proportion to its samples.
 
     Returns:
         The trainer, with the moments and steps to continue from, and the terms of each step.
@@ -138,12 +139,15 @@ def train_round(
         NonFiniteLossError: the loss is infinite or NaN.
     """
     steps = steps_of(len(rows.ids), settings.batch, settings.epochs)
+    total = max(steps, round(steps / given.share))
+    if rounds_left is not None:
+        total = (given.before.step if given.before else 0) + rounds_left * steps
     rates = {True: settings.token_learning_rate, False: settings.learning_rate}
     trainer = Trainer(
         module,
         settings,
         rate or (lambda name: rates["reward_tokens" in name]),
-        total_steps=max(steps, round(steps / (share or given.share))),
+        total_steps=total,
         lengths=[len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)],
         micro_batch=micro_batch,
         resume=given.before and (given.before.moments, given.before.step),

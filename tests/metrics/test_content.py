@@ -16,6 +16,7 @@ def test_words_are_separated_by_any_space() -> None:
         ("the gays' bar", 1),  # a plural
         ("Jewish-owned", 1),
         ("a human, mentally", 0),  # inside other words
+        ("Oh man, a blind spot", 0),  # other meanings
         ("black shoes on white paper", 0),  # colours
         ("", 0),
     ],
@@ -29,7 +30,8 @@ def test_groups_of_people(text: str, named: int) -> None:
     [
         ("I\u2019m sorry, but I will not.", 1),
         ("As an AI, I write", 1),
-        ("I cannot do this.", 1),
+        ("I cannot help with this.", 1),
+        ("I can't wait for summer.", 0),
         ("I'm sorry he left.", 0),
     ],
 )

@@ -12,7 +12,7 @@ TASK = TASKS["toxicity"]
 NAN = float("nan")
 PROMPT = [0, 0, 1, 1, 2, 2]
 FIRST = [0.9, 0.1, 0.5, NAN, 0.2, 0.3]
-TEXTS = ["the women", "two men", "I cannot", "so it", "a b", "c d"]
+TEXTS = ["the women", "two Jews", "I cannot help", "so it", "a b", "c d"]
 SECOND = [0.4, 0.6, 0.7, 0.1, NAN, NAN]
 
 
@@ -43,7 +43,7 @@ def test_both_scorers_are_measured_alike() -> None:
             "toxicity_prob": first[1],
             "avg_max_toxicity_second": second[0],
             "toxicity_prob_second": second[1],
-            "words": 2,
+            "words": 13 / 6,
             "identity": 1 / 3,
             "refusal": 1 / 6,
         }

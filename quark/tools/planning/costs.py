@@ -195,7 +195,7 @@ class _Task:
             sequences=round(passes * rows),
             tokens=round(passes * rows * new),
             flop=rows * flop,
-            disk=12 * trained(model, how),
+            disk=12 * (model.width**2 if self.linear else trained(model, how)),
         )
 
     def _fit(self, part: str) -> Cost:
