@@ -32,7 +32,7 @@ def make_table(
     """Write the table of a task."""
     from quark.reporting import tables
 
-    tables.make_table(_folders(evaluations), published, out)
+    tables.make_table(evaluations, published, out)
 
 
 @app.command()
@@ -40,11 +40,7 @@ def archive(evaluations: Evaluations, out: Out) -> None:
     """Put what a table needs of evaluations into one small file, from which tables can be made."""
     from quark.reporting import tables
 
-    tables.pack(_folders(evaluations), out)
-
-
-def _folders(evaluations: list[Path]) -> list[Path]:
-    return [file if file.suffix == ".zip" else file.parent for file in evaluations]
+    tables.pack(evaluations, out)
 
 
 @app.command()

@@ -162,7 +162,7 @@ class GroupedTraining(RoundTraining):
         return self
 
 
-class Learner(Section):
+class RoundSettings(Section):
     """The settings of such a method under `plugins.NAME`; each method narrows `training`."""
 
     training: RoundTraining
@@ -172,7 +172,7 @@ class Learner(Section):
 def learns_in_rounds(
     name: str,
     label: str,
-    section: type[Learner] | None = None,
+    section: type[RoundSettings] | None = None,
     *,
     learner: str | None = None,
     training: type[RoundTraining] | None = None,

@@ -1,4 +1,4 @@
-"""Advantages of responses over other responses to the same prompt.
+"""Responses compared with other responses to the same prompt: advantages, and the best of them.
 
     symbol  meaning                                             shape
     r_i     reward of response i                                (rows,)
@@ -8,7 +8,7 @@
     group mean      A_i = (r_i - mean of the group) / deviation           (Shao et al. 2024)
 
 A response without others in its group has the advantage 0. If no group has two responses, both
-functions raise ValueError.
+functions of advantages raise ValueError.
 """
 
 import numpy as np
@@ -37,6 +37,20 @@ def centred(reward: Values, group: NDArray[np.int64], *, normalise: bool) -> Val
         return np.asarray(away)
     variance = _sums(away**2, group)[1] / count
     return np.asarray(away / (np.sqrt(variance) + EPSILON))
+
+
+def best_first(
+    reward: Values, group: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of each group, the best first; among equal rewards in their order.
+
+    Returns:
+        Row numbers, group after group, (rows,); and where each group begins in them and how many
+        rows it has, (groups,) each.
+    """
+    order = np.lexsort((np.arange(len(reward)), -reward, group))
+    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+    return order, first, count
 
 
 def _sums(values: Values, group: NDArray[np.int64]) -> tuple[Values, Values]:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from quark.config.spec import GroupedTraining, Learner, learns_in_rounds
+from quark.config.spec import GroupedTraining, RoundSettings, learns_in_rounds
 from quark.config.types import Positive
+from quark.maths.groups import best_first
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ class DPOTraining(GroupedTraining):
     beta: Positive = Field(description="beta, how much the log-ratios weigh")
 
 
-class DPO(Learner):
+class DPO(RoundSettings):
     """Its settings."""
 
     training: DPOTraining
@@ -59,8 +60,7 @@ def pairs(
 
     Of equal rewards, the first row is the best and the last row is the worst.
     """
-    order = np.lexsort((np.arange(len(reward)), -reward, group))  # by group, the best first
-    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+    order, first, count = best_first(reward, group)
     best, worst = order[first], order[first + count - 1]
     differ = reward[best] > reward[worst]
     return best[differ], worst[differ]
@@ -81,43 +81,35 @@ def learner(given: "Round", settings: DPOTraining) -> "Learnt":
         NonFiniteLossError: the loss is infinite or NaN.
     """
     from quark.training.actor import Actor
-    from quark.training.rounds import Learnt, rows_together, train_round
+    from quark.training.rounds import rows_together, train_round
 
     actor, together = Actor(given.policy, given.min_new_tokens), rows_together(given, settings)
-    best, worst = (places.tolist() for places in pairs(given.reward, given.group))
+    best, worst = (rows.tolist() for rows in pairs(given.reward, given.group))
     if not best:
         raise ValueError("DPO: no prompt has two samples of different rewards; draw more samples")
     used = given._replace(rows=given.rows.take([*best, *worst]))
     _, ref = actor.roll_out(used, together)
     rows = used.rows._replace(of_tokens={"ref": ref})
     chosen, other = rows.take(range(len(best))), rows.take(range(len(best), 2 * len(best)))
-    place = {name: i for i, name in enumerate(chosen.ids)}
+    index = {name: i for i, name in enumerate(chosen.ids)}
 
     def ratio(part: "Rows") -> "Tensor":
-        hidden = actor.hidden(part, given.precision, given.cache)
-        logprob = actor.logprob(hidden, part, given.precision)
-        return part.sums(logprob - part.of_tokens["ref"])
+        return part.sums(actor.logprob_now(part, given) - part.of_tokens["ref"])
 
     def loss(part: "Rows") -> "dict[str, Tensor]":
-        against = other.take([place[name] for name in part.ids])
+        against = other.take([index[name] for name in part.ids])
         return losses(ratio(part) - ratio(against), settings.beta)
 
-    trainer, curve = train_round(
+    learnt = train_round(
         actor,
         given,
         settings,
         chosen,
         loss,
+        summary={"pairs": float(len(best))},
         weights=[1] * len(best),
         rounds_left=settings.iterations - given.iteration,  # each with about as many pairs
         micro_batch=max(1, together // 2),
     )
-    read = int(chosen.lengths.sum() + other.lengths.sum())
-    return Learnt(
-        trainer.moments,
-        trainer.taken,
-        curve,
-        {"mean_reward": float(given.reward.mean()), "pairs": float(len(best))},
-        sequences=settings.epochs * 2 * len(best),
-        tokens=settings.epochs * read,
-    )
+    tokens = learnt.tokens + settings.epochs * int(other.lengths.sum())
+    return learnt._replace(sequences=2 * learnt.sequences, tokens=tokens)

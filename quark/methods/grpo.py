@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from quark.config.spec import GroupedTraining, Learner, learns_in_rounds
+from quark.config.spec import GroupedTraining, RoundSettings, learns_in_rounds
 from quark.config.types import NonNegative, Positive
+from quark.maths.groups import centred
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ class GRPOTraining(GroupedTraining):
     normalise_length: bool = Field(description="divide by each response's own length")
 
 
-class GRPO(Learner):
+class GRPO(RoundSettings):
     """Its settings."""
 
     training: GRPOTraining
@@ -92,9 +93,8 @@ def learner(given: "Round", settings: GRPOTraining) -> "Learnt":
     """
     import torch
 
-    from quark.maths.groups import centred
     from quark.training.actor import Actor
-    from quark.training.rounds import Learnt, rows_together, train_round
+    from quark.training.rounds import rows_together, train_round
 
     actor, together = Actor(given.policy, given.min_new_tokens), rows_together(given, settings)
     old, ref = actor.roll_out(given, together)
@@ -107,30 +107,18 @@ def learner(given: "Round", settings: GRPOTraining) -> "Learnt":
     rows = given.rows._replace(of_tokens={"old": old, "ref": ref, **spread})
 
     def loss(part: "Rows") -> "dict[str, Tensor]":
-        hidden = actor.hidden(part, given.precision, given.cache)
-        logprob = actor.logprob(hidden, part, given.precision)
-        return losses(logprob, settings=settings, **part.of_tokens)
+        return losses(actor.logprob_now(part, given), settings=settings, **part.of_tokens)
 
-    trainer, curve = train_round(
+    return train_round(
         actor,
         given,
         settings,
         rows,
         loss,
+        summary={
+            "kl": float((old - ref).sum()) / len(rows.ids),
+            "equal_rewards": float(np.mean(np.abs(alike) < 1e-12)),
+        },
         weights=[1] * len(rows.ids),
         micro_batch=together,
-    )
-    tokens = int(lengths.sum())
-    summary = {
-        "mean_reward": float(given.reward.mean()),
-        "kl": float((old - ref).sum()) / len(rows.ids),
-        "equal_rewards": float(np.mean(np.abs(alike) < 1e-12)),
-    }
-    return Learnt(
-        trainer.moments,
-        trainer.taken,
-        curve,
-        summary,
-        sequences=settings.epochs * len(rows.ids),
-        tokens=settings.epochs * tokens,
     )

@@ -133,8 +133,7 @@ def learner(given: Round, settings: config.PPOTraining) -> Learnt:
     if given.before is not None:
         kl_coef = given.before.notes["kl_coef"]
         actor.value.load_state_dict(given.before.beside)
-    rows, tokens = given.rows, given.rows.lengths.tolist()
-    together = rows_together(given, settings)
+    rows, together = given.rows, rows_together(given, settings)
     rollout, summary = roll_out(actor, given, settings, kl_coef, together)
     rates = {"value": settings.value_learning_rate, "lm": settings.learning_rate}
     rates["reward_tokens"] = settings.token_learning_rate
@@ -144,26 +143,19 @@ def learner(given: Round, settings: config.PPOTraining) -> Learnt:
         logprob, value = actor.logprob(hidden, part, given.precision), actor.worth(hidden)
         return losses(logprob, value, Rollout(**part.of_tokens), settings)
 
-    trainer, curve = train_round(
+    learnt = train_round(
         actor,
         given,
         settings,
         rows._replace(of_tokens=rollout._asdict()),
         loss,
+        summary=summary,
         rate=lambda name: rates[name.removeprefix("policy.").split(".")[0]],
-        weights=tokens,
+        weights=rows.lengths.tolist(),
         micro_batch=together,
     )
-    return Learnt(
-        trainer.moments,
-        trainer.taken,
-        curve,
-        summary,
-        sequences=settings.epochs * len(rows.ids),
-        tokens=settings.epochs * sum(tokens),
-        notes={"kl_coef": next_kl_coef(kl_coef, summary["kl"], settings)},
-        beside=actor.value.state_dict(),
-    )
+    notes = {"kl_coef": next_kl_coef(kl_coef, summary["kl"], settings)}
+    return learnt._replace(notes=notes, beside=actor.value.state_dict())
 
 
 @torch.no_grad()

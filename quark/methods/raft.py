@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from quark.config.spec import Learner, RoundTraining, learns_in_rounds
+from quark.config.spec import RoundSettings, RoundTraining, learns_in_rounds
+from quark.maths.groups import best_first
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ class RAFTTraining(RoundTraining):
     )
 
 
-class RAFT(Learner):
+class RAFT(RoundSettings):
     """Its settings."""
 
     training: RAFTTraining
@@ -60,8 +61,7 @@ def best(reward: NDArray[np.float64], group: NDArray[np.int64], kept: float) -> 
 
     Among equal rewards the first rows are taken.
     """
-    order = np.lexsort((np.arange(len(reward)), -reward, group))
-    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+    order, first, count = best_first(reward, group)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(first, count)
     limit = np.ceil(kept * np.bincount(group)[group] - 1e-9)
@@ -75,31 +75,22 @@ def learner(given: "Round", settings: RAFTTraining) -> "Learnt":
         NonFiniteLossError: the loss is infinite or NaN.
     """
     from quark.training.actor import Actor
-    from quark.training.rounds import Learnt, rows_together, train_round
+    from quark.training.rounds import rows_together, train_round
 
     actor = Actor(given.policy, given.min_new_tokens)
     group = given.group if settings.within == "prompt" else np.zeros_like(given.group)
     rows = given.rows.take(best(given.reward, group, settings.kept).tolist())
-    tokens = rows.lengths.tolist()
 
     def loss(part: "Rows") -> "dict[str, Tensor]":
-        hidden = actor.hidden(part, given.precision, given.cache)
-        return {"loss": -actor.logprob(hidden, part, given.precision).sum()}
+        return {"loss": -actor.logprob_now(part, given).sum()}
 
-    trainer, curve = train_round(
+    return train_round(
         actor,
         given,
         settings,
         rows,
         loss,
-        weights=tokens,
+        summary={"kept": float(len(rows.ids))},
+        weights=rows.lengths.tolist(),
         micro_batch=rows_together(given, settings),
-    )
-    return Learnt(
-        trainer.moments,
-        trainer.taken,
-        curve,
-        {"mean_reward": float(given.reward.mean()), "kept": float(len(tokens))},
-        sequences=settings.epochs * len(tokens),
-        tokens=settings.epochs * sum(tokens),
     )

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from quark.config.spec import GroupedTraining, Learner, learns_in_rounds
+from quark.config.spec import GroupedTraining, RoundSettings, learns_in_rounds
 from quark.config.types import NonNegative, Positive
+from quark.maths.groups import leave_one_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ class RLOOTraining(GroupedTraining):
     kl_coef: NonNegative = Field(description="beta, of the KL in the reward")
 
 
-class RLOO(Learner):
+class RLOO(RoundSettings):
     """Its settings."""
 
     training: RLOOTraining
@@ -80,9 +81,8 @@ def learner(given: "Round", settings: RLOOTraining) -> "Learnt":
     """
     import torch
 
-    from quark.maths.groups import leave_one_out
     from quark.training.actor import Actor
-    from quark.training.rounds import Learnt, rows_together, train_round
+    from quark.training.rounds import rows_together, train_round
 
     actor, together = Actor(given.policy, given.min_new_tokens), rows_together(given, settings)
     old, ref = actor.roll_out(given, together)
@@ -93,27 +93,18 @@ def learner(given: "Round", settings: RLOOTraining) -> "Learnt":
     rows = given.rows._replace(of_tokens={"old": old, "advantage": of_row})
 
     def loss(part: "Rows") -> "dict[str, Tensor]":
-        hidden = actor.hidden(part, given.precision, given.cache)
-        now, before = actor.logprob(hidden, part, given.precision), part.of_tokens["old"]
+        now, before = actor.logprob_now(part, given), part.of_tokens["old"]
         first = (part.lengths.cumsum(0) - part.lengths).to(before.device)
         own = part.of_tokens["advantage"][first]
         return losses(part.sums(now), part.sums(before), own, settings.clip)
 
-    trainer, curve = train_round(
+    return train_round(
         actor,
         given,
         settings,
         rows,
         loss,
+        summary={"kl": float(kl.mean())},
         weights=[1] * len(rows.ids),
         micro_batch=together,
-    )
-    summary = {"mean_reward": float(given.reward.mean()), "kl": float(kl.mean())}
-    return Learnt(
-        trainer.moments,
-        trainer.taken,
-        curve,
-        summary,
-        sequences=settings.epochs * len(rows.ids),
-        tokens=settings.epochs * int(lengths.sum()),
     )

@@ -5,7 +5,7 @@ threads, no memory. The workflow passes them to the verb as JSON. It also puts t
 the rule's `params:`, so a rule runs again exactly when its settings change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo
@@ -33,18 +33,38 @@ from quark.config import (
 from quark.config.registry import parts, spec
 
 
-def _of_its_method(value: Any, info: ValidationInfo) -> Any:
-    """Validate the settings of a decoder; the method defines their type."""
-    method = info.data.get("method")  # missing if the method itself is not valid
-    if method is None or not isinstance(value, Mapping):
-        return value
-    settings = spec(method).settings
-    if settings is None:
-        raise ValueError(f"{method} has no settings for decoding")
-    return settings.model_validate(value)
+def _typed_by(
+    key: str, type_of: Callable[[str], type[Section] | None], lacks: str
+) -> BeforeValidator:
+    """Validate settings with the type that the method or part named by the field `key` has.
+
+    Args:
+        key: the field, which stands before the settings.
+        type_of: the type for its value; None: it has none.
+        lacks: what it has not, for the error.
+    """
+
+    def validate(value: Any, info: ValidationInfo) -> Any:
+        name = info.data.get(key)  # missing if the name itself is not valid
+        if name is None or not isinstance(value, Mapping):
+            return value
+        settings = type_of(name)
+        if settings is None:
+            raise ValueError(f"{name} has no {lacks}")
+        return settings.model_validate(value)
+
+    return BeforeValidator(validate)
 
 
-Steering = Annotated[SerializeAsAny[Section], BeforeValidator(_of_its_method)]
+def _of_learner(method: str) -> type[Optimisation] | None:
+    rounds = spec(method).rounds
+    return rounds.settings if rounds else None
+
+
+Steering = Annotated[
+    SerializeAsAny[Section],
+    _typed_by("method", lambda method: spec(method).settings, "settings for decoding"),
+]
 
 
 class SampleSettings(Section):
@@ -156,39 +176,18 @@ def _is_part(name: str) -> str:
     return name
 
 
-def _of_its_part(value: Any, info: ValidationInfo) -> Any:
-    """Validate a part's settings with the type that its method names."""
-    part = info.data.get("part")  # missing if the part itself is not valid
-    if part is None or not isinstance(value, Mapping):
-        return value
-    settings = parts()[part].settings
-    if settings is None:
-        raise ValueError(f"the part {part} has no settings")
-    return settings.model_validate(value)
-
-
 class FitSettings(Section):
     """`quark fit`."""
 
     version: int = Field(description="version of the method's code")
     stream: str
     part: Annotated[str, AfterValidator(_is_part)]
-    training: Annotated[SerializeAsAny[Section] | None, BeforeValidator(_of_its_part)] = Field(
-        description="null: the part has no settings"
-    )
+    training: Annotated[
+        SerializeAsAny[Section] | None,
+        _typed_by("part", lambda part: parts()[part].settings, "settings"),
+    ] = Field(description="null: the part has no settings")
     reward_tokens: RewardTokens | None = Field(description="null: the part has no reward tokens")
     precision: Precision
-
-
-def _of_its_learner(value: Any, info: ValidationInfo) -> Any:
-    """Validate a learner's settings with the type that the method names."""
-    method = info.data.get("method")  # missing if the method itself is not valid
-    if method is None or not isinstance(value, Mapping):
-        return value
-    rounds = spec(method).rounds
-    if rounds is None or rounds.settings is None:
-        raise ValueError(f"{method} has no learner of its own")
-    return rounds.settings.model_validate(value)
 
 
 class LearnSettings(Section):
@@ -204,7 +203,9 @@ class LearnSettings(Section):
     max_failed_scores: Probability
     min_new_tokens: Annotated[int, Field(ge=0)] = Field(description="of each sample")
     share: Probability = Field(description="this iteration's share of all iterations' samples")
-    training: Annotated[SerializeAsAny[Optimisation], BeforeValidator(_of_its_learner)]
+    training: Annotated[
+        SerializeAsAny[Optimisation], _typed_by("method", _of_learner, "learner of its own")
+    ]
     precision: Precision
 
 

@@ -67,6 +67,10 @@ class Actor(nn.Module):
         head = self.policy.head
         return token_logprobs(hidden.to(DTYPES[how]), head, targets, forbidden=forbidden)
 
+    def logprob_now(self, rows: Rows, given: Round) -> Tensor:
+        """`logprob` of some rows of a round under the policy as it is now, (tokens,)."""
+        return self.logprob(self.hidden(rows, given.precision, given.cache), rows, given.precision)
+
     def logprob_and_base(
         self, hidden: Tensor, base: Policy, rows: Rows, how: Precision
     ) -> tuple[Tensor, Tensor]:

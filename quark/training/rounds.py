@@ -96,12 +96,15 @@ def rows_together(given: Round, settings: Optimisation) -> int:
     Raises:
         PromptLengthError: a row is longer than the model's context.
     """
-    rows, lengths = given.rows, given.rows.lengths.tolist()
+    rows = given.rows
     conditioned = [given.policy.condition(prompt, 0) for prompt in rows.prompts]
-    check_lengths(given.policy, conditioned, rows.ids, max(lengths))
-    longest = max(len(p) + n for p, n in zip(rows.prompts, lengths, strict=True))
+    check_lengths(given.policy, conditioned, rows.ids, int(max(rows.lengths)))
     return rows_for_training(
-        given.policy, given.base, longest, given.memory_mb, settings.gradient_checkpointing
+        given.policy,
+        given.base,
+        max(rows.whole_lengths),
+        given.memory_mb,
+        settings.gradient_checkpointing,
     )
 
 
@@ -112,11 +115,12 @@ def train_round(
     rows: Rows,
     loss: Callable[[Rows], dict[str, Tensor]],
     *,
+    summary: Mapping[str, float],
     weights: Sequence[int],
     micro_batch: int,
     rate: Callable[[str], float] | None = None,
     rounds_left: int | None = None,
-) -> tuple[Trainer, list[dict[str, float]]]:
+) -> Learnt:
     """Train a module on a round's rows; the learning rate decays over all rounds.
 
     Args:
@@ -125,6 +129,7 @@ def train_round(
         settings: the optimiser's numbers, and how many passes over the rows.
         rows: the round's rows, with `of_tokens`.
         loss: sums over some rows, by name; `loss` is minimised.
+        summary: numbers of the round; the mean reward is added.
         weights: (rows,) what each row adds to the divisor of a batch's sums: its tokens, or 1.
         micro_batch: rows that fit into memory together.
         rate: the learning rate of a parameter, by its name; None: the settings' rates of reward
@@ -133,7 +138,7 @@ def train_round(
             proportion to its samples.
 
     Returns:
-        The trainer, with the moments and steps to continue from, and the terms of each step.
+        What the learner returns, without notes and tensors beside the policy.
 
     Raises:
         NonFiniteLossError: the loss is infinite or NaN.
@@ -148,7 +153,7 @@ def train_round(
         settings,
         rate or (lambda name: rates["reward_tokens" in name]),
         total_steps=total,
-        lengths=[len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)],
+        lengths=rows.whole_lengths,
         micro_batch=micro_batch,
         resume=given.before and (given.before.moments, given.before.step),
     )
@@ -161,4 +166,11 @@ def train_round(
         rng=stream(given.seed_name, "order"),
         what=f"train {given.iteration}",
     )
-    return trainer, curve
+    return Learnt(
+        trainer.moments,
+        trainer.taken,
+        curve,
+        {"mean_reward": float(given.reward.mean()), **summary},
+        sequences=settings.epochs * len(rows.ids),
+        tokens=settings.epochs * int(rows.lengths.sum()),
+    )

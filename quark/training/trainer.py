@@ -69,6 +69,11 @@ class Rows(NamedTuple):
         """Tokens of each response, (rows,)."""
         return torch.tensor(list(map(len, self.responses)))
 
+    @property
+    def whole_lengths(self) -> list[int]:
+        """Tokens of each row's prompt and response, [rows]."""
+        return [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
+
     def targets(self, device: torch.device) -> Tensor:
         """The tokens of all responses, row after row, (tokens,)."""
         return torch.tensor([token for ids in self.responses for token in ids], device=device)
@@ -327,7 +332,7 @@ def sizes(
 
     Memory is reserved for at least `least` tokens of each row.
     """
-    lengths = [len(p) + len(r) for p, r in zip(rows.prompts, rows.responses, strict=True)]
+    lengths = rows.whole_lengths
     longest = times * max(max(lengths) + 1, least)
     return {
         "total_steps": steps_of(len(rows.ids), how.batch, how.epochs),

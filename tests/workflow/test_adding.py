@@ -24,7 +24,7 @@ PACKAGE = '''
 One method lowers the logits of some tokens, one learns from the corpus, one is REINFORCE.
 """
 
-from quark.config.spec import Learner, MethodSpec, Part, learns_in_rounds
+from quark.config.spec import MethodSpec, Part, RoundSettings, learns_in_rounds
 from quark.config.types import Section
 from quark.metrics.scored import share_above
 from quark.tasks.task import Generations, Metric, Task, Values
@@ -123,7 +123,7 @@ class Shift:
         pass
 
 
-class Reinforce(Learner):
+class Reinforce(RoundSettings):
     """Settings: those of every method in rounds."""
 
 
@@ -135,7 +135,7 @@ def learner(given, settings):
     import torch
 
     from quark.training.actor import Actor
-    from quark.training.rounds import Learnt, rows_together, train_round
+    from quark.training.rounds import rows_together, train_round
 
     actor, lengths = Actor(given.policy, given.min_new_tokens), given.rows.lengths
     advantage = torch.from_numpy(given.reward - given.reward.mean()).float()
@@ -145,13 +145,16 @@ def learner(given, settings):
         hidden = actor.hidden(part, given.precision, given.cache)
         return {"loss": -(part.of_tokens["advantage"] * actor.logprob(hidden, part, "fp32")).sum()}
 
-    together, each = rows_together(given, settings), [1] * len(rows.ids)
-    trainer, curve = train_round(
-        actor, given, settings, rows, loss, weights=each, micro_batch=together
+    return train_round(
+        actor,
+        given,
+        settings,
+        rows,
+        loss,
+        summary={"kl": 0.0},
+        weights=[1] * len(rows.ids),
+        micro_batch=rows_together(given, settings),
     )
-    summary = {"mean_reward": float(given.reward.mean()), "kl": 0.0}
-    tokens = int(lengths.sum())
-    return Learnt(trainer.moments, trainer.taken, curve, summary, len(rows.ids), tokens)
 
 
 def by_prompt(made: Generations) -> dict[str, Values]:

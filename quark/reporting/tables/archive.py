@@ -20,10 +20,10 @@ KEPT = ("settings.json", "prompts.parquet")
 
 
 def pack(evaluations: Sequence[Path], out: Path) -> None:
-    """Write an archive of evaluations. Equal evaluations give equal bytes.
+    """Write an archive of evaluations; the same ones in the same order give the same bytes.
 
     Args:
-        evaluations: folders, or archives, which are copied.
+        evaluations: folders, or their metrics.json, or archives, which are copied.
         out: the archive.
 
     Raises:
@@ -53,7 +53,7 @@ def unpacked(evaluations: Sequence[Path]) -> Iterator[list[Path]]:
         found: list[Path] = []
         for number, given in enumerate(evaluations):
             if given.suffix != ".zip":
-                found.append(given)
+                found.append(given.parent if given.name == "metrics.json" else given)
                 continue
             to = Path(scratch) / str(number) / given.name  # errors name the archive
             found += [to / place for place in _extract(given, to)]

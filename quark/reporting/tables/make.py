@@ -22,9 +22,9 @@ def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -
     also rows of the split `all`.
 
     Args:
-        evaluations: folders with `prompts.parquet` and `settings.json`, or archives of several.
-            Rows are ordered by split, then decoding, then method, each in the order of first
-            appearance here.
+        evaluations: folders with `prompts.parquet` and `settings.json`, or the metrics.json of such
+            a folder, or archives of several. Rows are ordered by split, then decoding, then method,
+            each in the order of first appearance here.
         published: CSV of the paper's numbers, a row for each cell, with source and confidence;
             None: there are none.
         out: the CSV file.

@@ -175,10 +175,10 @@ class _Task:
         )
 
     def _learn(self, method: Method, samples: int, iteration: int) -> Cost:
-        training = in_rounds()[method].training
-        assert training is not None, f"{method} is Quark"
-        how, passes = training(self.config), getattr(training(self.config), "epochs", 1)
-        passes *= in_rounds()[method].trains_on(self.config)
+        rounds = in_rounds()[method]
+        assert rounds.training is not None, f"{method} is Quark"
+        how = rounds.training(self.config)
+        passes = getattr(how, "epochs", 1) * rounds.trains_on(self.config)
         model = self._size(derive.model(self.config, self.task, method))
         rows = self._count(self.prompts, "train", self.config.quark.prompts) * samples
         new = self.config.quark.sampling.max_new_tokens
