@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from quark.config.whole import WrittenConfig
 
 
-def _tokens(config: "WrittenConfig") -> bool:
-    return config.quark.reward_tokens.form != "none"
+def _form(config: "WrittenConfig") -> str | None:
+    form = config.quark.reward_tokens.form
+    return None if form == "none" else form
 
 
 TASKS: Plugins[Any] = Plugins(
@@ -44,7 +45,7 @@ _QUARK = MethodSpec(
             "training": ("lm_loss", "kl", "entropy"),
         },
     ),
-    has_tokens=_tokens,
+    form=_form,
     place=lambda config: 1.0,
     reads_as_base="linear",
     look=("#D55E00", "X"),
@@ -93,7 +94,7 @@ BUILT_IN: dict[str, MethodSpec | str] = {
         decoder="quark.methods.gedi:decoder",
         settings=GeDi,
         steering=lambda config: config.baselines.gedi,
-        has_tokens=_tokens,
+        form=_form,
         needs_tokens=True,
         reads_as_base="always",
         passes=lambda config: 1 if is_linear(config) else 3,
@@ -142,7 +143,7 @@ BUILT_IN: dict[str, MethodSpec | str] = {
         decoder="quark.methods.guided:decoder",
         settings=Place,
         steering=lambda config: config.quark_guided,
-        has_tokens=_tokens,
+        form=_form,
         needs_tokens=True,
         place=lambda config: config.quark_guided.place,
         within_base=True,

@@ -98,7 +98,7 @@ class MethodSpec:
         steering: these settings; None: it decodes as a policy.
         section: the type of `plugins.NAME`, which `config.plugin(NAME)` gives; None: `settings`,
             if the method is another package's.
-        has_tokens: whether it has reward tokens under a configuration.
+        form: the form of its reward tokens; None: it has none.
         needs_tokens: it cannot run without reward tokens.
         place: where it decodes on the axis of linear reward tokens.
         within_base: its decoder draws within the base model's nucleus.
@@ -120,7 +120,7 @@ class MethodSpec:
     settings: type[Section] | None = None
     steering: "Callable[[WrittenConfig], Section | None]" = lambda config: None
     section: type[Section] | None = None
-    has_tokens: "Callable[[WrittenConfig], bool]" = lambda config: False
+    form: "Callable[[WrittenConfig], str | None]" = lambda config: None
     needs_tokens: bool = False
     place: "Callable[[WrittenConfig], float] | None" = None
     within_base: bool = False
@@ -213,6 +213,10 @@ def learns_in_rounds(
         place = found(config).place if is_linear(config) else 1
         return None if place == 1 else Place(place=place)
 
+    def form(config: "WrittenConfig") -> str | None:
+        found = config.quark.reward_tokens.form
+        return None if found in ("none", "embedding") else found
+
     return MethodSpec(
         label,
         rounds=Rounds(
@@ -232,7 +236,7 @@ def learns_in_rounds(
         settings=Place,
         steering=steering,
         section=section,
-        has_tokens=lambda config: config.quark.reward_tokens.form not in ("none", "embedding"),
+        form=form,
         place=lambda config: found(config).place,
         within_base=True,
         reads_as_base="linear",

@@ -40,10 +40,9 @@ from quark.core.seeds import stream
 from quark.generation.decoding import BaseStates, Decoder, Decoding, Guidance, Guided, Plain
 from quark.maths.objective import shifted_logprobs
 from quark.models.checkpoint import load_policy, read_about, save
-from quark.models.decode_state import response_hidden
 from quark.models.lm import DTYPES, Policy, encode, load_model, load_tokenizer
 from quark.models.reward_tokens import EmbeddingTokens, LinearTokens, new_reward_tokens
-from quark.training.fitting import Fitted, Texts
+from quark.training.fitting import Fitted, Texts, reader
 from quark.training.trainer import (
     Rows,
     Trainer,
@@ -195,7 +194,11 @@ class GeDi:
 
 
 def loss(
-    classes: Classes, rows: Rows, generative: float, precision: Precision
+    classes: Classes,
+    rows: Rows,
+    generative: float,
+    precision: Precision,
+    hidden: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The training loss, summed over rows.
 
@@ -204,11 +207,12 @@ def loss(
         rows: texts; `label` 0 is the wanted class.
         generative: lambda.
         precision: of matrix products.
+        hidden: (tokens, d) last hidden states that predict the rows' tokens, for linear classes.
 
     Returns:
         `loss`, `generative` and `discriminative` in nats, and how many rows were `right`.
     """
-    mean_logprob = _mean_logprobs(classes.policy, rows, precision)
+    mean_logprob = _mean_logprobs(classes.policy, rows, precision, hidden)
     label = torch.from_numpy(rows.label).long().to(mean_logprob.device)
     own = mean_logprob.gather(0, label[None]).sum()
     discriminative = functional.cross_entropy(
@@ -222,12 +226,13 @@ def loss(
     }
 
 
-def _mean_logprobs(policy: Policy, rows: Rows, precision: Precision) -> Tensor:
+def _mean_logprobs(
+    policy: Policy, rows: Rows, precision: Precision, hidden: Tensor | None
+) -> Tensor:
     """1/T log p(response | prompt) under each class, (2, rows), differentiable."""
     tokens = policy.reward_tokens
     if isinstance(tokens, LinearTokens):
-        with torch.no_grad():
-            hidden = response_hidden(policy, rows.prompts, rows.responses)
+        assert hidden is not None, "linear classes need the hidden states"
         shift = tokens.shift(hidden, 1.0).to(DTYPES[precision])
         targets = rows.targets(hidden.device)
         found = shifted_logprobs(shift, policy.head, targets, hidden, times=(1, -1))
@@ -264,10 +269,16 @@ def fit(texts: Texts, settings: GeDiTraining, out: Path) -> Fitted:
         lambda name: rates[name.removeprefix("policy.").split(".")[0]],
         **sizes(policy, rows, settings, texts.memory_mb, times=2),
     )
+    read = reader(policy, texts, settings.epochs)
+
+    def losses(part: Rows) -> dict[str, Tensor]:
+        hidden = read(part) if form.form == "linear" else None
+        return loss(classes, part, settings.generative, texts.precision, hidden)
+
     steps = epochs(
         trainer,
         rows,
-        lambda part: loss(classes, part, settings.generative, texts.precision),
+        losses,
         count=settings.epochs,
         weights=[1] * len(rows.ids),
         rng=stream(texts.seed_name, "order"),

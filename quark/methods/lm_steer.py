@@ -73,6 +73,8 @@ def _spec(
         decoder="quark.methods.guided:decoder",
         settings=Place,
         steering=lambda config: Place(place=_settings(config, name).place),
+        form=lambda config: "linear",
+        place=lambda config: _settings(config, name).place,
         section=Settings,
         within_base=True,
         reads_as_base="always",
@@ -89,17 +91,23 @@ TWO_MAPS = _spec(
 )
 
 
-def loss(policy: "Policy", rows: "Rows", precision: Precision) -> "dict[str, Tensor]":
-    """-log p(response | prompt, own place) in nats, summed over the tokens of all rows."""
+def loss(
+    policy: "Policy", rows: "Rows", hidden: "Tensor", precision: Precision
+) -> "dict[str, Tensor]":
+    """-log p(response | prompt, own place) in nats, summed over the tokens of all rows.
+
+    Args:
+        policy: has the map.
+        rows: texts; `label` 0 is read at place 1, `label` 1 at place -1.
+        hidden: (tokens, d) last hidden states that predict the rows' tokens.
+        precision: of matrix products.
+    """
     import torch
 
     from quark.maths.objective import shifted_logprobs
-    from quark.models.decode_state import response_hidden
     from quark.models.lm import DTYPES
     from quark.models.reward_tokens import LinearTokens
 
-    with torch.no_grad():
-        hidden = response_hidden(policy, rows.prompts, rows.responses)
     place = torch.from_numpy(1.0 - 2.0 * rows.label).float().repeat_interleave(rows.lengths)
     tokens = cast(LinearTokens, policy.reward_tokens)
     shift = tokens.shift(hidden, place.to(hidden.device)).to(DTYPES[precision])
@@ -117,7 +125,7 @@ def fit(texts: "Texts", settings: MapTraining, out: Path) -> "Fitted":
     from quark.models.checkpoint import save
     from quark.models.lm import load_model
     from quark.models.reward_tokens import new_reward_tokens
-    from quark.training.fitting import Fitted
+    from quark.training.fitting import Fitted, reader
     from quark.training.trainer import Trainer, epochs, sizes
 
     rows, form = texts.rows, RewardTokens(form="linear")
@@ -130,10 +138,11 @@ def fit(texts: "Texts", settings: MapTraining, out: Path) -> "Fitted":
         lambda name: settings.learning_rate,
         **sizes(policy, rows, settings, texts.memory_mb),
     )
+    read = reader(policy, texts, settings.epochs)
     steps = epochs(
         trainer,
         rows,
-        lambda part: loss(policy, part, texts.precision),
+        lambda part: loss(policy, part, read(part), texts.precision),
         count=settings.epochs,
         weights=rows.lengths.tolist(),
         rng=stream(texts.seed_name, "order"),

@@ -194,15 +194,10 @@ def generate(
     )
 
 
-def _form(config: Config, method: str) -> str | None:
-    """Return the form of a method's reward tokens; None: it has no reward tokens."""
-    return config.quark.reward_tokens.form if spec(method).has_tokens(config) else None
-
-
 def _place(config: Config, method: str) -> float | None:
     """Return a method's place on the axis of linear reward tokens; None: it has no place."""
-    place = spec(method).place
-    return place(config) if place and is_linear(config) else None
+    own = spec(method)
+    return own.place(config) if own.place and own.form(config) == "linear" else None
 
 
 def _judged(config: Config, method: Method) -> bool:
@@ -334,7 +329,7 @@ def evaluate(
         version=config.evaluation.version,
         task=task,
         method=method,
-        form=_form(config, family),
+        form=spec(family).form(config),
         place=_place(config, family),
         passes=spec(family).passes(config),
         split=split,

@@ -8,8 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from quark.config import Precision, RewardTokens
+from quark.models.lm import Policy
+from quark.models.reference_cache import ReferenceCache
 from quark.training.trainer import Rows
+
+KEPT = 0.125
+"""The share of the memory that hidden states may take."""
 
 
 class Texts(NamedTuple):
@@ -43,3 +50,20 @@ class Fitted(NamedTuple):
 
 
 Fit = Callable[[Texts, Any, Path], Fitted]
+
+
+def reader(policy: Policy, texts: Texts, passes: int) -> Callable[[Rows], Tensor]:
+    """Return a function that gives a frozen model's last hidden states, (tokens, d), of some rows.
+
+    States that are needed in several `passes` are kept, if all fit into the share `KEPT` of the
+    memory.
+    """
+    size = 4 * int(texts.rows.lengths.sum()) * policy.head.shape[1]
+    is_kept = passes > 1 and size <= KEPT * 1e6 * texts.memory_mb
+    cache = ReferenceCache()
+
+    def read(rows: Rows) -> Tensor:
+        known = cache if is_kept else ReferenceCache()
+        return known.of(policy, rows.ids, rows.prompts, rows.responses)
+
+    return read

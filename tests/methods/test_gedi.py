@@ -15,6 +15,7 @@ from quark.generation.decoding import Guided, GuideProcessor, Plain
 from quark.generation.sampler import sample
 from quark.methods import gedi as method
 from quark.methods.gedi import GeDi
+from quark.models.decode_state import response_hidden
 from quark.models.lm import Policy
 from quark.training.trainer import Rows
 
@@ -179,7 +180,8 @@ def test_the_loss_of_linear_classes(make_policy: Make) -> None:
     moved(policy)
     prompts, responses = [[5], [6, 7, 8], [9, 1]], [[1, 2, 3], [4], [5, 6]]
     rows = Rows(["a", "b", "c"], prompts, responses, np.array([0, 1, 1], dtype=np.int32))
-    found = method.loss(method.Classes(policy, SCALE), rows, 0.6, "fp32")
+    hidden = response_hidden(policy, prompts, responses).detach()
+    found = method.loss(method.Classes(policy, SCALE), rows, 0.6, "fp32", hidden)
     found["loss"].backward()
     matrix = policy.reward_tokens.map.detach().double().requires_grad_()
     total = torch.zeros((), dtype=torch.float64)

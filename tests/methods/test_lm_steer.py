@@ -12,6 +12,7 @@ from runs import write_model
 from quark.config import Place
 from quark.methods import guided, lm_steer
 from quark.models.checkpoint import save
+from quark.models.decode_state import response_hidden
 from quark.models.lm import ModelError, Policy, load_model
 from quark.models.reward_tokens import LinearTokens, new_reward_tokens
 from quark.training.trainer import Rows
@@ -37,7 +38,8 @@ def with_map(model: Path, seed: int) -> Policy:
 
 def test_the_loss_has_each_text_at_the_place_of_its_class(model: Path) -> None:
     policy = with_map(model, 1)
-    found = lm_steer.loss(policy, TEXTS, "fp32")["loss"]
+    hidden = response_hidden(policy, TEXTS.prompts, TEXTS.responses)
+    found = lm_steer.loss(policy, TEXTS, hidden, "fp32")["loss"]
     expected = 0.0
     for prompt, response, label in zip(TEXTS.prompts, TEXTS.responses, TEXTS.label, strict=True):
         log_p = steered_logits(policy, prompt, response, 1.0 - 2.0 * label)[:-1].log_softmax(-1)
