@@ -302,6 +302,13 @@ class Graph:
             for method in self.compared(task)
         ]
 
+    def drawn(self, task: str, method: str, seed: int) -> list[str]:
+        """Return the files of all iterations that a method's curves show."""
+        names = ["samples.parquet", "likelihoods.parquet", "pool.json", "training.json"]
+        if self.wants(task, method, "second_scores.parquet"):
+            names.append("second_scores.parquet")
+        return self.of_iterations(task, method, seed, names)
+
     def figures(self, task: str) -> list[str]:
         """Return the figures of a task's page."""
         folder = f"{RESULTS}/figures/{task}"

@@ -116,7 +116,7 @@ use rule tradeoff as rewards with:
         sources=lambda w, input: repeated("source", [input.source]),
 
 
-# The perplexity of an iteration's samples is needed only for the curves.
+# The curves alone need the perplexity of an iteration's samples and their second scores.
 use rule judge as judge_samples with:
     input:
         generations=f"{ITERATION}/samples.parquet",
@@ -133,22 +133,27 @@ use rule judge as judge_samples with:
         seed=SEED,
 
 
+use rule score_again as score_samples_again with:
+    input:
+        samples=f"{ITERATION}/samples.parquet",
+        classifier=lambda w: classifier(CONFIG.tasks[w.task].second_scorer),
+    output:
+        scores=f"{ITERATION}/second_scores.parquet",
+        cost=f"{ITERATION}/second_scores.json",
+    log:
+        "logs/{task}/{method}/seed-{seed}/iteration-{iteration}/score_again.log",
+    benchmark:
+        "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/score_again.tsv"
+    wildcard_constraints:
+        seed=SEED,
+
+
 use rule tradeoff as curves with:
     input:
         files=lambda w: [
             file
             for seed in CONFIG.seeds
-            for file in GRAPH.of_iterations(
-                w.task,
-                w.method,
-                seed,
-                [
-                    "samples.parquet",
-                    "likelihoods.parquet",
-                    "pool.json",
-                    "training.json",
-                ],
-            )
+            for file in GRAPH.drawn(w.task, w.method, seed)
         ],
     output:
         svg=report(

@@ -14,6 +14,7 @@ from quark.core.paths import number_of
 from quark.metrics.distinct import distinct_n
 from quark.metrics.perplexity import counted, output_ppl, per_generation
 from quark.reporting.figures.style import canvas, shade
+from quark.tasks import TASKS
 
 NGRAMS = (1, 2, 3)
 STEPS = {"kl": "KL to the base model, nats", "lm_loss": "loss, nats", "entropy": "entropy, nats"}
@@ -23,13 +24,15 @@ STEPS = {"kl": "KL to the base model, nats", "lm_loss": "loss, nats", "entropy":
 def draw_curves(sources: Sequence[Path], out: Path) -> None:
     """Draw panels of reward, fluency, diversity, the reward tokens' effect, and training.
 
+    The reward is shown by the scorer that the method learns from and, if the samples were scored
+    again, by the second scorer. Curves that part show that the method learns to please its scorer.
     Perplexity is computed as in the table, over all samples. Dist-n uses equally many samples of
     each prompt: the number of the iteration with the fewest. The token gap is how much more likely
     held-out samples are under their own quantile's token than under the farthest token, with its
     standard error.
 
     Args:
-        sources: folders `.../seed-S/iteration-I` of all seeds and iterations.
+        sources: folders `TASK/METHOD/seed-S/iteration-I` of all seeds and iterations.
         out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
@@ -62,7 +65,8 @@ def _iteration(folder: Path) -> pd.DataFrame:
     kept = counted(ppl).astype(int)
     token_gap: dict[str, Any] = training["token_gap"] or {}
     points = [
-        ("reward", "samples", iteration, pool["mean_reward"], None),
+        ("reward", "scorer", iteration, pool["mean_reward"], None),
+        *(("reward", "second scorer", iteration, again, None) for again in _scored_again(folder)),
         ("perplexity", "samples", iteration, output_ppl(np.where(kept, ppl, 0), kept), None),
     ]
     points += [
@@ -81,6 +85,15 @@ def _iteration(folder: Path) -> pd.DataFrame:
     ]
     found = pd.DataFrame(points, columns=["panel", "series", "x", "y", "error"])
     return found.assign(seed=seed).astype({"y": float, "error": float})
+
+
+def _scored_again(folder: Path) -> list[float]:
+    """Return the mean reward of an iteration's samples by the second scorer, if there is one."""
+    file = folder / "second_scores.parquet"
+    if not file.exists():
+        return []
+    scores = schemas.read(file, schemas.SCORES, ["score"])["score"].drop_null().to_numpy()
+    return [float(TASKS[folder.parts[-4]].reward(scores).mean())] if len(scores) else []
 
 
 def _distinct(folders: Sequence[Path]) -> pd.DataFrame:

@@ -144,6 +144,11 @@ def iteration(root: Path, seed: int, number: int, samples: int) -> Path:
         judged["tokens"][1], judged["nll"][1] = 0, 0.0  # empty
         judged["nll"][0] = np.log(64)
     schemas.write(folder / "likelihoods.parquet", schemas.LIKELIHOODS, judged)
+    scored = {name: columns[name] for name in ("row_id", "prompt_id")}
+    scored |= {"score": [None, *[0.25 / (number + 1)] * (len(rows) - 1)]}
+    scored |= {"error": ["failed", *[None] * (len(rows) - 1)]}
+    if seed == 2:
+        schemas.write(folder / "second_scores.parquet", schemas.SCORES, scored)
     pool = {"mean_reward": 0.5 + 0.1 * number, "quantile_mean_reward": [0.9, 0.1]}
     steps = [
         {"step": 2 * number + i, "kl": 0.1 * i, "lm_loss": 3.0, "entropy": 2.0} for i in (0, 1)
@@ -155,14 +160,17 @@ def iteration(root: Path, seed: int, number: int, samples: int) -> Path:
 
 
 def test_curves_hold_every_iteration_of_every_seed(tmp_path: Path) -> None:
-    folders = [iteration(tmp_path, s, i, 1 if i else 3) for s in (1, 2) for i in (0, 1)]
+    run = tmp_path / "toxicity/quark"
+    folders = [iteration(run, s, i, 1 if i else 3) for s in (1, 2) for i in (0, 1)]
     data, svg = drawn("curves", folders, tmp_path)
 
     def of(panel: str, series: str = "samples", seed: int = 2) -> list[float]:
         found = data[(data["panel"] == panel) & (data["series"] == series) & (data["seed"] == seed)]
         return list(found["y"])
 
-    assert of("reward") == [0.5, 0.6]
+    assert of("reward", "scorer") == [0.5, 0.6]
+    assert of("reward", "second scorer") == [0.75, 0.875]  # without the failed score
+    assert of("reward", "second scorer", seed=1) == []
     assert of("quantile", "1") == [0.1, 0.1]
     assert of("token_gap", "best") == [1.0] and of("token_gap", "worst") == []
     # of one sample of each prompt, as the second iteration has: a b, b a over four words
