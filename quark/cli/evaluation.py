@@ -131,6 +131,7 @@ def evaluate(
         out,
         task=TASKS[wanted.task],
         threshold=wanted.threshold,
+        draws=wanted.draws,
         predictions=predictions,
         second=second_scores,
         mauve=mauve,

@@ -53,6 +53,7 @@ _QUARK = MethodSpec(
 
 BUILT_IN: dict[str, MethodSpec | str] = {
     "base": MethodSpec("base model", is_plain=True, reads_as_base="always", look=("#000000", "o")),
+    "best_of_n": "quark.methods.best_of_n:SPEC",
     "dapt": MethodSpec(
         "DAPT",
         parts={
@@ -121,6 +122,7 @@ BUILT_IN: dict[str, MethodSpec | str] = {
     ),
     "lm_steer": "quark.methods.lm_steer:ONE_MAP",
     "dexperts_linear": "quark.methods.lm_steer:TWO_MAPS",
+    "caa": "quark.methods.caa:SPEC",
     "ppo": learns_in_rounds(
         "ppo",
         "PPO",

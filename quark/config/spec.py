@@ -105,6 +105,8 @@ class MethodSpec:
         reads_as_base: whether its decoder computes the base model's hidden states: always, or with
             linear reward tokens.
         passes: how many model passes each token takes, its own model's included.
+        draws: how many continuations it draws for each one that is kept: the one with the highest
+            reward.
         share: the share of a split's prompts that it is evaluated on.
         also_reads: keys of other sections that its results depend on.
         look: colour and marker in figures; None: a hollow marker.
@@ -126,6 +128,7 @@ class MethodSpec:
     within_base: bool = False
     reads_as_base: Literal["always", "linear"] | None = None
     passes: "Callable[[WrittenConfig], int]" = lambda config: 1
+    draws: "Callable[[WrittenConfig], int]" = lambda config: 1
     share: "Callable[[WrittenConfig], float | None]" = lambda config: None
     also_reads: tuple[str, ...] = ()
     look: tuple[str, str] | None = None

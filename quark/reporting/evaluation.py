@@ -55,6 +55,7 @@ def evaluate(
     *,
     task: Task,
     threshold: float,
+    draws: int = 1,
     predictions: Path | None = None,
     second: Path | None = None,
     mauve: Path | None = None,
@@ -69,6 +70,7 @@ def evaluate(
         out_metrics: JSON file of the results of `summary` and `count`, and of MAUVE.
         task: the task, which defines the metrics of the scores.
         threshold: a score counts if it is strictly above this value.
+        draws: how many generations there are for each one that is kept (see `keep_best`).
         predictions: predictions of the prompts' real continuations, `schemas.PREDICTIONS`.
         second: another scorer's scores of the same rows, `schemas.SCORES`.
         mauve: JSON file of the stage that computes MAUVE.
@@ -80,6 +82,7 @@ def evaluate(
     table = _join(generations, scores, likelihoods, second)
     if table["score"].isna().all():
         raise TableError(f"{scores}: every score is null: the scorer failed on all generations")
+    table = keep_best(table, task, draws)
     predicted = None if predictions is None else _predicted(predictions, generations, table)
     columns = per_prompt(table, task, threshold, predicted)
     schemas.write(out_prompts, prompt_schema(task), columns, {"threshold": threshold})
@@ -161,6 +164,20 @@ def per_prompt(
         **{f"dist{n}": [distinct_n(of_prompt, n) for of_prompt in texts] for n in (1, 2, 3)},
         **{name: pa.array(of_task[name], from_pandas=True) for name in task.columns},
     }
+
+
+def keep_best(table: pd.DataFrame, task: Task, draws: int) -> pd.DataFrame:
+    """Return the generations with the highest reward of each `draws` of a prompt, in their order.
+
+    Of equal rewards the first is kept; one without a score, if none of them has a score.
+    """
+    if draws == 1:
+        return table
+    reward = task.reward(table["score"].to_numpy())
+    turn = table.groupby("prompt_id").cumcount() // draws
+    ranked = pd.Series(np.where(np.isnan(reward), -np.inf, reward), table.index)
+    best = ranked.groupby([table["prompt_id"], turn], sort=False).idxmax()
+    return table[table.index.isin(best)]
 
 
 def read_prompts(source: Path, task: Task) -> pd.DataFrame:

@@ -192,8 +192,11 @@ class Graph:
         """Whether file `name` is made for the evaluations of a method."""
         if Path(name).stem == "second_scores":
             return self.task(task).second_scorer is not None
-        wants_mauve = self.config_of(task, method).evaluation.mauve is not None
-        return self.task(task).prefix is not None and wants_mauve
+        config = self.config_of(task, method)
+        keeps_all = spec(family(method)).draws(config) == 1  # MAUVE reads all generations
+        return (
+            self.task(task).prefix is not None and config.evaluation.mauve is not None and keeps_all
+        )
 
     # ------------------------------------------------------------------------ settings of verbs
     def settings(self, task: str) -> Iterator[tuple[str, str, Section]]:
@@ -249,8 +252,9 @@ class Graph:
         asked = [
             file
             for name in ("second_scores.json", "mauve.json")
-            for file in self.evaluated(task, name)
-            if self.wants(task, "base", name)
+            for method in own.methods
+            if self.wants(task, method, name)
+            for file in self.evaluated(task, name, [method])
         ]
         stages = ("generations.json", "scores.json", "likelihoods.json")
         evaluated = [file for stage in stages for file in self.evaluated(task, stage)]

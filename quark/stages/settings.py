@@ -235,6 +235,7 @@ class EvaluateSettings(Section):
     )
     place: float | None = Field(default=None, description="place of linear reward tokens")
     passes: Count = Field(description="model passes for each generated token")
+    draws: Count = Field(description="generations for each one that is kept, the best")
     split: Name
     note: str | None = Field(default=None, description="description of the split's prompts")
     decoding: Name

@@ -4,12 +4,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from quark.core import schemas
 from quark.core.schemas import LIKELIHOODS, SAMPLES, SCORES, TableError
-from quark.reporting.evaluation import evaluate, over_seeds, prompt_schema, read_prompts, summary
+from quark.reporting.evaluation import (
+    evaluate,
+    keep_best,
+    over_seeds,
+    prompt_schema,
+    read_prompts,
+    summary,
+)
 from quark.tasks import TASKS
 
 TASK = TASKS["toxicity"]
@@ -180,3 +188,12 @@ def test_refuses(tmp_path: Path, edit: Edit, message: str) -> None:
     with pytest.raises(TableError, match=message):
         _run(tmp_path, edit)
     assert not list(tmp_path.glob("prompts.parquet")) + list(tmp_path.glob("metrics.json"))
+
+
+def test_the_best_of_each_group_is_kept() -> None:
+    scores = [0.4, 0.1, 0.7, 0.7, None, None, 0.2, 0.1, None, 0.9]
+    prompts = ["p", "p", "q", "q", "q", "q", "p", "p", "q", "q"]
+    table = pd.DataFrame({"prompt_id": prompts, "score": scores}, index=list("abcdefghij"))
+    assert list(keep_best(table, TASK, 2).index) == ["b", "c", "e", "h", "j"]  # least toxic
+    assert list(keep_best(table, TASKS["sentiment_positive"], 2).index) == ["a", "c", "e", "g", "j"]
+    assert list(keep_best(table.iloc[:2], TASK, 1).index) == ["a", "b"]

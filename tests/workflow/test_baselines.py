@@ -8,10 +8,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 TABLE = "results/tables/toxicity.csv"
-LEARN = ["dapt", "pplm", "gedi", "dexperts", "lm_steer"]
-METHODS = ["base", *LEARN, "ppo", "dpo", "quark", "quark_guided"]
+LEARN = ["dapt", "pplm", "gedi", "dexperts", "lm_steer", "caa"]
+METHODS = ["base", "best_of_n", *LEARN, "ppo", "dpo", "quark", "quark_guided"]
 EVALUATED = {"generate": 1, "score_generations": 1, "judge": 1, "evaluate": 1}
-FOLLOWING = {"table": 1, "costs": 1, "track": 10, "publish": 1}
+FOLLOWING = {"table": 1, "costs": 1, "track": 12, "publish": 1}
 
 SMALLER = {
     "tasks": {"toxicity": {"splits": ["nontoxic"], "methods": METHODS}},
@@ -42,10 +42,13 @@ def test_a_row_for_each_method(compared):
         for method, row in rows.items()
     }
     train = calls["ppo"] / 7  # Quark's 4 samples of each prompt, then 3
-    assert calls["base"] == 0 and calls["quark"] == calls["quark_guided"] == 6 * train
+    assert calls["base"] == 0 and calls["best_of_n"] == 3 * 2 * 6  # three more for each one kept
+    assert calls["quark"] == calls["quark_guided"] == 6 * train
     assert calls["dpo"] == 4 * train  # Quark's samples alone
     assert {calls[method] for method in LEARN} == {calls["dapt"]} and calls["dapt"] >= 4 * train
-    assert all(float(row["training_sequences_per_seed"]) > 0 for row in list(rows.values())[1:])
+    trained = {m for m, row in rows.items() if float(row["training_sequences_per_seed"]) > 0}
+    assert trained == set(METHODS) - {"base", "best_of_n"}
+    assert {row["n_generations"] for m, row in rows.items() if m != "pplm"} == {"12"}
     assert not compared.planned()
 
 

@@ -286,10 +286,11 @@ class _Task:
         self, method: Method, split: str, decoding: str, prompts: int, model: Size, judge: Size
     ) -> Iterator[Cost]:
         """Yield the costs of one split under one decoding."""
-        how, samples = self.config.evaluation.decoding[decoding], self.config.evaluation.samples
+        how = self.config.evaluation.decoding[decoding]
         generated = derive.generate(self.config, self.task, method, 1, split, decoding)
+        samples, draws = generated.samples, METHODS[method].draws(self.config)
         made = self._sampled(method, "generate", prompts, samples, how, model)
-        flop = made.flop * self._passes(method)
+        flop = made.flop * self._passes(method) / draws
         if self.linear and isinstance(generated.steering, GeDi | Place):
             # products of a map with the output embeddings, besides a token's own
             more = 2 if isinstance(generated.steering, GeDi) else 1
