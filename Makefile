@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help install toxicity report try mlflow docs test tiny test-faults test-slurm test-slurm-faults check format clean
+.PHONY: help install toxicity report try mlflow docs pictures test tiny test-faults test-slurm test-slurm-faults check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -47,6 +47,9 @@ mlflow: .venv/quark  ## open the runs that were logged at http://127.0.0.1:5000
 
 docs: .venv/quark  ## build the documentation into site/
 	$(BIN)/zensical build --strict --clean
+
+pictures: .venv/quark  ## draw the figures of README from the committed tables
+	$(BIN)/python docs/pictures.py
 
 test: .venv/quark  ## run the tests
 	$(BIN)/python -m pytest

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pictures
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,14 @@ TABLES = [
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     for found in MARK.finditer(page.read_text())
 ]
+
+
+def test_the_pictures_show_the_committed_tables(tmp_path: Path) -> None:
+    """An SVG of equal bytes: its dates and ids are fixed."""
+    pictures.draw(tmp_path)
+    for file in tmp_path.iterdir():
+        known = ROOT / "docs/pictures" / file.name
+        assert file.read_text() == known.read_text(), "make pictures draws them anew"
 
 
 def cells(line: str) -> list[str]:
