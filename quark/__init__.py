@@ -23,6 +23,7 @@ PUBLIC = {
     "load_policy": "models.checkpoint",
     "load_scorer": "scorers",
     "load_tokenizer": "models.lm",
+    "measure": "tools.measure",
     "ranks": "core.seeds",
     "sample": "generation.sampler",
     "token_loss": "maths.objective",

@@ -136,6 +136,51 @@ def compare(
     show_text(run(one, other))
 
 
+@app.command()
+def measure(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="directories, names under `models` in the configuration, or repositories of the "
+            "Hugging Face hub (OWNER/NAME or OWNER/NAME@COMMIT); all are compared with the first"
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="new directory for the table and all files")],
+    task: Task = "toxicity",
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="text file, a prompt on each line; without it, the task's test prompts"),
+    ] = None,
+    memory_mb: Annotated[int, typer.Option(min=1, help="memory to use")] = 8000,
+    config: Files = None,
+    results: Results = RESULTS,
+    resources: Resources = RESOURCES,
+    threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 2,
+) -> None:
+    """Evaluate models alone, without a run: continuations, both scorers, perplexity, intervals."""
+    from rich.console import Console
+
+    from quark.reporting.tables import shown_table
+    from quark.tools.measure import measure as run
+
+    use_threads(threads)
+    whole = configured(config, results)
+    run(
+        whole,
+        task_of(whole, task),
+        models,
+        out,
+        resources=resources,
+        prompts=prompts,
+        memory_mb=memory_mb,
+        threads=threads,
+    )
+    Console().print(shown_table(out / "table.csv"), crop=False)
+    typer.echo(
+        f"{out}/table.md also has the differences, with intervals; table.csv has all digits."
+    )
+
+
 # ------------------------------------------------------------------------------ the unlearned model
 @app.command()
 def export(

@@ -12,7 +12,12 @@ from quark.reporting.tables.published import published_columns, read_published
 from quark.reporting.tables.text import csv_text, latex, markdown, read_csv
 
 
-def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -> None:
+def make_table(
+    evaluations: Sequence[Path],
+    published: Path | None,
+    out: Path,
+    compared_with: Sequence[str] = REFERENCES,
+) -> None:
     """Write the table of a task as `out` (.csv) and, rounded, as .md and .tex beside it.
 
     There is one row for each split, decoding and method. It holds metrics over prompts after
@@ -28,6 +33,7 @@ def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -
         published: CSV of the paper's numbers, a row for each cell, with source and confidence;
             None: there are none.
         out: the CSV file.
+        compared_with: methods; the others are compared with the first of these that has a row.
 
     Raises:
         TableError: an evaluation is incomplete or given twice, two of one split have different
@@ -45,7 +51,7 @@ def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -
     for run in runs:
         groups[tuple(order.index(run.settings[key]) for key, order in rank.items())].append(run)
     rows = [
-        measure(groups[at], task, _reference(groups[at], runs))
+        measure(groups[at], task, _reference(groups[at], runs, compared_with))
         | published_columns(groups[at][0].settings, task.published, cells, published)
         for at in sorted(groups)
     ]
@@ -54,10 +60,12 @@ def make_table(evaluations: Sequence[Path], published: Path | None, out: Path) -
     files.write_text(out, csv_text(rows))
 
 
-def _reference(group: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
+def _reference(
+    group: Sequence[Run], runs: Sequence[Run], compared_with: Sequence[str]
+) -> list[Run]:
     """Return the runs that a row is compared with; empty: its own runs, or other seeds."""
     methods = {run.settings["method"] for run in runs}
-    first = next((method for method in REFERENCES if method in methods), None)
+    first = next((method for method in compared_with if method in methods), None)
     where = {**group[0].settings, "method": first}
     found = [run for run in runs if all(run.settings[key] == where[key] for key in PLACE)]
     seeds = [[run.settings["seed"] for run in each] for each in (group, found)]

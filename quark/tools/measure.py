@@ -1,0 +1,241 @@
+"""Evaluate models alone, without a run: `quark measure`.
+
+Each model continues the prompts of a task's splits, or one's own prompts. The task's scorers score
+the continuations, its judge gives their perplexity, and one table compares the models on the same
+prompts. Everything is as in a run: sampler, metrics, intervals, paired differences. The models
+share the random stream of the base model's evaluation.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from quark.config import Config, ConfigError, ModelSource, PromptSource, TaskName, for_task
+from quark.core import files, paths
+from quark.data import fetch_model, fetch_prompts
+from quark.data.classifiers import fetch_classifier
+from quark.reporting import evaluation
+from quark.reporting.tables import make_table
+from quark.reporting.tables.columns import Row
+from quark.reporting.tables.text import read_table
+from quark.stages import derive
+from quark.stages.judge import judge_stage
+from quark.stages.predict import predict_stage
+from quark.stages.sample import sample_stage
+from quark.stages.score import score_stage
+from quark.tasks import TASKS
+
+OWN = "prompts"
+"""The split name of one's own prompts."""
+SEED = 1
+CACHE = "scores.sqlite"
+
+
+def measure(
+    config: Config,
+    task: TaskName,
+    models: Sequence[str],
+    out: Path,
+    *,
+    resources: Path = Path("resources"),
+    prompts: Path | None = None,
+    memory_mb: int = 8000,
+    threads: int = 1,
+) -> list[Row]:
+    """Evaluate models and write their table.
+
+    Args:
+        config: gives the task's prompts, scorers and judge, and the settings of the evaluation.
+        task: the task.
+        models: each a directory of safetensors, a model's name under `models` in the
+            configuration, or a repository of the Hugging Face hub, `OWNER/NAME` or
+            `OWNER/NAME@COMMIT`. The others are compared with the first.
+        out: a new directory: `table.csv`, `.md`, `.tex` and `.json`, and the files of each model.
+        resources: directory of fetched models, scorers and prompts; what is missing is fetched.
+        prompts: text file with a prompt on each line; None: the task's test splits.
+        memory_mb: memory in MB; limits the rows that are decoded together.
+        threads: threads of scorers and judge.
+
+    Returns:
+        The rows of the table, one for each split, decoding and model.
+
+    Raises:
+        ConfigError: `out` exists, two models have the same name, or prompts must be made by a run.
+        ResourceError: a model, a scorer or prompts cannot be fetched.
+        ModelError: a model cannot be used here.
+        ScorerError: a scorer cannot work.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists: name another directory, or remove it")
+    given = _sources(config, models)
+    here = _Here(for_task(config, task), task, resources, out, memory_mb, threads)
+    splits = {OWN: here.own_prompts(prompts)} if prompts else here.splits()
+    judge = here.configured(here.config.tasks[task].judge)
+    folders = []
+    for name, source in given.items():
+        model = here.configured(name) if source is None else here.converted(name, source)
+        for split, file in splits.items():
+            for decoding in derive.decodings(here.config, "base"):
+                folders.append(here.evaluate(name, model, judge, split, file, decoding))
+    make_table(folders, None, out / "table.csv", compared_with=[next(iter(given))])
+    rows = read_table(out / "table.csv")
+    files.write_json(out / "table.json", {"rows": rows})
+    return rows
+
+
+def _sources(config: Config, models: Sequence[str]) -> dict[str, ModelSource | None]:
+    """Return where each row's model comes from; None: the configuration says it.
+
+    A row has the name of the model, or the last part of its path or repository.
+    """
+    texts: dict[str, str] = {}
+    for text in models:
+        name = text.partition("@")[0].rstrip("/").rpartition("/")[2]
+        if name in texts:
+            raise ConfigError(f"{texts[name]} and {text} are both {name}: rename a directory")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
+            raise ConfigError(f"{text}: {name!r} cannot name a row; write the directory's name")
+        texts[name] = text
+    return {n: None if text in config.models else _source(text) for n, text in texts.items()}
+
+
+@dataclass(frozen=True)
+class _Here:
+    """One call of `measure`."""
+
+    config: Config
+    task: TaskName
+    resources: Path
+    out: Path
+    memory_mb: int
+    threads: int
+
+    def configured(self, name: str) -> Path:
+        """Return the directory of a model of the configuration; it is fetched if it is missing."""
+        out, source = self.resources / "models" / name, self.config.models[name]
+        if source.finetuned and not out.exists():
+            raise ConfigError(f"{out} is trained by a run: snakemake --cores all {out}")
+        if not out.exists():
+            fetch_model(name, source, out)
+        return out
+
+    def converted(self, name: str, source: ModelSource) -> Path:
+        """Return the directory of another model, converted as a run converts its models."""
+        fetch_model(name, source, self.out / "models" / name)
+        return self.out / "models" / name
+
+    def classifier(self, scorer: str) -> Path | None:
+        """Return the directory of a scorer that is a classifier; None: it is none."""
+        if scorer not in self.config.classifiers:
+            return None
+        out = self.resources / "classifiers" / scorer
+        if not out.exists():
+            fetch_classifier(scorer, derive.source(self.config.classifiers[scorer]), out)
+        return out
+
+    def splits(self) -> dict[str, Path]:
+        """Return the files of the task's test splits."""
+        own = self.config.tasks[self.task]
+        folder = self.resources / "prompts" / own.prompts
+        if not folder.exists():
+            if self.config.prompts[own.prompts].sorted is not None:
+                raise ConfigError(f"{folder} is made by a run: snakemake --cores all {folder}")
+            fetch_prompts(own.prompts, self.config.prompts[own.prompts], folder)
+        return {split: folder / f"{split}.parquet" for split in own.splits}
+
+    def own_prompts(self, file: Path) -> Path:
+        """Return one's own prompts as a file of the schema PROMPTS, without duplicates."""
+        source = PromptSource.model_validate(
+            {"name": "own", "local": str(file), "format": "lines", "licence": "own"}
+        )
+        like = self.config.prompts[self.config.tasks[self.task].prompts]
+        change: dict[str, Any] = {"sources": (source,), "splits": {}, "sorted": None}
+        fetch_prompts("own", like.model_copy(update=change), self.out / "prompts")
+        return self.out / "prompts/train.parquet"
+
+    def evaluate(
+        self, name: str, model: Path, judge: Path, split: str, prompts: Path, decoding: str
+    ) -> Path:
+        """Evaluate a model on one split under one decoding; return the evaluation's folder."""
+        folder = paths.evaluation(paths.run(self.out, self.task, name, SEED), split, decoding)
+        generations, likelihoods = (folder / f"{n}.parquet" for n in ("generations", "likelihoods"))
+        place = self.config, self.task, "base", SEED, split, decoding
+        sample_stage(derive.generate(*place), prompts, model, [], generations, self.memory_mb)
+        scores = {"scores": self.config.tasks[self.task].scorer}
+        if (second := self.config.tasks[self.task].second_scorer) is not None:
+            scores["second_scores"] = second
+        for table, scorer in scores.items():
+            score_stage(
+                derive.score(self.config, scorer),
+                generations,
+                folder / f"{table}.parquet",
+                self.classifier(scorer),
+                self.resources / CACHE,
+                threads=self.threads,
+            )
+        how = derive.judge(self.config)
+        judge_stage(
+            how, generations, model, judge, likelihoods, self.memory_mb, threads=self.threads
+        )
+        predictions = None
+        if (predict := derive.predict(self.config, self.task, "base", split)) is not None:
+            predictions = folder.parent / "predictions.parquet"
+            predict_stage(predict, prompts, model, [], predictions, self.memory_mb)
+        again = folder / "second_scores.parquet" if second else None
+        settings = derive.evaluate(*place).model_copy(update={"method": name, "model": name})
+        evaluation.evaluate(
+            generations,
+            folder / "scores.parquet",
+            likelihoods,
+            folder / "prompts.parquet",
+            folder / "metrics.json",
+            task=TASKS[self.task],
+            threshold=settings.threshold,
+            predictions=predictions,
+            second=again,
+        )
+        costs = [folder / f"{stage}.json" for stage in ("generations", "scores")]
+        facts = evaluation.facts(settings, folder / "scores.parquet", costs, again)
+        files.write_json(folder / "settings.json", facts)
+        return folder
+
+
+def _source(text: str) -> ModelSource:
+    """Return where a model comes from: a directory, or a repository of the Hugging Face hub.
+
+    Raises:
+        ConfigError: it is neither, or the hub does not know its newest commit.
+    """
+    repository, _, commit = text.partition("@")
+    if Path(text).is_dir():
+        where: dict[str, Any] = {"local": text}
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        revision = commit or _newest(repository)
+        where = {"hub": {"repository": repository, "revision": revision}}
+    else:
+        raise ConfigError(
+            f"{text}: no such directory, no model of the configuration, and no name of a "
+            "repository such as OWNER/NAME"
+        )
+    try:
+        return ModelSource.model_validate({**where, "licence": "not looked up"})
+    except ValidationError as error:
+        raise ConfigError(f"{text}: {error}") from None
+
+
+def _newest(repository: str) -> str:
+    """Return the newest commit of a repository of the Hugging Face hub."""
+    import huggingface_hub
+    from httpx2 import HTTPError
+
+    try:
+        found = huggingface_hub.HfApi().model_info(repository).sha
+    except (OSError, ValueError, HTTPError) as error:
+        raise ConfigError(f"{repository}: the hub gives no commit: {error}") from None
+    if found is None:
+        raise ConfigError(f"{repository}: the hub gives no commit; write {repository}@COMMIT")
+    return found
