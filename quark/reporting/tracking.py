@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quark.config import Config, check, resolved
+from quark.config import Config, TaskName, check, for_task, resolved
 from quark.config.registry import spec
 from quark.core import paths
 from quark.core.files import read_json
@@ -62,9 +62,9 @@ def track(
     The experiment is the task. The run holds the settings, the metrics of the task's test splits
     (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
     configuration. Each iteration is a nested run. The trained weights of a Quark run are registered
-    as a version of the model `TASK-METHOD`, with its metrics as tags; `quark export` makes a whole
-    model of them. Everything is read before the store is changed, so an error does not change it.
-    Earlier runs are marked as deleted; `mlflow gc` frees their space.
+    as a version of the model `TASK-METHOD`, with its metrics as tags; `mlflow.pyfunc.load_model`
+    loads it (see `quark.tools.served`). Everything is read before the store is changed, so an error
+    does not change it. Earlier runs are marked as deleted; `mlflow gc` frees their space.
 
     Args:
         results: The folder that holds `TASK/METHOD/seed-SEED/`.
@@ -122,6 +122,7 @@ def track(
         for file, place in artifacts.items():
             client.log_artifact(parent, str(file), place)
         if method in QUARKS:
+            _describe(client, parent, checked, task, method)
             _register(client, f"{task}-{method}", parent, seed, run.points)
         client.set_terminated(parent)
     return parent
@@ -348,6 +349,23 @@ def _create(client: "MlflowClient", experiment: str, run: Run, parent: str | Non
     return made
 
 
+def _describe(
+    client: "MlflowClient", run: str, config: Config, task: TaskName, method: str
+) -> None:
+    """Add to the trained weights what MLflow needs to load them: `MLmodel` and its settings."""
+    from mlflow.models import Model
+
+    served = {
+        "model": model(config, task, method),
+        "precision": config.precision,
+        "sampling": next(iter(for_task(config, task).evaluation.decoding.values())).model_dump(),
+    }
+    client.log_dict(run, served, f"{LEARNT}/served.json")
+    about: Any = Model(artifact_path=LEARNT, run_id=run)
+    about.add_flavor("python_function", loader_module="quark.tools.served")
+    client.log_text(run, about.to_yaml(), f"{LEARNT}/MLmodel")
+
+
 def _register(
     client: "MlflowClient", name: str, run: str, seed: int, points: Sequence[Point]
 ) -> None:
@@ -357,7 +375,9 @@ def _register(
     try:
         client.get_registered_model(name)
     except MlflowException:
-        client.create_registered_model(name, description="quark export makes a whole model of it")
+        client.create_registered_model(
+            name, description="load it with mlflow.pyfunc; quark export makes a whole model of it"
+        )
     source = f"{client.get_run(run).info.artifact_uri}/{LEARNT}"
     tags = {metric: str(value) for metric, value, _ in points if metric.count("/") == 2}
     client.create_model_version(name, source, run, tags={"seed": str(seed), **tags})

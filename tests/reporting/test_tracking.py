@@ -194,7 +194,8 @@ def test_artifacts_lie_beside_the_store(project: Project, logged: Logged) -> Non
     folder = project.root / "results/mlartifacts" / logged.ids[-1] / "artifacts"
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     metrics = {f"evaluation/{split}/nucleus/metrics.json" for split in ("nontoxic", "challenging")}
-    learnt = {"model/checkpoint.json", "model/policy.safetensors"}
+    names = ("MLmodel", "checkpoint.json", "policy.safetensors", "served.json")
+    learnt = {f"model/{name}" for name in names}
     assert found == {"config.json", "table/toxicity.csv", "table/toxicity.md"} | metrics | learnt
     assert files.read_json(folder / "config.json") == project.config
 
@@ -298,8 +299,10 @@ def test_what_was_learnt_is_a_version_of_a_model(logged: Logged, project: Projec
     assert version.tags["nontoxic/nucleus/max_toxicity"] == "0.4"
     listed = logged.client.list_artifacts(run.info.run_id, "model")
     assert sorted(file.path for file in listed) == [
+        "model/MLmodel",
         "model/checkpoint.json",
         "model/policy.safetensors",
+        "model/served.json",
     ]
     kept = Path(version.source.removeprefix("file://").replace("%20", " "))
     assert (kept / "policy.safetensors").read_text() == "policy.safetensors of 1"

@@ -7,8 +7,16 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow
+import pandas as pd
 import psutil
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from quark.config import load
+from quark.config.precision import resolve
+from quark.tools.export import export
 
 pytestmark = pytest.mark.slow
 QUARK = "results/toxicity/quark/seed-1"
@@ -71,6 +79,33 @@ def test_everything_that_a_run_promises_is_there(finished):
         assert (finished.folder / "results/tables" / name).stat().st_size
     scratch = [path for path in finished.folder.glob("results/**/.*") if path.is_dir()]
     assert not scratch, "whole() leaves no directory behind"
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*inferred as AnyType:UserWarning")  # of MLflow's own code
+def test_the_registered_model_loads_and_is_the_exported_one(finished, tmp_path, monkeypatch):
+    """MLflow's version on the base model, against transformers on what `quark export` wrote."""
+    monkeypatch.chdir(finished.folder)
+    store = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri("sqlite:///results/mlflow.db")
+    try:
+        loaded = mlflow.pyfunc.load_model("models:/toxicity-quark/1")
+    finally:
+        mlflow.set_tracking_uri(store)
+    prompts = ["So I started", "You", "So I started"]
+    assert all(isinstance(text, str) and text for text in loaded.predict(prompts))
+    assert len(loaded.predict(pd.DataFrame({"prompt": prompts}))) == 3
+    with pytest.raises(ValueError, match="give one column of prompts, not 2"):
+        loaded.predict(pd.DataFrame({"a": prompts, "b": prompts}))
+    config = resolve(load(["config/config.yaml", "config/scale/test.yaml"]), Path("results"))
+    places = Path("results"), Path("resources"), tmp_path / "exported"
+    export(config, "toxicity", "quark", 1, *places)
+    served = loaded._model_impl  # our class, which MLflow wraps
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    ids = [5, 6, 7]
+    with torch.no_grad():
+        expected = exported(torch.tensor([ids])).logits[0, -1]
+        found = served.decoder.read([ids]).next_token().logits[0]
+    torch.testing.assert_close(found.float(), expected, atol=1e-4, rtol=0)  # float32, other order
 
 
 def test_an_empty_file_of_prompts_stops_the_run(empty):
