@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import quark as quark_package
@@ -195,6 +196,10 @@ def test_schema_writes_the_file_that_is_checked_in(tmp_path):
     found = CliRunner().invoke(cli.app, ["schema", "--out", str(out)])
     assert found.exit_code == 0
     assert out.read_text() == (ROOT / "workflow/schemas/config.schema.json").read_text()
+    again = tmp_path / "schema.yaml"
+    assert CliRunner().invoke(cli.app, ["schema", "--out", str(again)]).exit_code == 0
+    assert again.read_text() == (ROOT / "workflow/schemas/config.schema.yaml").read_text()
+    assert yaml.safe_load(again.read_text()) == json.loads(out.read_text())
 
 
 @pytest.mark.parametrize("width", ["40", "80", "200"])

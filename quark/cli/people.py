@@ -86,11 +86,16 @@ def plan(
 
 @app.command()
 def schema(out: Out) -> None:
-    """Write the JSON schema of the configuration, generated from its typed models."""
+    """Write the JSON schema of the configuration, as JSON, or as YAML if the file is named so."""
+    import yaml
+
     from quark.core.files import write_text
 
     content = configuration.WrittenConfig.model_json_schema()
-    write_text(out, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    if out.suffix in (".yaml", ".yml"):
+        write_text(out, yaml.safe_dump(content, allow_unicode=True, width=100))
+    else:
+        write_text(out, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 # ------------------------------------------------------------------------------ during and after it

@@ -1,10 +1,12 @@
 """What Snakemake would run after a change: all that depends on it, and nothing else."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from quark.config import load
 from quark.tools.planning import plan
@@ -136,6 +138,17 @@ def test_a_page_is_planned_at_paper_scale(empty):
     """Its settings hold a pattern with braces, which are no wildcards."""
     scale, target = "config/scale/paper.yaml", "results/report/toxicity.html"
     assert empty.planned(scale=scale, targets=[target])["page"] == 1
+
+
+def test_a_catalog_draws_the_graph_of_the_rules(tmp_path):
+    """As the workflow catalog does: from a folder that has nothing but a configuration."""
+    (tmp_path / "config").symlink_to((ROOT / ".test/config").resolve())
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "workflow/Snakefile", "--rulegraph"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    rules = set(re.findall(r'label = "(\w+)', made.stdout))
+    assert {"sample", "score", "quantize", "train", "generate", "evaluate", "page"} <= rules
+    assert yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
 
 
 @pytest.mark.parametrize(

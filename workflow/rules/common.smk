@@ -1,5 +1,6 @@
 """The checked configuration, paths, and functions that turn settings into options of a verb."""
 
+import os
 import re
 import shlex
 import sys

@@ -1,5 +1,7 @@
 """The page of a task, and the other results that `snakemake --report` gathers."""
 
+CAPTIONS = os.path.relpath(Path(workflow.current_basedir) / "../report")
+
 
 rule page:
     input:
@@ -9,8 +11,7 @@ rule page:
         scores=lambda w: GRAPH.shown(w.task, "scores.parquet"),
         figures=lambda w: GRAPH.figures(w.task),
         captions=lambda w: [
-            f"workflow/report/{Path(figure).stem}.rst"
-            for figure in GRAPH.figures(w.task)
+            f"{CAPTIONS}/{Path(figure).stem}.rst" for figure in GRAPH.figures(w.task)
         ],
     output:
         html=report(
