@@ -209,6 +209,43 @@ def export(
     run(whole, task_of(whole, task), method, seed, results, resources, out, place)
 
 
+@app.command()
+def unlearn(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="directory, a name under `models` in the configuration, or a repository of the "
+            "Hugging Face hub (OWNER/NAME or OWNER/NAME@COMMIT)"
+        ),
+    ],
+    reward: Annotated[
+        str,
+        typer.Option(help="FILE.py:FUNCTION; from prompts and responses to rewards in [0, 1]"),
+    ],
+    prompts: Annotated[Path, typer.Option(help="text file, a prompt on each line")],
+    out: Annotated[Path, typer.Option(help="directory of the run; the model is in OUT/model")],
+    place: Annotated[
+        float | None, typer.Option(help="place of the exported model; without it, 1: the best")
+    ] = None,
+    config: Files = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="cores to use; without it, all of the machine")
+    ] = None,
+) -> None:
+    """Run Quark on your own model, reward and prompts, and export the model that it learns."""
+    from rich.console import Console
+
+    from quark.reporting.tables import shown_table
+    from quark.tools.unlearn import TASK
+    from quark.tools.unlearn import unlearn as run
+
+    count = cores or os.cpu_count() or 1
+    over = tuple(laid_over(config))
+    made = run(model, reward, prompts, out, cores=count, laid_over=over, place=place)
+    Console().print(shown_table(out / f"results/tables/{TASK}.csv"), crop=False)
+    typer.echo(f"The unlearned model: {made}")
+
+
 @app.command(name="try")
 def try_(
     prompt: Annotated[

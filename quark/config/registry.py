@@ -26,6 +26,7 @@ TASKS: Plugins[Any] = Plugins(
         "sentiment_positive": "quark.tasks.sentiment:POSITIVE",
         "sentiment_negative": "quark.tasks.sentiment:NEGATIVE",
         "repetition": "quark.tasks.repetition:TASK",
+        "reward": "quark.tasks.reward:TASK",
     },
 )
 """The tasks; `quark.tasks` gives the `Task` of a name, here only the names are used."""

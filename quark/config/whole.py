@@ -47,6 +47,11 @@ class WrittenConfig(Section):
     models: dict[Name, ModelSource]
     prompts: dict[Name, Prompts]
     classifiers: dict[Name, Classifier] = Field({}, description="scorers that are models")
+    functions: dict[Name, Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]] = Field(
+        {},
+        description="scorers that are Python functions, as FILE.py:FUNCTION; each gets the prompts "
+        "and the responses, and returns a score in [0, 1] for each response",
+    )
     perspective: Perspective
     tasks: dict[TaskName, Task] = Field(min_length=1)
     quark: Quark

@@ -64,14 +64,16 @@ def check_scorer(name: str, others: Collection[str] = ()) -> None:
 
     Args:
         name: in the configuration.
-        others: names of classifiers and services, which are scorers too.
+        others: names of classifiers, functions and services, which are scorers too.
 
     Raises:
         ScorerError: there is none, or two.
     """
     known = [*SCORERS, *others]
     if known.count(name) > 1:
-        raise ScorerError(f"classifiers.{name}: {name} is a scorer already; choose another name")
+        raise ScorerError(
+            f"classifiers, functions: {name} is a scorer already; choose another name"
+        )
     if name not in known:
         nearest = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
         raise ScorerError(f"no scorer {name!r}; did you mean {nearest!r}?")
@@ -96,7 +98,7 @@ def check_scorers(config: WrittenConfig) -> None:
     Raises:
         ScorerError: there is none, or two; the text names the key.
     """
-    others = [*config.classifiers, SERVICE]
+    others = [*config.classifiers, *config.functions, SERVICE]
     named = [(key, scorer, others) for key, scorer in asked_scorers(config).items()]
     named += [(f"prompts.{name}.scorer", p.scorer, []) for name, p in config.prompts.items()]
     for key, scorer, more in named:

@@ -16,12 +16,14 @@ from quark.config import (
 )
 from quark.config.registry import in_rounds, parts, spec
 from quark.config.spec import is_linear
+from quark.scorers.function import version_of
 from quark.stages.settings import (
     CalibrateSettings,
     CorpusSettings,
     EvaluateSettings,
     FinetuneSettings,
     FitSettings,
+    Function,
     JudgeSettings,
     LearnSettings,
     MauveSettings,
@@ -285,9 +287,15 @@ def evaluated_prompts(config: Config, task: TaskName, method: Method, split: str
 
 
 def score(config: Config, scorer: str) -> ScoreSettings:
-    """Return the settings of one scorer."""
+    """Return the settings of one scorer.
+
+    Raises:
+        ScorerError: the scorer is a function whose file is missing.
+    """
+    place = config.functions.get(scorer)
     return ScoreSettings(
         scorer=scorer,
+        function=Function(place=place, version=version_of(place)) if place else None,
         classifier=config.classifiers[scorer].reads if scorer in config.classifiers else None,
         perspective=config.perspective if scorer == "perspective" else None,
     )

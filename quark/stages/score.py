@@ -51,6 +51,10 @@ def scorer_of(
         if threads is not None:
             use_threads(threads)
         return Classifier(settings.scorer, settings.classifier, classifier)
+    if settings.function is not None:
+        from quark.scorers.function import Function
+
+        return Function(settings.scorer, settings.function.place, settings.function.version)
     if settings.perspective is not None:
         if cache is None:
             raise ScorerError(f"{settings.scorer} is a service: give a cache of scores")

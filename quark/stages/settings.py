@@ -99,10 +99,23 @@ class PredictSettings(Section):
     steering: Steering | None
 
 
+class Function(Section):
+    """A scorer that is a function of the user (see `quark.scorers.function`)."""
+
+    place: str = Field(description="FILE.py:FUNCTION")
+    version: str = Field(description="first digits of the file's SHA-256")
+
+
 class ScoreSettings(Section):
     """`quark score`."""
 
     scorer: Name
+    function: Function | None = Field(
+        None,
+        description="if the scorer is a function; not written if it is none, so that the settings "
+        "of other scorers are as before",
+        exclude_if=lambda value: value is None,
+    )
     classifier: Label | None = Field(None, description="if the scorer is a classifier")
     perspective: Perspective | None = Field(None, description="if the scorer is this service")
 

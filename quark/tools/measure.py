@@ -100,7 +100,7 @@ def _sources(config: Config, models: Sequence[str]) -> dict[str, ModelSource | N
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
             raise ConfigError(f"{text}: {name!r} cannot name a row; write the directory's name")
         texts[name] = text
-    return {n: None if text in config.models else _source(text) for n, text in texts.items()}
+    return {n: None if text in config.models else model_source(text) for n, text in texts.items()}
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class _Here:
         return folder
 
 
-def _source(text: str) -> ModelSource:
+def model_source(text: str) -> ModelSource:
     """Return where a model comes from: a directory, or a repository of the Hugging Face hub.
 
     Raises:

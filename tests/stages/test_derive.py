@@ -216,7 +216,7 @@ def test_every_settings_model_is_tested_here():
     tested = {type(wanted) for wanted in stages(CONFIG).values()}
     # the benchmark's hold all of `quark`, and no result depends on them
     resources = {settings.FinetuneSettings, settings.SortSettings, settings.MauveSettings}
-    resources.add(settings.CalibrateSettings)
+    resources |= {settings.CalibrateSettings, settings.Function}  # tests/scorers/test_function.py
     assert tested | resources | {settings.SpeedSettings} == models
 
 

@@ -1,0 +1,157 @@
+"""Quark on one's own model, reward and prompts, from one command: `quark unlearn`.
+
+It writes a configuration into a new directory, runs the workflow there, and exports the model. The
+same command given again continues a run that stopped.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import quark
+from quark.config import Config, ConfigError, load
+from quark.config.precision import resolve
+from quark.core import files
+from quark.scorers import check_scorers
+from quark.scorers.function import split, version_of
+from quark.tools.export import export
+from quark.tools.measure import model_source
+
+ROOT = Path(quark.__file__).resolve().parents[1]
+"""The clone: the workflow is not in the package."""
+TASK = "reward"
+CONFIG = "unlearn.yaml"
+NAME = "own"
+"""The name of the model, the prompts and the reward in the configuration."""
+FEWEST = 20
+"""Of prompts; with fewer there is nothing to test on."""
+
+
+def unlearn(
+    model: str,
+    reward: str,
+    prompts: Path,
+    out: Path,
+    *,
+    cores: int,
+    laid_over: tuple[Path, ...] = (),
+    place: float | None = None,
+) -> Path:
+    """Run Quark and export the model that it learns.
+
+    Args:
+        model: a directory of safetensors, a model's name under `models` in the configuration, or a
+            repository of the Hugging Face hub (see `quark.tools.measure`).
+        reward: `FILE.py:FUNCTION`, which gives a reward in [0, 1] to each response.
+        prompts: text file with a prompt on each line. A fifth of them, 128 at most, become test
+            prompts, as many become validation prompts; Quark learns from the others.
+        out: directory of the run.
+        cores: of Snakemake.
+        laid_over: configuration files, laid over the one that is written.
+        place: where the exported model is on the axis of linear reward tokens; None: 1.
+
+    Returns:
+        The directory of the exported model.
+
+    Raises:
+        ConfigError: there is no clone, the prompts are too few, or `out` has another run.
+        ScorerError: the reward's file is missing.
+    """
+    if not (ROOT / "workflow/Snakefile").is_file():
+        raise ConfigError(f"{ROOT} is no clone: install quark with `make install` in a clone")
+    config, text = out / CONFIG, _written(model, reward, prompts)
+    _check(text, laid_over)
+    if not config.exists():
+        if out.exists() and any(out.iterdir()):
+            raise ConfigError(f"{out} exists and has no {CONFIG}: name another directory")
+        out.mkdir(parents=True, exist_ok=True)
+        for part in ("config", "profiles"):
+            (out / part).symlink_to(ROOT / part)
+        files.write_text(config, text)
+    elif config.read_text() != text:
+        raise ConfigError(f"{config} is of another model, reward or prompts: name another --out")
+    layers = [CONFIG, *(str(file.resolve()) for file in laid_over)]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--cores", str(cores), "--configfile", *layers, "--", f"results/tables/{TASK}.csv"]
+    if subprocess.run(command, cwd=out, check=False).returncode:
+        raise ConfigError(f"the run stopped: see {out}/logs; the same command continues it")
+    exported = out / "model"
+    if not exported.exists():
+        places = out / "results", out / "resources", exported
+        export(_config(out, layers), TASK, "quark", 1, *places, place)
+    return exported
+
+
+def _check(text: str, laid_over: tuple[Path, ...]) -> None:
+    """Check the configuration before anything is written.
+
+    Raises:
+        ConfigError: it cannot be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / CONFIG
+        written.write_text(text)
+        check_scorers(load([ROOT / "config/config.yaml", written, *laid_over]))
+
+
+def _config(out: Path, layers: list[str]) -> Config:
+    given = [ROOT / "config/config.yaml", *(out / layer for layer in layers)]
+    return resolve(load(given), out / "results")
+
+
+def _written(model: str, reward: str, prompts: Path) -> str:
+    """Return the configuration of the run.
+
+    Raises:
+        ConfigError: the file of prompts is missing, or too short.
+        ScorerError: the reward's file is missing.
+    """
+    version_of(reward)
+    try:
+        lines = {line.strip() for line in prompts.read_text().splitlines()} - {""}
+    except OSError as error:
+        raise ConfigError(f"--prompts {prompts}: {error.strerror}") from None
+    if len(lines) < FEWEST:
+        raise ConfigError(f"--prompts {prompts}: {len(lines)} prompts; {FEWEST} are needed")
+    tested = min(128, len(lines) // 5)
+    source: dict[str, Any] = {"name": NAME, "format": "lines", "licence": NAME}
+    source["local"] = os.path.abspath(prompts)
+    file, function = split(reward)
+    models: dict[str, Any] = {}
+    name = model
+    if model not in load([ROOT / "config/config.yaml"]).models:
+        name, models = NAME, {NAME: model_source(model).model_dump(exclude_none=True)}
+        if "local" in models[NAME]:
+            models[NAME]["local"] = os.path.abspath(models[NAME]["local"])
+    content = {
+        "seeds": [1],
+        "models": models,
+        "prompts": {
+            NAME: {
+                "sources": [source],
+                "scorer": "profanity-check",
+                "toxic_from": 0.5,
+                "seed": 0,
+                "splits": {split: {"prompts": tested} for split in ("test", "validation")},
+            }
+        },
+        "functions": {NAME: f"{os.path.abspath(file)}:{function}"},
+        "tasks": {
+            TASK: {
+                "model": name,
+                "judge": name,
+                "prompts": NAME,
+                "scorer": NAME,
+                "splits": ["test"],
+                "methods": ["base", "quark", "quark_guided"],
+            }
+        },
+        "quark": {"training": {"held_out_prompts": min(48, len(lines) // 10)}},
+        "evaluation": {"prompts": None},
+    }
+    return yaml.safe_dump(content, sort_keys=False)
