@@ -153,6 +153,7 @@ BUILT_IN: dict[str, MethodSpec | str] = {
         reads_as_base="linear",
         passes=lambda config: 1 if is_linear(config) else 3,
         also_reads=("quark",),
+        look=("#D62728", "*"),
     ),
     "quark_unlikelihood": replace(
         _QUARK, label="Quark+Unlikelihood", has_own_model=True, look=None

@@ -32,5 +32,5 @@ SPEC = MethodSpec(
     draws=_n,
     passes=_n,
     reads_as_base="always",
-    look=("#C49C94", "*"),
+    look=("#C49C94", "$n$"),
 )
