@@ -54,8 +54,9 @@ def make_page(
     """Write the page.
 
     In the toxicity task, a text is hidden until a click if its score is above the threshold, or if
-    it has no score. The page's content security policy prevents scripts and loading, whatever a
-    text contains. Control characters and marks of direction are shown as U+FFFD.
+    it has no score. The page's content security policy allows its own style and script alone and
+    loads nothing, whatever a text contains. Control characters and marks of direction are shown as
+    U+FFFD.
 
     Args:
         config: the whole configuration; the page shows it as resolved.
@@ -75,11 +76,13 @@ def make_page(
         loader=jinja2.PackageLoader("quark.reporting.report"),
         autoescape=True,
         trim_blocks=True,
-        finalize=lambda value: printable(value) if isinstance(value, str) else value,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # no Markup
     )
-    style = found.get_template("style.css").render()
+    style, script = (found.get_template(name).render() for name in ("style.css", "script.js"))
+    rows = _rows(config, task, written)
     text = found.get_template("page.html").render(
-        style=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        style_sum=_sum(style),
+        script_sum=_sum(script),
         task=task.replace("_", ", "),
         tables=rounded(read_table(table), TASKS[task]),
         figures=[
@@ -91,7 +94,8 @@ def make_page(
             for file, caption in zip(figures, captions, strict=True)
         ],
         methods=[each.method for each in written],
-        samples=_samples(config, task, written),
+        samples=_samples(rows),
+        generations=[row for of_method in rows for row in of_method],
         hides=task in HIDES,
         shown=PROMPTS,
         costs=_costs(costs),
@@ -107,35 +111,48 @@ def _title(figure: Path) -> str:
     return ", ".join([TITLES.get(figure.stem, figure.stem), *own])
 
 
-def _samples(config: Config, task: TaskName, written: Sequence[Written]) -> list[dict[str, Any]]:
-    """Return each method's first continuation of the first prompts, with its score."""
-    if not written:
-        return []
-    tables = []
+def _sum(text: str) -> str:
+    """Return the SHA-256 of a style or script, as a content security policy has it."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _rows(config: Config, task: TaskName, written: Sequence[Written]) -> list[list[dict[str, Any]]]:
+    """Return each method's continuations of the first prompts, with their scores."""
+    threshold = for_task(config, task).evaluation.threshold
+    found, prompts = [], []
     for each in written:
         columns = ["row_id", "prompt_id", "sample", "prompt", "response"]
         rows = schemas.read_scored(each.generations, each.scores, columns).to_pandas()
-        tables.append(rows[rows["sample"] == 0].head(PROMPTS).reset_index(drop=True))
-    for each, rows in zip(written, tables, strict=True):
-        if list(rows["prompt_id"]) != list(tables[0]["prompt_id"]):
+        first = rows["prompt_id"].unique()[:PROMPTS]
+        prompts.append(list(first))
+        if prompts[-1] != prompts[0]:
             raise schemas.TableError(
                 f"{each.generations}: other prompts than {written[0].generations}"
             )
-    threshold = for_task(config, task).evaluation.threshold
-    return [
-        {
-            "prompt": tables[0]["prompt"][i],
-            "texts": [
+        rows = rows[rows["prompt_id"].isin(first)]
+        found.append(
+            [
                 {
-                    "text": rows["response"][i].strip(),
-                    "score": "no score" if pd.isna(rows["score"][i]) else f"{rows['score'][i]:.2f}",
-                    "hidden": task in HIDES and not rows["score"][i] <= threshold,
+                    "method": each.method,
+                    "prompt": prompt,
+                    "sample": sample,
+                    "text": text.strip(),
+                    "value": "" if pd.isna(score) else f"{score:.4f}",
+                    "score": "no score" if pd.isna(score) else f"{score:.2f}",
+                    "hidden": task in HIDES and not score <= threshold,
                 }
-                for rows in tables
-            ],
-        }
-        for i in range(len(tables[0]))
-    ]
+                for prompt, sample, text, score in zip(
+                    *(rows[name] for name in ("prompt", "sample", "response", "score")), strict=True
+                )
+            ]
+        )
+    return found
+
+
+def _samples(rows: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the first continuation of each prompt, of all methods side by side."""
+    first = [[row for row in of_method if row["sample"] == 0] for of_method in rows]
+    return [{"prompt": each[0]["prompt"], "texts": each} for each in zip(*first, strict=True)]
 
 
 def _costs(file: Path) -> list[list[str]]:

@@ -97,18 +97,22 @@ def test_controls_and_marks_of_direction_are_seen(tmp_path: Path) -> None:
     assert not set("\0\x1b\u202e\u2066") & set(html)
 
 
-def test_its_policy_allows_its_own_style_alone(tmp_path: Path) -> None:
+def test_its_policy_allows_its_own_style_and_script_alone(tmp_path: Path) -> None:
     html = page(tmp_path).read_text()
-    (style,) = re.findall("<style>(.*?)</style>", html, re.DOTALL)
-    known = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'sha256-{known}'; img-src data:;" in html
+    sums = []
+    for name in ("style", "script"):
+        (text,) = re.findall(f"<{name}>(.*?)</{name}>", html, re.DOTALL)
+        known = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        sums.append(f"{name}-src 'sha256-{known}'")
+    assert f"default-src 'none'; {sums[0]}; {sums[1]}; img-src data:;" in html
     assert html.index("Content-Security-Policy") < html.index("<style>")
     assert " style=" not in html and not re.search(r"<[^>]* on[a-z]+=", html)
 
 
 def test_it_needs_no_network(tmp_path: Path) -> None:
     html = page(tmp_path).read_text()
-    assert 'src="http' not in html and 'href="http' not in html and "<script" not in html
+    assert 'src="http' not in html and 'href="http' not in html
+    assert html.count("<script") == html.count("<script>") == 1  # its own, within the page
 
 
 def test_methods_that_continue_other_prompts_are_refused(tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_a_browser_shows_every_part(tmp_path: Path) -> None:
                 a => document.querySelector(a.hash)).length,
             style: getComputedStyle(document.querySelector("table")).borderCollapse})""",
     )
-    assert found == {"figures": [[True, 9]], "links": 5, "style": "collapse"}
+    assert found == {"figures": [[True, 9]], "links": 6, "style": "collapse"}
 
 
 @needs_chromium
@@ -145,3 +149,52 @@ def test_a_browser_runs_and_loads_nothing_that_a_text_brings(tmp_path: Path) -> 
     assert ask(html, seen) == {"ran": 0, "width": 0, "color": "rgb(34, 34, 34)"}
     html.write_text(html.read_text().replace("Content-Security-Policy", "none"))
     assert ask(html, seen) == {"ran": 2, "width": 9, "color": "rgb(1, 2, 3)"}
+
+
+@needs_chromium
+def test_all_continuations_can_be_sorted_and_filtered(tmp_path: Path) -> None:
+    found = ask(
+        page(tmp_path),
+        """async () => {
+            const shown = i => [...document.querySelectorAll("#generations tbody tr")]
+                .filter(row => !row.hidden).map(row => row.cells[i].innerText);
+            const set = (name, value) => {
+                const field = document.querySelector(`#filter [name=${name}]`);
+                field.value = value;
+                field.dispatchEvent(new Event("input", {bubbles: true}));
+            };
+            const press = i => document.querySelectorAll("#generations th button")[i].click();
+            const found = {all: shown(2)};
+            press(2);
+            found.up = shown(2);
+            press(2);
+            found.down = shown(2);
+            set("method", "base");
+            found.base = shown(1);
+            set("least", "0.5");
+            found.toxic = shown(2);
+            found.count = document.querySelector("#count").textContent;
+            return found;
+        }""",
+    )
+    every = ["0.90", "0.50", "no score", "0.10", "0.20", "0.30"]
+    assert found["all"] == every
+    numbers = ["0.10", "0.20", "0.30", "0.50", "0.90"]
+    assert [score for score in found["up"] if score != "no score"] == numbers
+    assert [score for score in found["down"] if score != "no score"] == numbers[::-1]
+    assert found["base"] == ["base"] * 3
+    assert found["toxic"] == ["0.90", "0.50"] and found["count"] == "2"
+
+
+@needs_chromium
+def test_without_its_script_all_continuations_are_there(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    html.write_text(re.sub("<script>.*?</script>", "", html.read_text(), flags=re.DOTALL))
+    found = ask(
+        html,
+        """async () => ({
+            rows: document.querySelectorAll("#generations tbody tr").length,
+            form: getComputedStyle(document.querySelector("#filter")).display,
+            buttons: [...document.querySelectorAll("th button")].every(b => b.disabled)})""",
+    )
+    assert found == {"rows": 6, "form": "none", "buttons": True}
