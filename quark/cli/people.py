@@ -85,6 +85,20 @@ def plan(
 
 
 @app.command()
+def doctor(results: Results = RESULTS) -> None:
+    """Look at this machine before a run; the exit status is 1 if the default cannot run here."""
+    from rich.console import Console
+
+    from quark.tools.doctor import doctor as run
+    from quark.tools.doctor import shown
+
+    checks = run(results if results.exists() else Path())
+    Console().print(shown(checks))
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
 def schema(out: Out) -> None:
     """Write the JSON schema of the configuration, as JSON, or as YAML if the file is named so."""
     import yaml
