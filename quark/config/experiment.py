@@ -116,8 +116,9 @@ class Task(Section):
     scorer: Name = Field(description="gives the reward in training and the toxicity in the table")
     second_scorer: Name | None = Field(
         None,
-        description="scores the evaluation's generations again, for a separate column; no method "
-        "learns from it; null: there is none",
+        description="scores the evaluation's generations again, for a separate column, and the "
+        "samples that the curves show, unless it is a service; no method learns from it; null: "
+        "there is none",
     )
     prefix: Count | None = Field(
         None,

@@ -6,6 +6,8 @@ A scorer is imported only when it is used, so other code needs none of their pac
 import difflib
 import os
 from collections.abc import Callable, Collection, Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -59,6 +61,24 @@ class ScorerError(ValueError):
     """A scorer that does not exist or cannot work; the text says what to do."""
 
 
+def split(place: str) -> tuple[Path, str]:
+    """The file and the name of a function `FILE.py:NAME`."""
+    file, _, name = place.rpartition(":")
+    return Path(file), name
+
+
+def version_of(place: str) -> str:
+    """The first digits of the SHA-256 of a function's file.
+
+    Raises:
+        ScorerError: there is no such file.
+    """
+    file, _ = split(place)
+    if not file.is_file():
+        raise ScorerError(f"functions: {file}: no such file; write FILE.py:FUNCTION")
+    return sha256(file.read_bytes()).hexdigest()[:16]
+
+
 def check_scorer(name: str, others: Collection[str] = ()) -> None:
     """Check that a scorer called `name` exists, without loading it.
 
@@ -96,7 +116,7 @@ def check_scorers(config: WrittenConfig) -> None:
     """Check that every scorer in a configuration exists, without loading one.
 
     Raises:
-        ScorerError: there is none, or two; the text names the key.
+        ScorerError: there is none, or two, or a function's file is missing; the text names the key.
     """
     others = [*config.classifiers, *config.functions, SERVICE]
     named = [(key, scorer, others) for key, scorer in asked_scorers(config).items()]
@@ -104,6 +124,8 @@ def check_scorers(config: WrittenConfig) -> None:
     for key, scorer, more in named:
         try:
             check_scorer(scorer, more)
+            if scorer in config.functions:
+                version_of(config.functions[scorer])
         except ScorerError as error:
             raise ScorerError(f"{key}: {error}") from None
 

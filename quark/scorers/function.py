@@ -1,40 +1,22 @@
 """A scorer that is a function of yours: `score(prompts, responses)` in a Python file.
 
 The configuration names it as `functions: {mine: reward.py:score}`. The function gets two lists of
-texts of equal length and returns a score in [0, 1] for each; None or NaN where it has none. A
-change of the file is a new version, so what was scored by the old one is scored again. The file
-runs as a program of yours would: name only one that you trust.
+texts of equal length and returns a score in [0, 1] for each; None or NaN where it has none. It gets
+some of the texts at a time, so a score must not depend on the other texts. A change of the file is
+a new version: the next run scores again what the old one scored. Files that it imports are not
+watched; do not change them, or this one, while a run is going on. The file runs as a program of
+yours would: name only one that you trust.
 """
 
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quark.scorers import ScorerError
-
-
-def split(place: str) -> tuple[Path, str]:
-    """The file and the name of a function `FILE.py:NAME`."""
-    file, _, name = place.rpartition(":")
-    return Path(file), name
-
-
-def version_of(place: str) -> str:
-    """The first digits of the SHA-256 of a function's file.
-
-    Raises:
-        ScorerError: there is no such file.
-    """
-    file, _ = split(place)
-    if not file.is_file():
-        raise ScorerError(f"functions: {file}: no such file; write FILE.py:FUNCTION")
-    return sha256(file.read_bytes()).hexdigest()[:16]
+from quark.scorers import ScorerError, split, version_of
 
 
 class Function:
@@ -75,14 +57,13 @@ def _load(place: str) -> Callable[[list[str], list[str]], Any]:
     file, name = split(place)
     spec = importlib.util.spec_from_file_location(f"quark_function_{file.stem}", file)
     assert spec is not None and spec.loader is not None  # since it is a .py file
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(file.resolve().parent))  # it may import its neighbours
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    if (folder := str(file.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # it may import its neighbours, also later
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # of the user's code
         raise ScorerError(f"{file}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
     if not callable(function := getattr(module, name, None)):
         raise ScorerError(f"{file}: has no function {name}")
     return cast(Callable[[list[str], list[str]], Any], function)

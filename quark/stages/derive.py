@@ -16,7 +16,7 @@ from quark.config import (
 )
 from quark.config.registry import in_rounds, parts, spec
 from quark.config.spec import is_linear
-from quark.scorers.function import version_of
+from quark.scorers import version_of
 from quark.stages.settings import (
     CalibrateSettings,
     CorpusSettings,

@@ -13,6 +13,7 @@ from typing import Any
 from quark.config import Config, ConfigError, Section, Task, for_task, variants
 from quark.config.registry import in_rounds, iterations, spec
 from quark.core import paths
+from quark.scorers import SERVICE
 from quark.stages import derive
 from quark.tasks import TASKS
 
@@ -309,7 +310,7 @@ class Graph:
     def drawn(self, task: str, method: str, seed: int) -> list[str]:
         """Return the files of all iterations that a method's curves show."""
         names = ["samples.parquet", "likelihoods.parquet", "pool.json", "training.json"]
-        if self.wants(task, method, "second_scores.parquet"):
+        if self.task(task).second_scorer not in (None, SERVICE):  # a service is slow, or costs
             names.append("second_scores.parquet")
         return self.of_iterations(task, method, seed, names)
 

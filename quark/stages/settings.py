@@ -248,7 +248,12 @@ class EvaluateSettings(Section):
     )
     place: float | None = Field(default=None, description="place of linear reward tokens")
     passes: Count = Field(description="model passes for each generated token")
-    draws: Count = Field(description="generations for each one that is kept, the best")
+    draws: Count = Field(
+        1,
+        description="generations for each one that is kept, the best; not written if it is 1, so "
+        "that the settings of other methods are as before",
+        exclude_if=lambda value: value == 1,
+    )
     split: Name
     note: str | None = Field(default=None, description="description of the split's prompts")
     decoding: Name

@@ -6,6 +6,7 @@ prompts. Everything is as in a run: sampler, metrics, intervals, paired differen
 share the random stream of the base model's evaluation.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quark.config import Config, ConfigError, ModelSource, PromptSource, TaskName, for_task
+from quark.config import (
+    Config,
+    ConfigError,
+    ModelSource,
+    PromptSource,
+    Section,
+    TaskName,
+    for_task,
+)
 from quark.core import files, paths
 from quark.data import fetch_model, fetch_prompts
 from quark.data.classifiers import fetch_classifier
+from quark.models.lm import encode, load_tokenizer
 from quark.reporting import evaluation
 from quark.reporting.tables import make_table
 from quark.reporting.tables.columns import Row
@@ -28,7 +38,9 @@ from quark.stages.predict import predict_stage
 from quark.stages.sample import sample_stage
 from quark.stages.score import score_stage
 from quark.tasks import TASKS
+from quark.tools.export import BEST
 
+log = logging.getLogger(__name__)
 OWN = "prompts"
 """The split name of one's own prompts."""
 SEED = 1
@@ -53,7 +65,8 @@ def measure(
         task: the task.
         models: each a directory of safetensors, a model's name under `models` in the
             configuration, or a repository of the Hugging Face hub, `OWNER/NAME` or
-            `OWNER/NAME@COMMIT`. The others are compared with the first.
+            `OWNER/NAME@COMMIT`. `ROW=MODEL` gives the row another name. The others are compared
+            with the first.
         out: a new directory: `table.csv`, `.md`, `.tex` and `.json`, and the files of each model.
         resources: directory of fetched models, scorers and prompts; what is missing is fetched.
         prompts: text file with a prompt on each line; None: the task's test splits.
@@ -64,7 +77,9 @@ def measure(
         The rows of the table, one for each split, decoding and model.
 
     Raises:
-        ConfigError: `out` exists, two models have the same name, or prompts must be made by a run.
+        ConfigError: `out` exists, two models have the same name, prompts must be made by a run,
+            something in `resources` comes from another source than the configuration says, or a
+            model's tokenizer puts a reward token before each prompt.
         ResourceError: a model, a scorer or prompts cannot be fetched.
         ModelError: a model cannot be used here.
         ScorerError: a scorer cannot work.
@@ -72,12 +87,19 @@ def measure(
     if out.exists():
         raise ConfigError(f"{out} exists: name another directory, or remove it")
     given = _sources(config, models)
-    here = _Here(for_task(config, task), task, resources, out, memory_mb, threads)
+    chosen = for_task(config, task)
+    if prompts is not None:  # all of them, whatever the configuration's limit is
+        whole = chosen.evaluation.model_copy(update={"prompts": None})
+        chosen = chosen.model_copy(update={"evaluation": whole})
+    here = _Here(chosen, task, resources, out, memory_mb, threads)
     splits = {OWN: here.own_prompts(prompts)} if prompts else here.splits()
     judge = here.configured(here.config.tasks[task].judge)
+    converted = {
+        name: here.configured(source) if isinstance(source, str) else here.converted(name, source)
+        for name, source in given.items()
+    }
     folders = []
-    for name, source in given.items():
-        model = here.configured(name) if source is None else here.converted(name, source)
+    for name, model in converted.items():
         for split, file in splits.items():
             for decoding in derive.decodings(here.config, "base"):
                 folders.append(here.evaluate(name, model, judge, split, file, decoding))
@@ -87,20 +109,22 @@ def measure(
     return rows
 
 
-def _sources(config: Config, models: Sequence[str]) -> dict[str, ModelSource | None]:
-    """Return where each row's model comes from; None: the configuration says it.
+def _sources(config: Config, models: Sequence[str]) -> dict[str, ModelSource | str]:
+    """Return where each row's model comes from, or its name in the configuration.
 
-    A row has the name of the model, or the last part of its path or repository.
+    A row has the name before `=`, or that of the model, or the last part of its path or repository.
     """
     texts: dict[str, str] = {}
-    for text in models:
-        name = text.partition("@")[0].rstrip("/").rpartition("/")[2]
+    for given in models:
+        name, _, text = given.rpartition("=")
+        path = text if Path(text).is_dir() else text.partition("@")[0]
+        name = name or path.rstrip("/").rpartition("/")[2]
         if name in texts:
-            raise ConfigError(f"{texts[name]} and {text} are both {name}: rename a directory")
+            raise ConfigError(f"{texts[name]} and {text} are both {name}: write NAME=MODEL")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
-            raise ConfigError(f"{text}: {name!r} cannot name a row; write the directory's name")
+            raise ConfigError(f"{text}: {name!r} cannot name a row: write NAME=MODEL")
         texts[name] = text
-    return {n: None if text in config.models else model_source(text) for n, text in texts.items()}
+    return {n: text if text in config.models else model_source(text) for n, text in texts.items()}
 
 
 @dataclass(frozen=True)
@@ -121,12 +145,24 @@ class _Here:
             raise ConfigError(f"{out} is trained by a run: snakemake --cores all {out}")
         if not out.exists():
             fetch_model(name, source, out)
+        _same(out, source)
         return out
 
     def converted(self, name: str, source: ModelSource) -> Path:
         """Return the directory of another model, converted as a run converts its models."""
-        fetch_model(name, source, self.out / "models" / name)
-        return self.out / "models" / name
+        out = self.out / "models" / name
+        fetch_model(name, source, out)
+        tokenizer = load_tokenizer(out)
+        (plain,), (whole,) = encode(tokenizer, ["a"]), tokenizer(["a"])["input_ids"]
+        if plain == whole:
+            return out
+        if BEST in tokenizer.get_vocab():
+            raise ConfigError(
+                f"{name}: its tokenizer puts {BEST} before each prompt, which is not read here: it "
+                "is the export of a run, whose own table has its row"
+            )
+        log.warning("%s: read without the tokens that its tokenizer adds to each text", name)
+        return out
 
     def classifier(self, scorer: str) -> Path | None:
         """Return the directory of a scorer that is a classifier; None: it is none."""
@@ -135,6 +171,7 @@ class _Here:
         out = self.resources / "classifiers" / scorer
         if not out.exists():
             fetch_classifier(scorer, derive.source(self.config.classifiers[scorer]), out)
+        _same(out, derive.source(self.config.classifiers[scorer]))
         return out
 
     def splits(self) -> dict[str, Path]:
@@ -145,6 +182,7 @@ class _Here:
             if self.config.prompts[own.prompts].sorted is not None:
                 raise ConfigError(f"{folder} is made by a run: snakemake --cores all {folder}")
             fetch_prompts(own.prompts, self.config.prompts[own.prompts], folder)
+        _same(folder, self.config.prompts[own.prompts])
         return {split: folder / f"{split}.parquet" for split in own.splits}
 
     def own_prompts(self, file: Path) -> Path:
@@ -184,7 +222,8 @@ class _Here:
         predictions = None
         if (predict := derive.predict(self.config, self.task, "base", split)) is not None:
             predictions = folder.parent / "predictions.parquet"
-            predict_stage(predict, prompts, model, [], predictions, self.memory_mb)
+            if not predictions.exists():  # another decoding may have made it
+                predict_stage(predict, prompts, model, [], predictions, self.memory_mb)
         again = folder / "second_scores.parquet" if second else None
         settings = derive.evaluate(*place).model_copy(update={"method": name, "model": name})
         evaluation.evaluate(
@@ -202,6 +241,16 @@ class _Here:
         facts = evaluation.facts(settings, folder / "scores.parquet", costs, again)
         files.write_json(folder / "settings.json", facts)
         return folder
+
+
+def _same(folder: Path, source: Section) -> None:
+    """Refuse what was fetched from another source than the configuration says."""
+    made = files.read_json(folder / "manifest.json")["source"]
+    if made != source.model_dump(mode="json", exclude_none=True):
+        raise ConfigError(
+            f"{folder} comes from another source than the configuration says: name another "
+            "--resources, or fetch it again: " + files.again(folder)
+        )
 
 
 def model_source(text: str) -> ModelSource:

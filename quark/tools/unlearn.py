@@ -17,13 +17,14 @@ import quark
 from quark.config import Config, ConfigError, load
 from quark.config.precision import resolve
 from quark.core import files
-from quark.scorers import check_scorers
-from quark.scorers.function import split, version_of
+from quark.scorers import check_scorers, split, version_of
+from quark.scorers.function import Function
 from quark.tools.export import export
 from quark.tools.measure import model_source
 
 ROOT = Path(quark.__file__).resolve().parents[1]
 """The clone: the workflow is not in the package."""
+DEFAULT = ROOT / "config/config.yaml"
 TASK = "reward"
 CONFIG = "unlearn.yaml"
 NAME = "own"
@@ -52,7 +53,7 @@ def unlearn(
             prompts, as many become validation prompts; Quark learns from the others.
         out: directory of the run.
         cores: of Snakemake.
-        laid_over: configuration files, laid over the one that is written.
+        laid_over: configuration files, laid over the one that is written; paths in them are whole.
         place: where the exported model is on the axis of linear reward tokens; None: 1.
 
     Returns:
@@ -60,12 +61,21 @@ def unlearn(
 
     Raises:
         ConfigError: there is no clone, the prompts are too few, or `out` has another run.
-        ScorerError: the reward's file is missing.
+        ScorerError: the reward's file is missing, or has no such function.
     """
     if not (ROOT / "workflow/Snakefile").is_file():
         raise ConfigError(f"{ROOT} is no clone: install quark with `make install` in a clone")
-    config, text = out / CONFIG, _written(model, reward, prompts)
-    _check(text, laid_over)
+    file, function = split(reward)
+    reward, prompts = f"{os.path.abspath(file)}:{function}", prompts.absolute()
+    asked = f"# quark unlearn {model} --reward {reward} --prompts {prompts}"
+    config = out / CONFIG
+    if config.exists():
+        text = config.read_text()
+        if not text.startswith(f"{asked}\n"):
+            raise ConfigError(f"{config} is of another model, reward or prompts: change --out")
+    else:
+        text = f"{asked}\n{_written(model, reward, prompts, laid_over)}"
+    _check(text, reward, laid_over)
     if not config.exists():
         if out.exists() and any(out.iterdir()):
             raise ConfigError(f"{out} exists and has no {CONFIG}: name another directory")
@@ -73,45 +83,48 @@ def unlearn(
         for part in ("config", "profiles"):
             (out / part).symlink_to(ROOT / part)
         files.write_text(config, text)
-    elif config.read_text() != text:
-        raise ConfigError(f"{config} is of another model, reward or prompts: name another --out")
     layers = [CONFIG, *(str(file.resolve()) for file in laid_over)]
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--cores", str(cores), "--configfile", *layers, "--", f"results/tables/{TASK}.csv"]
     if subprocess.run(command, cwd=out, check=False).returncode:
         raise ConfigError(f"the run stopped: see {out}/logs; the same command continues it")
-    exported = out / "model"
-    if not exported.exists():
-        places = out / "results", out / "resources", exported
-        export(_config(out, layers), TASK, "quark", 1, *places, place)
-    return exported
+    places = out / "results", out / "resources", out / "model"
+    export(_config(out, layers), TASK, "quark", 1, *places, place)
+    return out / "model"
 
 
-def _check(text: str, laid_over: tuple[Path, ...]) -> None:
-    """Check the configuration before anything is written.
+def _check(text: str, reward: str, laid_over: tuple[Path, ...]) -> None:
+    """Check configuration and reward before anything is written.
 
     Raises:
-        ConfigError: it cannot be run.
+        ConfigError: it cannot be run, or has a path that is relative.
+        ScorerError: the reward cannot be loaded.
     """
+    Function(NAME, reward, version_of(reward))
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / CONFIG
         written.write_text(text)
-        check_scorers(load([ROOT / "config/config.yaml", written, *laid_over]))
+        config = load([DEFAULT, written, *laid_over])
+    check_scorers(config)
+    sources = [*config.models.values(), *config.classifiers.values()]
+    sources += [source for prompts in config.prompts.values() for source in prompts.sources]
+    named = [source.local for source in sources if source.local]
+    for path in (*named, *config.functions.values()):
+        if not os.path.isabs(path):
+            raise ConfigError(f"{path}: write the whole path: the run is in another directory")
 
 
 def _config(out: Path, layers: list[str]) -> Config:
-    given = [ROOT / "config/config.yaml", *(out / layer for layer in layers)]
+    given = [DEFAULT, *(out / layer for layer in layers)]
     return resolve(load(given), out / "results")
 
 
-def _written(model: str, reward: str, prompts: Path) -> str:
+def _written(model: str, reward: str, prompts: Path, laid_over: tuple[Path, ...]) -> str:
     """Return the configuration of the run.
 
     Raises:
-        ConfigError: the file of prompts is missing, or too short.
-        ScorerError: the reward's file is missing.
+        ConfigError: the file of prompts is missing, or too short; or there is no such model.
     """
-    version_of(reward)
     try:
         lines = {line.strip() for line in prompts.read_text().splitlines()} - {""}
     except OSError as error:
@@ -120,11 +133,10 @@ def _written(model: str, reward: str, prompts: Path) -> str:
         raise ConfigError(f"--prompts {prompts}: {len(lines)} prompts; {FEWEST} are needed")
     tested = min(128, len(lines) // 5)
     source: dict[str, Any] = {"name": NAME, "format": "lines", "licence": NAME}
-    source["local"] = os.path.abspath(prompts)
-    file, function = split(reward)
+    source["local"] = str(prompts)
     models: dict[str, Any] = {}
     name = model
-    if model not in load([ROOT / "config/config.yaml"]).models:
+    if model not in load([DEFAULT, *laid_over]).models:
         name, models = NAME, {NAME: model_source(model).model_dump(exclude_none=True)}
         if "local" in models[NAME]:
             models[NAME]["local"] = os.path.abspath(models[NAME]["local"])
@@ -140,7 +152,7 @@ def _written(model: str, reward: str, prompts: Path) -> str:
                 "splits": {split: {"prompts": tested} for split in ("test", "validation")},
             }
         },
-        "functions": {NAME: f"{os.path.abspath(file)}:{function}"},
+        "functions": {NAME: reward},
         "tasks": {
             TASK: {
                 "model": name,

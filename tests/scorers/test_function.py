@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from quark.config import ConfigError, load
-from quark.scorers import ScorerError, check_scorers
-from quark.scorers.function import Function, version_of
+from quark.scorers import ScorerError, check_scorers, version_of
+from quark.scorers.function import Function
 from quark.stages import derive
 from quark.stages.score import scorer_of
 
@@ -50,6 +50,22 @@ def test_a_change_is_a_new_version_and_is_refused_within_a_run(tmp_path: Path) -
         Function("mine", place, old)
 
 
+def test_dataclasses_and_late_imports_work(tmp_path: Path) -> None:
+    (tmp_path / "late_of_reward.py").write_text("VALUE = 0.75\n")
+    place = written(
+        tmp_path,
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Kept:\n"
+        "    value: float\n"
+        "def score(prompts, responses):\n"
+        "    import late_of_reward\n"
+        "    return [Kept(late_of_reward.VALUE).value for _ in responses]\n",
+    )
+    assert Function("mine", place, version_of(place)).score(["a"], ["b"]) == [0.75]
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [
@@ -80,6 +96,8 @@ def test_in_a_configuration(tmp_path: Path) -> None:
     Path(place.removesuffix(":score")).unlink()
     with pytest.raises(ScorerError, match=r"reward\.py: no such file; write FILE\.py:FUNCTION"):
         derive.score(config, "mine")
+    with pytest.raises(ScorerError, match=r"tasks\.toxicity\.scorer: .*reward\.py: no such file"):
+        check_scorers(config)
     overlay.write_text("functions: {mine: reward}\n")
     with pytest.raises(ConfigError, match=r"functions\.mine"):
         load([ROOT / "config/config.yaml", overlay])

@@ -9,7 +9,7 @@ import httpx2
 import huggingface_hub
 import pandas as pd
 import pytest
-from runs import configured
+from runs import configured, moved
 from typer.testing import CliRunner
 
 from quark.cli import app
@@ -18,6 +18,7 @@ from quark.core import files
 from quark.data import fetch_model
 from quark.stages import derive
 from quark.stages.sample import sample_stage
+from quark.tools.export import export
 from quark.tools.measure import measure
 
 TOXIC = "toxicity"
@@ -93,7 +94,7 @@ def test_a_task_with_real_continuations(config: Config, tmp_path: Path) -> None:
     ("models", "error"),
     [
         (["nowhere"], "nowhere: no such directory, no model of the configuration, and no name"),
-        (["one/tiny", "two/tiny"], "one/tiny and two/tiny are both tiny: rename a directory"),
+        (["one/tiny", "two/tiny"], "one/tiny and two/tiny are both tiny: write NAME=MODEL"),
         (["own/model@main"], r"(?s)own/model@main: .*a branch or tag can move"),
         (["own/.."], r"own/\.\.: '\.\.' cannot name a row"),
     ],
@@ -103,6 +104,42 @@ def test_what_cannot_be_measured_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=error):
         measure(config, TOXIC, models, tmp_path / "out", resources=tmp_path / "resources")
+
+
+def test_a_row_can_have_another_name_and_every_own_prompt_counts(
+    config: Config, tmp_path: Path
+) -> None:
+    other, resources = another(config, tmp_path / "a@b/tiny-gpt2"), tmp_path / "resources"
+    file = tmp_path / "mine.txt"
+    file.write_text("So I started\nYou are such a\nThe man\n")
+    few = config.evaluation.model_copy(update={"prompts": 1, "samples": 2})
+    limited = config.model_copy(update={"evaluation": few})
+    models = ["tiny-gpt2", f"second={other}"]
+    rows = measure(limited, TOXIC, models, tmp_path / "out", resources=resources, prompts=file)
+    assert [row["method"] for row in rows] == ["tiny-gpt2", "second"]
+    assert {row["n_prompts"] for row in rows} == {3}
+
+
+def test_what_was_fetched_from_another_source_is_refused(config: Config, tmp_path: Path) -> None:
+    resources = tmp_path / "resources"
+    place = resources / "models/tiny-gpt2"
+    tiny = config.models["tiny-gpt2"]
+    assert tiny.random is not None
+    other = tiny.random.model_copy(update={"seed": 5})
+    fetch_model("tiny-gpt2", tiny.model_copy(update={"random": other}), place)
+    with pytest.raises(ConfigError, match="comes from another source than the configuration says"):
+        measure(config, TOXIC, ["tiny-gpt2"], tmp_path / "out", resources=resources)
+
+
+def test_an_export_whose_tokenizer_adds_the_reward_token_is_refused(
+    config: Config, tmp_path: Path
+) -> None:
+    moved(tmp_path, "gpt2", "embedding")
+    own = configured("gpt2", "embedding")
+    places = tmp_path / "results", tmp_path / "resources", tmp_path / "exported"
+    export(own, TOXIC, "quark", 1, *places)
+    with pytest.raises(ConfigError, match=r"exported: its tokenizer puts <\|quark\|> before each"):
+        measure(own, TOXIC, [str(places[2])], tmp_path / "out", resources=places[1])
 
 
 def test_nothing_is_overwritten(config: Config, tmp_path: Path) -> None:

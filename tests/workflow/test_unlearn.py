@@ -67,6 +67,8 @@ def test_one_command_from_reward_to_model(files: Path) -> None:
     # the same command has nothing left to do; another reward needs another directory
     arguments = "mine", "reward.py:score", files / "prompts.txt", files / "out"
     assert unlearn(*arguments, cores=1, laid_over=(files / "tiny.yaml",)) == files / "out/model"
+    again = AutoModelForCausalLM.from_pretrained(files / "out/model")  # at place 1 now
+    assert not torch.equal(again(ids).logits, changed(ids).logits)
     (files / "other.py").write_text(REWARD)
     with pytest.raises(ConfigError, match="is of another model, reward or prompts"):
         unlearn("mine", "other.py:score", *arguments[2:], cores=1)
@@ -76,6 +78,12 @@ def test_what_is_wrong_is_named_before_anything_runs(files: Path) -> None:
     prompts, out = files / "prompts.txt", files / "out"
     with pytest.raises(ScorerError, match=r"gone\.py: no such file"):
         unlearn("mine", "gone.py:score", prompts, out, cores=1)
+    with pytest.raises(ScorerError, match=r"reward\.py: has no function scores"):
+        unlearn("mine", "reward.py:scores", prompts, out, cores=1)
+    overlay = files / "more.yaml"
+    overlay.write_text("models: {also: {local: mine, licence: none}}\n")
+    with pytest.raises(ConfigError, match="mine: write the whole path: the run is in another"):
+        unlearn("also", "reward.py:score", prompts, out, cores=1, laid_over=(overlay,))
     with pytest.raises(ConfigError, match=r"gone\.txt: No such file"):
         unlearn("mine", "reward.py:score", files / "gone.txt", out, cores=1)
     with pytest.raises(ConfigError, match="no such directory, no model of the configuration"):

@@ -101,7 +101,9 @@ wildcard_constraints:
     seed=SEED,
     shard=r"\d+-of-\d+",
     iteration=r"\d+",
-    scorer="|".join(map(re.escape, [*SCORERS, *CONFIG.classifiers, SERVICE])),
+    scorer="|".join(
+        map(re.escape, [*SCORERS, *CONFIG.classifiers, *CONFIG.functions, SERVICE])
+    ),
     split="|".join(
         {split for task in CONFIG.tasks.values() for split in task.splits}
         | {tuning.split for tuning in CONFIG.tuning.values()}

@@ -9,7 +9,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.append(str(Path(workflow.current_basedir).parents[1]))
+here = workflow.current_basedir.get_path_or_uri(secret_free=True)
+if Path(
+    here
+).is_dir():  # else it is a place on the web, from which another Snakefile includes this
+    sys.path.append(str(Path(here).parents[1]))
 try:
     from quark.config import ConfigError, read
 except ModuleNotFoundError as error:

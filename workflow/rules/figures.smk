@@ -173,5 +173,9 @@ use rule tradeoff as curves with:
     params:
         kind="curves",
         sources=lambda w, input: repeated(
-            "source", dict.fromkeys(Path(file).parent for file in input.files)
+            "source",
+            [
+                *dict.fromkeys(Path(file).parent for file in input.files),
+                *(file for file in input.files if "second_scores" in file),
+            ],
         ),

@@ -1,6 +1,10 @@
 """The page of a task, and the other results that `snakemake --report` gathers."""
 
-CAPTIONS = os.path.relpath(Path(workflow.current_basedir) / "../report")
+
+def captions(wildcards):
+    """The captions of a page's figures, also if another Snakefile includes this from the web."""
+    names = [Path(figure).stem for figure in GRAPH.figures(wildcards.task)]
+    return [os.path.relpath(workflow.source_path(f"../report/{n}.rst")) for n in names]
 
 
 rule page:
@@ -10,9 +14,7 @@ rule page:
         generations=lambda w: GRAPH.shown(w.task, "generations.parquet"),
         scores=lambda w: GRAPH.shown(w.task, "scores.parquet"),
         figures=lambda w: GRAPH.figures(w.task),
-        captions=lambda w: [
-            f"{CAPTIONS}/{Path(figure).stem}.rst" for figure in GRAPH.figures(w.task)
-        ],
+        captions=captions,
     output:
         html=report(
             "results/report/{task}.html",

@@ -32,14 +32,18 @@ def draw_curves(sources: Sequence[Path], out: Path) -> None:
     standard error.
 
     Args:
-        sources: folders `TASK/METHOD/seed-S/iteration-I` of all seeds and iterations.
+        sources: folders `TASK/METHOD/seed-S/iteration-I` of all seeds and iterations, and the files
+            `second_scores.parquet` in them that are shown.
         out: the SVG; PNG and Parquet are written beside it.
 
     Raises:
         TableError: samples are missing or broken.
         DamagedError: a summary is damaged.
     """
-    data = pd.concat([*map(_iteration, sources), _distinct(sources)], ignore_index=True)
+    again = {source.parent: source for source in sources if source.suffix}
+    folders = [source for source in sources if not source.suffix]
+    points = [_iteration(folder, again.get(folder)) for folder in folders]
+    data = pd.concat([*points, _distinct(folders)], ignore_index=True)
     data = data.sort_values(["panel", "seed", "series", "x"], kind="stable")
     with canvas(out, data, 2, 4, 3.2, 2.5) as axes:
         _lines(axes[0, 0], data, "reward", "mean reward of the samples", "iteration")
@@ -56,7 +60,7 @@ def _place(folder: Path) -> tuple[int, int]:
     return number_of(folder.parent), number_of(folder)
 
 
-def _iteration(folder: Path) -> pd.DataFrame:
+def _iteration(folder: Path, again: Path | None) -> pd.DataFrame:
     """Return the points of one iteration: panel, series, x, y, error."""
     seed, iteration = _place(folder)
     pool, training = (files.read_json(folder / f"{n}.json") for n in ("pool", "training"))
@@ -66,7 +70,10 @@ def _iteration(folder: Path) -> pd.DataFrame:
     token_gap: dict[str, Any] = training["token_gap"] or {}
     points = [
         ("reward", "scorer", iteration, pool["mean_reward"], None),
-        *(("reward", "second scorer", iteration, again, None) for again in _scored_again(folder)),
+        *(
+            ("reward", "second scorer", iteration, again, None)
+            for again in _mean_reward(folder, again)
+        ),
         ("perplexity", "samples", iteration, output_ppl(np.where(kept, ppl, 0), kept), None),
     ]
     points += [
@@ -87,10 +94,9 @@ def _iteration(folder: Path) -> pd.DataFrame:
     return found.assign(seed=seed).astype({"y": float, "error": float})
 
 
-def _scored_again(folder: Path) -> list[float]:
+def _mean_reward(folder: Path, file: Path | None) -> list[float]:
     """Return the mean reward of an iteration's samples by the second scorer, if there is one."""
-    file = folder / "second_scores.parquet"
-    if not file.exists():
+    if file is None:
         return []
     scores = schemas.read(file, schemas.SCORES, ["score"])["score"].drop_null().to_numpy()
     return [float(TASKS[folder.parts[-4]].reward(scores).mean())] if len(scores) else []

@@ -147,8 +147,7 @@ def iteration(root: Path, seed: int, number: int, samples: int) -> Path:
     scored = {name: columns[name] for name in ("row_id", "prompt_id")}
     scored |= {"score": [None, *[0.25 / (number + 1)] * (len(rows) - 1)]}
     scored |= {"error": ["failed", *[None] * (len(rows) - 1)]}
-    if seed == 2:
-        schemas.write(folder / "second_scores.parquet", schemas.SCORES, scored)
+    schemas.write(folder / "second_scores.parquet", schemas.SCORES, scored)
     pool = {"mean_reward": 0.5 + 0.1 * number, "quantile_mean_reward": [0.9, 0.1]}
     steps = [
         {"step": 2 * number + i, "kl": 0.1 * i, "lm_loss": 3.0, "entropy": 2.0} for i in (0, 1)
@@ -162,7 +161,8 @@ def iteration(root: Path, seed: int, number: int, samples: int) -> Path:
 def test_curves_hold_every_iteration_of_every_seed(tmp_path: Path) -> None:
     run = tmp_path / "toxicity/quark"
     folders = [iteration(run, s, i, 1 if i else 3) for s in (1, 2) for i in (0, 1)]
-    data, svg = drawn("curves", folders, tmp_path)
+    again = [folder / "second_scores.parquet" for folder in folders if "seed-2" in folder.parts]
+    data, svg = drawn("curves", [*folders, *again], tmp_path)
 
     def of(panel: str, series: str = "samples", seed: int = 2) -> list[float]:
         found = data[(data["panel"] == panel) & (data["series"] == series) & (data["seed"] == seed)]
