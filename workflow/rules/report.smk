@@ -1,12 +1,6 @@
 """The page of a task, and the other results that `snakemake --report` gathers."""
 
 
-def captions(wildcards):
-    """The captions of a page's figures, also if another Snakefile includes this from the web."""
-    names = [Path(figure).stem for figure in GRAPH.figures(wildcards.task)]
-    return [os.path.relpath(workflow.source_path(f"../report/{n}.rst")) for n in names]
-
-
 rule page:
     input:
         table=rules.publish.output.csv,
