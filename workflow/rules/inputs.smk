@@ -133,12 +133,6 @@ def pages():
     return [f"results/report/{task}.html" for task in CONFIG.tasks]
 
 
-def captions(wildcards):
-    """The captions of a page's figures, also if another Snakefile includes this from the web."""
-    names = [Path(figure).stem for figure in GRAPH.figures(wildcards.task)]
-    return [os.path.relpath(workflow.source_path(f"../report/{n}.rst")) for n in names]
-
-
 def tracked(task):
     """The files that record that the runs of a task are logged in MLflow."""
     return expand(

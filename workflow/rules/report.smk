@@ -1,5 +1,8 @@
 """The page of a task, and the other results that `snakemake --report` gathers."""
 
+HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
+CAPTIONS = os.path.relpath(Path(HERE) / "../report")
+
 
 rule page:
     input:
@@ -8,7 +11,9 @@ rule page:
         generations=lambda w: GRAPH.shown(w.task, "generations.parquet"),
         scores=lambda w: GRAPH.shown(w.task, "scores.parquet"),
         figures=lambda w: GRAPH.figures(w.task),
-        captions=captions,
+        captions=lambda w: [
+            f"{CAPTIONS}/{Path(figure).stem}.rst" for figure in GRAPH.figures(w.task)
+        ],
     output:
         html=report(
             "results/report/{task}.html",
