@@ -9,6 +9,7 @@ from quark.config import (
     Classifier,
     Config,
     Method,
+    Prompts,
     Section,
     Sorting,
     Source,
@@ -306,6 +307,11 @@ def calibrate(config: Config, scorer: str) -> CalibrateSettings:
     return CalibrateSettings(
         score=score(config, scorer), threshold=config.evaluation.threshold, resamples=1000
     )
+
+
+def unsorted(prompts: Prompts) -> Prompts:
+    """Return the settings that change how prompts are fetched: all but `sorted` and `roughly`."""
+    return prompts.model_copy(update={"sorted": None, "roughly": None})
 
 
 def source(classifier: Classifier) -> Source:

@@ -177,12 +177,12 @@ class _Here:
     def splits(self) -> dict[str, Path]:
         """Return the files of the task's test splits."""
         own = self.config.tasks[self.task]
-        folder = self.resources / "prompts" / own.prompts
+        folder, prompts = self.resources / "prompts" / own.prompts, self.config.prompts[own.prompts]
         if not folder.exists():
-            if self.config.prompts[own.prompts].sorted is not None:
+            if prompts.sorted is not None:
                 raise ConfigError(f"{folder} is made by a run: snakemake --cores all {folder}")
-            fetch_prompts(own.prompts, self.config.prompts[own.prompts], folder)
-        _same(folder, self.config.prompts[own.prompts])
+            fetch_prompts(own.prompts, derive.unsorted(prompts), folder)
+        _same(folder, derive.unsorted(prompts))
         return {split: folder / f"{split}.parquet" for split in own.splits}
 
     def own_prompts(self, file: Path) -> Path:
@@ -191,8 +191,9 @@ class _Here:
             {"name": "own", "local": str(file), "format": "lines", "licence": "own"}
         )
         like = self.config.prompts[self.config.tasks[self.task].prompts]
-        change: dict[str, Any] = {"sources": (source,), "splits": {}, "sorted": None}
-        fetch_prompts("own", like.model_copy(update=change), self.out / "prompts")
+        change: dict[str, Any] = {"sources": (source,), "splits": {}}
+        fetched = derive.unsorted(like).model_copy(update=change)
+        fetch_prompts("own", fetched, self.out / "prompts")
         return self.out / "prompts/train.parquet"
 
     def evaluate(

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from quark.cli import app
 from quark.config import Config, ConfigError, for_task
 from quark.core import files
-from quark.data import fetch_model
+from quark.data import fetch_model, fetch_prompts
 from quark.stages import derive
 from quark.stages.sample import sample_stage
 from quark.tools.export import export
@@ -129,6 +129,16 @@ def test_what_was_fetched_from_another_source_is_refused(config: Config, tmp_pat
     fetch_model("tiny-gpt2", tiny.model_copy(update={"random": other}), place)
     with pytest.raises(ConfigError, match="comes from another source than the configuration says"):
         measure(config, TOXIC, ["tiny-gpt2"], tmp_path / "out", resources=resources)
+
+
+def test_what_a_run_fetched_is_used(config: Config, tmp_path: Path) -> None:
+    """A run fetches prompts without the keys that change nothing in them (`derive.unsorted`)."""
+    name, resources = config.tasks[TOXIC].prompts, tmp_path / "resources"
+    told = config.prompts[name].model_copy(update={"roughly": 40})
+    counted = config.model_copy(update={"prompts": config.prompts | {name: told}})
+    fetch_prompts(name, derive.unsorted(told), resources / "prompts" / name)
+    rows = measure(counted, TOXIC, ["tiny-gpt2"], tmp_path / "out", resources=resources)
+    assert [row["method"] for row in rows] == ["tiny-gpt2"] * len(config.tasks[TOXIC].splits)
 
 
 def test_an_export_whose_tokenizer_adds_the_reward_token_is_refused(

@@ -20,11 +20,6 @@ def local_files(*sources):
     return [source.local for source in sources if source.local]
 
 
-def unsorted(name):
-    """The settings that change how prompts are fetched: all but `sorted` and `roughly`."""
-    return CONFIG.prompts[name].model_copy(update={"sorted": None, "roughly": None})
-
-
 def model(wildcards):
     """The model that a method, or the whole task, starts from."""
     method = family(getattr(wildcards, "method", "base"))

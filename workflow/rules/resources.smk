@@ -93,7 +93,7 @@ rule fetch_prompts:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        settings=lambda w: as_json(unsorted(w.name)),
+        settings=lambda w: as_json(derive.unsorted(CONFIG.prompts[w.name])),
     shell:
         "quark fetch-prompts --name {wildcards.name} --settings {params.settings:q}"
         " --out {output.prompts} 2> {log}"
