@@ -118,23 +118,16 @@ def evaluate(
     ] = None,
 ) -> None:
     """Compute the metrics of one method on one split, for each prompt and over all prompts."""
-    from quark.core import files
-    from quark.reporting import evaluation
-    from quark.tasks import TASKS
+    from quark.reporting.evaluation import evaluate_stage
 
-    wanted = parse(needs.EvaluateSettings, settings)
-    evaluation.evaluate(
+    evaluate_stage(
+        parse(needs.EvaluateSettings, settings),
         generations,
         scores,
         likelihoods,
-        out.with_name("prompts.parquet"),
         out,
-        task=TASKS[wanted.task],
-        threshold=wanted.threshold,
-        draws=wanted.draws,
+        costs=costs or [],
         predictions=predictions,
         second=second_scores,
         mauve=mauve,
     )
-    facts = evaluation.facts(wanted, scores, costs or [], second_scores, mauve)
-    files.write_json(out.with_name("settings.json"), facts)

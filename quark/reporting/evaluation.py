@@ -19,7 +19,7 @@ from quark.core.schemas import TableError
 from quark.metrics import perplexity
 from quark.metrics.distinct import distinct_n
 from quark.stages.settings import EvaluateSettings
-from quark.tasks import Generations, Task
+from quark.tasks import TASKS, Generations, Task
 
 MEASURED = pa.schema(
     [
@@ -44,6 +44,39 @@ def prompt_schema(task: Task) -> pa.Schema:
     A null in a task's column means that no generation has a score.
     """
     return pa.schema([*MEASURED, *(pa.field(name, pa.float64()) for name in task.columns)])
+
+
+def evaluate_stage(
+    settings: EvaluateSettings,
+    generations: Path,
+    scores: Path,
+    likelihoods: Path,
+    out: Path,
+    *,
+    costs: Sequence[Path],
+    predictions: Path | None = None,
+    second: Path | None = None,
+    mauve: Path | None = None,
+) -> None:
+    """Write the metrics as `out`, and `prompts.parquet` and `settings.json` beside it.
+
+    The arguments are those of `evaluate` and `facts`.
+    """
+    evaluate(
+        generations,
+        scores,
+        likelihoods,
+        out.with_name("prompts.parquet"),
+        out,
+        task=TASKS[settings.task],
+        threshold=settings.threshold,
+        draws=settings.draws,
+        predictions=predictions,
+        second=second,
+        mauve=mauve,
+    )
+    found = facts(settings, scores, costs, second, mauve)
+    files.write_json(out.with_name("settings.json"), found)
 
 
 def evaluate(

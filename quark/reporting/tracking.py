@@ -22,6 +22,7 @@ from quark.config.registry import spec
 from quark.core import paths
 from quark.core.files import read_json
 from quark.core.schemas import PROMPTS, read
+from quark.reporting.served import SETTINGS, Served
 from quark.stages.derive import QUARKS, decodings, explorer, lineage, model
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def track(
     (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
     configuration. Each iteration is a nested run. The trained weights of a Quark run are registered
     as a version of the model `TASK-METHOD`, with its metrics as tags; `mlflow.pyfunc.load_model`
-    loads it (see `quark.tools.served`). Everything is read before the store is changed, so an error
-    does not change it. Earlier runs are marked as deleted; `mlflow gc` frees their space.
+    loads it (see `quark.reporting.served`). Everything is read before the store is changed, so an
+    error does not change it. Earlier runs are marked as deleted; `mlflow gc` frees their space.
 
     Args:
         results: The folder that holds `TASK/METHOD/seed-SEED/`.
@@ -355,14 +356,14 @@ def _describe(
     """Add to the trained weights what MLflow needs to load them: `MLmodel` and its settings."""
     from mlflow.models import Model
 
-    served = {
-        "model": model(config, task, method),
-        "precision": config.precision,
-        "sampling": next(iter(for_task(config, task).evaluation.decoding.values())).model_dump(),
-    }
-    client.log_dict(run, served, f"{LEARNT}/served.json")
+    served = Served(
+        model=model(config, task, method),
+        precision=config.precision,
+        sampling=next(iter(for_task(config, task).evaluation.decoding.values())),
+    )
+    client.log_dict(run, served.model_dump(), f"{LEARNT}/{SETTINGS}")
     about: Any = Model(artifact_path=LEARNT, run_id=run)
-    about.add_flavor("python_function", loader_module="quark.tools.served")
+    about.add_flavor("python_function", loader_module=Served.__module__)
     client.log_text(run, about.to_yaml(), f"{LEARNT}/MLmodel")
 
 

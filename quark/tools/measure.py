@@ -28,7 +28,7 @@ from quark.core import files, paths
 from quark.data import fetch_model, fetch_prompts
 from quark.data.classifiers import fetch_classifier
 from quark.models.lm import encode, load_tokenizer
-from quark.reporting import evaluation
+from quark.reporting.evaluation import evaluate_stage
 from quark.reporting.tables import make_table
 from quark.reporting.tables.columns import Row
 from quark.reporting.tables.text import read_table
@@ -37,14 +37,13 @@ from quark.stages.judge import judge_stage
 from quark.stages.predict import predict_stage
 from quark.stages.sample import sample_stage
 from quark.stages.score import score_stage
-from quark.tasks import TASKS
+from quark.tools.demo import CACHE
 from quark.tools.export import BEST
 
 log = logging.getLogger(__name__)
 OWN = "prompts"
 """The split name of one's own prompts."""
 SEED = 1
-CACHE = "scores.sqlite"
 
 
 def measure(
@@ -227,20 +226,16 @@ class _Here:
                 predict_stage(predict, prompts, model, [], predictions, self.memory_mb)
         again = folder / "second_scores.parquet" if second else None
         settings = derive.evaluate(*place).model_copy(update={"method": name, "model": name})
-        evaluation.evaluate(
+        evaluate_stage(
+            settings,
             generations,
             folder / "scores.parquet",
             likelihoods,
-            folder / "prompts.parquet",
             folder / "metrics.json",
-            task=TASKS[self.task],
-            threshold=settings.threshold,
+            costs=[folder / f"{stage}.json" for stage in ("generations", "scores")],
             predictions=predictions,
             second=again,
         )
-        costs = [folder / f"{stage}.json" for stage in ("generations", "scores")]
-        facts = evaluation.facts(settings, folder / "scores.parquet", costs, again)
-        files.write_json(folder / "settings.json", facts)
         return folder
 
 
