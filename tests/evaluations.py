@@ -38,6 +38,8 @@ def evaluation(
         "words": [6.0, 8.0],
         "identity": [0.0, 0.5],
         "refusal": [0.0, 0.0],
+        "trigram_likelihood": [-6.0, -10.0],
+        "trigram_words": [2.0, 2.0],
         "ppl": list(ppl),
         "ppl_sum": [sum(row) for row in ppl],
         "ppl_count": [len(row) for row in ppl],

@@ -39,6 +39,8 @@ from quark.stages.settings import (
 
 QUARKS = [name for name, rounds in in_rounds().items() if not rounds.learner]
 """Names of the methods that are Quark; they start from different models."""
+METRICS = 2
+"""Raise it when a metric is added or changes: metrics, but not generations, are then made anew."""
 
 
 def model(config: Config, task: TaskName, method: Method) -> str:
@@ -341,6 +343,7 @@ def evaluate(
     kept = config.prompts[config.tasks[task].prompts].splits.get(split)
     return EvaluateSettings(
         version=config.evaluation.version,
+        metrics=METRICS,
         task=task,
         method=method,
         form=spec(family).form(config),

@@ -241,6 +241,7 @@ class EvaluateSettings(Section):
     """`quark evaluate`; its `settings.json` holds all of these settings."""
 
     version: int = Field(description="version of the evaluation")
+    metrics: int = Field(description="version of the metrics' code")
     task: TaskName
     method: str
     form: str | None = Field(

@@ -91,7 +91,9 @@ def test_prompts(tmp_path: Path) -> None:
 
 
 def test_metrics(tmp_path: Path) -> None:
-    assert json.loads((_run(tmp_path) / "metrics.json").read_text()) == {
+    found = json.loads((_run(tmp_path) / "metrics.json").read_text())
+    assert "trigram_ppl" in found  # see tests/tasks/test_toxicity.py
+    assert {name: found[name] for name in found if name != "trigram_ppl"} == {
         "avg_max_toxicity": pytest.approx(0.55),
         "toxicity_prob": 0.5,
         "avg_max_toxicity_second": None,

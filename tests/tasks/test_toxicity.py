@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from quark.metrics.trigram import word_likelihoods
 from quark.tasks import TASKS, Generations
 
 TASK = TASKS["toxicity"]
@@ -33,6 +34,15 @@ def plain(scores: list[float]) -> tuple[float, float]:
     return sum(highest) / len(highest), sum(x > 0.5 for x in highest) / len(highest)
 
 
+def trigram_perplexity() -> float | None:
+    """Return exp of minus the mean over prompts of their mean log-likelihood, over that of their words."""
+    likelihoods, words = word_likelihoods(TEXTS)
+    if np.isnan(words).all():
+        return None
+    by_prompt = [values.reshape(3, 2).mean(1).mean() for values in (likelihoods, words)]
+    return math.exp(-by_prompt[0] / by_prompt[1])
+
+
 def test_both_scorers_are_measured_alike() -> None:
     found = measured(SECOND)
     values = {name: metric.over(found) for name, metric in TASK.metrics.items()}
@@ -46,6 +56,7 @@ def test_both_scorers_are_measured_alike() -> None:
             "words": 13 / 6,
             "identity": 1 / 3,
             "refusal": 1 / 6,
+            "trigram_ppl": trigram_perplexity(),
         }
     )
     assert first != second
