@@ -1,5 +1,6 @@
 """The common options of the verbs, and the functions that read settings and configuration."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -8,9 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from quark.config import Config, ConfigError, TaskName, load
 from quark.config.precision import resolve
+from quark.core.pipeline import PIPELINE
 from quark.scorers import check_scorers
 
 DEFAULT = Path("config/config.yaml")
+log = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 S = TypeVar("S", bound=BaseModel)
 
@@ -68,6 +71,7 @@ def laid_over(files: list[Path] | None) -> list[Path]:
 def configured(files: list[Path] | None, results: Path) -> Config:
     """Return the checked configuration: the default, overridden by files, as in Snakemake.
 
+    In a directory without a default, it is the package's.
     `precision: auto` becomes the precision that the directory of results has stored, or that this
     machine would choose.
 
@@ -75,7 +79,10 @@ def configured(files: list[Path] | None, results: Path) -> Config:
         ConfigError: the configuration cannot be run.
         ScorerError: the configuration names a scorer that does not exist.
     """
-    config = load([DEFAULT, *laid_over(files)])
+    default = DEFAULT if DEFAULT.exists() else PIPELINE / DEFAULT
+    if default != DEFAULT:
+        log.info("%s does not exist here: the package's is used", DEFAULT)
+    config = load([default, *laid_over(files)])
     check_scorers(config)
     return resolve(config, results)
 

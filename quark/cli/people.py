@@ -28,6 +28,22 @@ RESULTS, RESOURCES = Path("results"), Path("resources")
 
 # ------------------------------------------------------------------------------------ before a run
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="a new directory")],
+) -> None:
+    """Make a directory with the workflow and its configuration, to run Snakemake in."""
+    from quark.core.pipeline import init as run
+
+    run(folder)
+    typer.echo(
+        f"cd {folder}\n"
+        "snakemake --cores all results/tables/toxicity.csv --configfile config/scale/test.yaml\n"
+        "The first run takes a minute, with tiny models. Without the last two words it is the "
+        "real experiment; `quark plan` says how long it takes."
+    )
+
+
+@app.command()
 def show(
     part: Annotated[str, typer.Argument(help="such as quark.training; without it, all")] = "",
     config: Files = None,

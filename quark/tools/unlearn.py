@@ -13,18 +13,16 @@ from typing import Any
 
 import yaml
 
-import quark
 from quark.config import Config, ConfigError, load
 from quark.config.precision import resolve
 from quark.core import files
+from quark.core.pipeline import PIPELINE
 from quark.scorers import check_scorers, split, version_of
 from quark.scorers.function import Function
 from quark.tools.export import export
 from quark.tools.measure import model_source
 
-ROOT = Path(quark.__file__).resolve().parents[1]
-"""The clone: the workflow is not in the package."""
-DEFAULT = ROOT / "config/config.yaml"
+DEFAULT = PIPELINE / "config/config.yaml"
 TASK = "reward"
 CONFIG = "unlearn.yaml"
 NAME = "own"
@@ -60,11 +58,9 @@ def unlearn(
         The directory of the exported model.
 
     Raises:
-        ConfigError: there is no clone, the prompts are too few, or `out` has another run.
+        ConfigError: the prompts are too few, or `out` has another run.
         ScorerError: the reward's file is missing, or has no such function.
     """
-    if not (ROOT / "workflow/Snakefile").is_file():
-        raise ConfigError(f"{ROOT} is no clone: install quark with `make install` in a clone")
     file, function = split(reward)
     reward, prompts = f"{os.path.abspath(file)}:{function}", prompts.absolute()
     asked = f"# quark unlearn {model} --reward {reward} --prompts {prompts}"
@@ -81,10 +77,10 @@ def unlearn(
             raise ConfigError(f"{out} exists and has no {CONFIG}: name another directory")
         out.mkdir(parents=True, exist_ok=True)
         for part in ("config", "profiles"):
-            (out / part).symlink_to(ROOT / part)
+            (out / part).symlink_to(PIPELINE / part)
         files.write_text(config, text)
     layers = [CONFIG, *(str(file.resolve()) for file in laid_over)]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PIPELINE / "Snakefile")]
     command += ["--cores", str(cores), "--configfile", *layers, "--", f"results/tables/{TASK}.csv"]
     if subprocess.run(command, cwd=out, check=False).returncode:
         raise ConfigError(f"the run stopped: see {out}/logs; the same command continues it")

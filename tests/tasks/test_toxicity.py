@@ -35,7 +35,7 @@ def plain(scores: list[float]) -> tuple[float, float]:
 
 
 def trigram_perplexity() -> float | None:
-    """Return exp of minus the mean over prompts of their mean log-likelihood, over that of their words."""
+    """Return exp(-mean log-likelihood / mean number of words), both means over prompts."""
     likelihoods, words = word_likelihoods(TEXTS)
     if np.isnan(words).all():
         return None
