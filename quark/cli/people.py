@@ -293,13 +293,21 @@ def try_(
         float,
         typer.Option(help="place of the reward tokens; 1: the best; other places: guided Quark"),
     ] = 1.0,
+    picture: Annotated[
+        Path | None, typer.Option(help="SVG file; it shows the table of PROMPT as a terminal does")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads to use")] = 2,
 ) -> None:
     """Continue a prompt with the base model and Quark (before any run: the package's Quark)."""
     from rich import print as show_table
 
+    from quark.core.files import write_text
     from quark.models.decode_state import PromptLengthError
+    from quark.tools import demo
     from quark.tools.demo import TRAINED, Trial
+
+    if picture is not None and prompt is None:
+        raise typer.BadParameter("--picture needs a prompt")
 
     use_threads(threads)
     whole = configured(config, results)
@@ -307,7 +315,10 @@ def try_(
     if trial.checkpoint.is_relative_to(TRAINED):
         typer.echo(f"{task} was not run here: this Quark is part of the package; place {place:g}.")
     if prompt is not None:
-        show_table(trial.table(prompt, samples))
+        made = trial.table(prompt, samples)
+        show_table(made)
+        if picture is not None:
+            write_text(picture, demo.picture(made, f'quark try "{prompt}"', 100))
         return
     typer.echo("Type a prompt, or an empty line to end.")
     while asked := typer.prompt("prompt", default="", show_default=False):

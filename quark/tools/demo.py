@@ -1,8 +1,11 @@
 """Compare the base model and Quark side by side on a prompt of the user."""
 
+import io
+import re
 import secrets
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +17,7 @@ from quark.methods import decoder_of
 from quark.models.checkpoint import base_sha256, load_policy, read_about
 from quark.models.lm import BEST_PLACE, decode_after, encode, load_model, load_tokenizer
 from quark.reporting.tables.text import printable
-from quark.scorers import Scorer
+from quark.scorers import SERVICE, Scorer
 from quark.stages import derive
 from quark.stages.score import scorer_of
 from quark.tasks import TASKS
@@ -23,6 +26,8 @@ from quark.tools.status import last_checkpoint
 CACHE = "scores.sqlite"
 TRAINED = Path(__file__).parent / "trained"
 """Checkpoints that are part of the package, one for a task (see docs/results/)."""
+LOW = 0.5
+"""A word whose own reward is below this is marked."""
 
 
 class Trial:
@@ -104,7 +109,26 @@ class Trial:
         texts = decode_after(self.tokenizer, [ids] * samples, found.ids)
         rewards = self.reward(self.scorer.score([prompt] * samples, texts)).tolist()
         best_first = sorted(zip(rewards, texts, strict=True), key=lambda pair: -pair[0])
-        return [(reward, Text(printable(text.strip()))) for reward, text in best_first]
+        return [(reward, self._marked(printable(text.strip()))) for reward, text in best_first]
+
+    def _marked(self, text: str) -> Text:
+        """Return a text with its words of low reward in red; a service is not asked for words."""
+        shown = Text(text)
+        words = list(re.finditer(r"\S+", text))
+        if words and self.scorer.name != SERVICE:
+            scores = self.scorer.score([""] * len(words), [word[0] for word in words])
+            for word, reward in zip(words, self.reward(scores), strict=True):
+                if reward < LOW:
+                    shown.stylize("bold red", *word.span())
+        return shown
+
+
+def picture(table: Table, command: str, width: int) -> str:
+    """Return a table as the SVG of a terminal, `width` characters wide; it loads no fonts."""
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(table)
+    made = console.export_svg(title=command, unique_id="quark")
+    return re.sub(r"@font-face \{.*?\}", "", made, flags=re.DOTALL)
 
 
 def _decoder(model: Path, checkpoint: Path, precision: Precision, place: float) -> Decoder:

@@ -3,6 +3,7 @@
 import io
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -36,6 +37,25 @@ def test_both_write_and_the_best_comes_first(trial: Trial) -> None:
     console = Console(width=200, file=io.StringIO())
     console.print(table)
     assert "So I [bold]started\ufffd[2J" in console.file.getvalue()  # no markup, no control
+
+
+def test_words_of_low_reward_are_marked(trial: Trial) -> None:
+    marked = trial._marked("you stupid bitch, a nice day").markup
+    assert marked == "you [bold red]stupid[/bold red] [bold red]bitch,[/bold red] a nice day"
+    assert trial._marked("").markup == ""
+
+
+def test_a_service_is_not_asked_for_words(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial.scorer, "name", "perspective")
+    assert trial._marked("stupid").markup == "stupid"
+
+
+def test_the_picture_shows_the_table_and_loads_nothing(trial: Trial) -> None:
+    made = trying.picture(trial.table("a b", 1), "quark try", 60)
+    shown = ElementTree.fromstring(made)
+    text = " ".join("".join(shown.itertext()).split())
+    assert "quark try" in text and "reward" in text
+    assert "url(" not in made.replace("url(#", "") and "font-face" not in made
 
 
 def test_each_trial_draws_anew(trial: Trial) -> None:
