@@ -16,6 +16,7 @@ import pandas as pd
 from quark.config import Config, TaskName, for_task
 from quark.core import files, schemas
 from quark.reporting.tables.text import printable, read_csv, read_table, rounded
+from quark.reporting.tables.words import in_words
 from quark.tasks import TASKS
 
 PROMPTS = 12
@@ -79,12 +80,13 @@ def make_page(
         finalize=lambda value: printable(value) if type(value) is str else value,  # no Markup
     )
     style, script = (found.get_template(name).render() for name in ("style.css", "script.js"))
-    rows = _rows(config, task, written)
+    rows, numbers = _rows(config, task, written), read_table(table)
     text = found.get_template("page.html").render(
         style_sum=_sum(style),
         script_sum=_sum(script),
         task=task.replace("_", ", "),
-        tables=rounded(read_table(table), TASKS[task]),
+        words=in_words(numbers, TASKS[task]),
+        tables=rounded(numbers, TASKS[task]),
         figures=[
             {
                 "title": _title(file),

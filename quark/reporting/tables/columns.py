@@ -13,6 +13,8 @@ PLACE = ("split", "decoding", "method")
 OPTIONAL = ("form", "place", "passes", "note")
 """Form and place of a method's reward tokens; its model passes for each token; the note on the
 split. None: there is none, or an older version did not store it."""
+BASE = "base"
+FLUENCY = "output_ppl"
 REFERENCES = ("quark_guided", "quark")
 """The first of these methods in a table is the reference of the other rows."""
 DIFFERENCE = ("_difference", "_difference_low", "_difference_high")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quark.core.schemas import TableError
 from quark.metrics.perplexity import CEILING
 from quark.reporting.tables.columns import COSTS, DIFFERENCE, PLACE, SETTINGS, Row
+from quark.reporting.tables.words import in_words
 from quark.tasks import TASKS, Task
 
 if TYPE_CHECKING:
@@ -224,8 +225,8 @@ def shown_table(file: Path) -> "Table":
 
 
 def markdown(rows: Sequence[Row], task: Task) -> str:
-    """Return the rounded tables in Markdown, and notes on every column."""
-    parts = [f"# {rows[0]['task'].capitalize().replace('_', ', ')}"]
+    """Return the table in words, the rounded tables in Markdown, and notes on every column."""
+    parts = [f"# {rows[0]['task'].capitalize().replace('_', ', ')}", *in_words(rows, task)]
     for title, lines in rounded(rows, task):
         empty = len(lines) == 1
         parts += [f"## {title}", "None of these rows has a counterpart." if empty else grid(lines)]

@@ -11,12 +11,9 @@ import numpy as np
 
 from quark.core import files
 from quark.core.schemas import TableError
-from quark.reporting.tables.columns import Row, parts
+from quark.reporting.tables.columns import BASE, FLUENCY, Row, parts
 from quark.reporting.tables.text import csv_text, grid, measured, read_table
 from quark.tasks import TASKS
-
-BASE = "base"
-FLUENCY = "output_ppl"
 
 
 def make_tuning(table: Path, most_perplexity: float, out: Path) -> None:
