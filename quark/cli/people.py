@@ -71,8 +71,14 @@ def plan(
         ),
     ] = None,
     utilisation: Annotated[
-        float, typer.Option(min=0.001, max=1, help="the share of --tflops that is reached")
+        float,
+        typer.Option(
+            min=0.001, max=1, help="the share that is reached, of --tflops or of a GPU's speed"
+        ),
     ] = 0.3,
+    gpus: Annotated[
+        bool, typer.Option(help="list the hours on known GPUs, and what does not fit on them")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads of a job here; without it, all")
     ] = None,
@@ -87,6 +93,12 @@ def plan(
     whole = configured(config, results)
     chosen = [task_of(whole, task) for task in tasks or whole.tasks]
     costs = planning.plan(whole, [task for task in whole.tasks if task in chosen], resources)
+    if gpus:
+        show_table(planning.on_gpus(costs, utilisation))
+        typer.echo(
+            f"Time at {utilisation:.0%} of each GPU's TFLOP/s, without a classifier's scoring"
+        )
+        return
     if tflops is None:
         cores = threads or os.cpu_count() or 1
         here = planning.this_machine(whole.precision, cores)

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from quark.config import Config, ConfigError, RewardTokens, load, resolved
-from quark.tools.planning import Cost, Expected, Machine, Progress, plan, table, this_machine
+from quark.tools.planning import (
+    Cost,
+    Expected,
+    Machine,
+    Progress,
+    on_gpus,
+    plan,
+    table,
+    this_machine,
+)
 from quark.tools.planning.flop import KNOWN, Size
 
 FOLDER = Path(__file__).parents[2] / "config"
@@ -129,7 +138,9 @@ def test_unknown_sizes_say_how_to_know_them(tmp_path: Path) -> None:
         plan(Config.model_validate(raw), ["toxicity"], tmp_path)
 
 
-@pytest.mark.parametrize("scale", ["config.yaml", "scale/laptop.yaml", "scale/paper.yaml"])
+@pytest.mark.parametrize(
+    "scale", ["config.yaml", "scale/laptop.yaml", "scale/gpu.yaml", "scale/paper.yaml"]
+)
 def test_every_scale_can_be_planned(scale: str, tmp_path: Path) -> None:
     config = resolved(load([FOLDER / "config.yaml", FOLDER / scale]), "bf16")
     costs = plan(config, None, tmp_path)
@@ -141,6 +152,48 @@ def test_sizes_of_gpt2() -> None:
     """Within two in a hundred of the published 124, 355, 774 and 1558 million parameters."""
     for name, parameters in zip(KNOWN, (124e6, 355e6, 774e6, 1558e6), strict=False):
         assert KNOWN[name].trunk + KNOWN[name].head == pytest.approx(parameters, rel=0.02)
+
+
+def test_the_memory_of_weights_gradients_and_moments(tmp_path: Path) -> None:
+    """gpu.yaml: all of GPT-2 large in training, beside the base model in bfloat16."""
+    config = resolved(load([FOLDER / "config.yaml", FOLDER / "scale/gpu.yaml"]), "bf16")
+    costs = plan(config, ["toxicity"], tmp_path)
+    weights = KNOWN["gpt2-large"].trunk + KNOWN["gpt2-large"].head
+    of_stage = {(c.method, c.stage): c.memory for c in costs}
+    assert of_stage["base", "generate"] == of_stage["quark", "sample"] == 2 * weights
+    cached = config.quark.training.reference_cache
+    beside = 0 if cached else 2 * weights
+    assert of_stage["quark", "train"] == pytest.approx(16 * weights + beside)
+    assert of_stage["ppo", "learn"] == pytest.approx(18 * weights)
+    assert of_stage["base", "score"] == 0
+    frozen = load([FOLDER / "config.yaml"])
+    (map_alone,) = {
+        c.memory
+        for c in plan(resolved(frozen, "fp32"), ["toxicity"], tmp_path)
+        if c.stage == "train"
+    }
+    small = KNOWN["smollm2-135m"]
+    whole = small.trunk + small.head
+    assert map_alone == pytest.approx(4 * whole + 16 * small.width**2, rel=0.01)
+
+
+def test_experts_are_models_and_maps_are_not(tmp_path: Path) -> None:
+    config = resolved(load([FOLDER / "config.yaml", FOLDER / "scale/equal.yaml"]), "bf16")
+    held = {
+        c.method: c.memory for c in plan(config, ["toxicity"], tmp_path) if c.stage == "generate"
+    }
+    assert held["dexperts"] == 3 * held["base"]
+    assert held["dexperts_linear"] == held["gedi"] == held["base"]
+
+
+def test_what_does_not_fit_on_a_gpu_is_named() -> None:
+    cost = Cost("toxicity", "quark", "train", jobs=1, flop=3.6e15, memory=30e9)
+    shown = on_gpus([cost, replace(cost, method="ppo", memory=1e9)], utilisation=0.5)
+    columns = [list(column.cells) for column in shown.columns]
+    rows = dict(zip(columns[0], zip(*columns[1:], strict=True), strict=True))
+    hours = 2 * (3.6e15 / (312e12 * 0.5) + 5) / 3600
+    assert rows["A100, 80 GB"] == ("80", f"{hours:.1f}", "-")
+    assert rows["A100, 40 GB"][2] == "-" and rows["RTX 4090"][2] == "quark train (30 GB)"
 
 
 def test_the_table_adds_up() -> None:

@@ -5,6 +5,7 @@ prompts have 15 tokens unless they are cut. The estimate is coarse; it shows whi
 """
 
 from quark.tools.planning.costs import Cost, plan
+from quark.tools.planning.gpus import on_gpus
 from quark.tools.planning.progress import Expected, Progress, forget_progress
 from quark.tools.planning.speed import Machine, this_machine
 from quark.tools.planning.text import table
@@ -15,6 +16,7 @@ __all__ = [
     "Machine",
     "Progress",
     "forget_progress",
+    "on_gpus",
     "plan",
     "table",
     "this_machine",

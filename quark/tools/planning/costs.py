@@ -54,6 +54,7 @@ class Cost:
         tokens: number of tokens that are sampled, read or trained on.
         flop: floating-point operations of matrix products.
         disk: bytes written.
+        memory: bytes of the weights, gradients and moments that one job must hold.
         classifier: whether the scorer is a classifier.
     """
 
@@ -66,6 +67,7 @@ class Cost:
     tokens: int = 0
     flop: float = 0.0
     disk: float = 0.0
+    memory: float = 0.0
     classifier: bool = False
     place: str = ""
 
@@ -172,6 +174,7 @@ class _Task:
             tokens=how.sequences * new,
             flop=how.sequences * flop,
             disk=12 * learnt,  # float32, and both moments of Adam
+            memory=self._training(model, learnt, reference=not how.reference_cache),
         )
 
     def _learn(self, method: Method, samples: int, iteration: int) -> Cost:
@@ -188,6 +191,7 @@ class _Task:
             once *= 2
         learn = learning_map(model, new) if self.linear else learning(model, read, new, how)
         flop = once + passes * learn
+        learnt = model.width**2 if self.linear else trained(model, how)
         return Cost(
             self.task,
             method,
@@ -195,7 +199,8 @@ class _Task:
             sequences=round(passes * rows),
             tokens=round(passes * rows * new),
             flop=rows * flop,
-            disk=12 * (model.width**2 if self.linear else trained(model, how)),
+            disk=12 * learnt,
+            memory=self._training(model, learnt, reference=True),
         )
 
     def _fit(self, part: str) -> Cost:
@@ -229,6 +234,7 @@ class _Task:
             tokens=passes * rows * corpus.tokens,
             flop=passes * rows * flop,
             disk=4 * learnt,
+            memory=self._training(model, learnt),
         )
 
     def _finetune(self, name: str) -> Cost:
@@ -245,6 +251,7 @@ class _Task:
             tokens=rows * source.tokens,
             flop=rows * flop,
             disk=4 * (model.trunk + model.head),
+            memory=self._training(model, model.trunk + model.head),
         )
 
     def _sorting(self) -> Iterator[Cost]:
@@ -264,6 +271,21 @@ class _Task:
                 flop=flop,
                 disk=disk,
             )
+
+    def _weights(self, model: Size) -> float:
+        """Return the bytes of a frozen model."""
+        return (4 if self.config.precision == "fp32" else 2) * (model.trunk + model.head)
+
+    def _training(self, model: Size, learnt: float, reference: bool = False) -> float:
+        """Return the bytes to train some parameters in float32, with gradients and moments.
+
+        A whole trained model needs the base model beside it as `reference`; else that is the
+        trained model without what it learnt.
+        """
+        beside = reference and learnt > model.width**2
+        frozen = self._weights(model) * (2 if beside else 1)
+        every = model.trunk + model.head
+        return frozen - self._weights(model) * min(1, learnt / every) + 16 * learnt
 
     # ------------------------------------------------------------------------------- evaluation
     def _evaluation(self, method: Method) -> Iterator[Cost]:
@@ -295,7 +317,7 @@ class _Task:
             # products of a map with the output embeddings, besides a token's own
             more = 2 if isinstance(generated.steering, GeDi) else 1
             flop += more * 2 * model.head * made.tokens
-        yield replace(made, flop=flop)
+        yield replace(made, flop=flop, memory=self._weights(model) * self._models(method))
         yield self._scored(method, prompts * samples)
         second = self.own.second_scorer
         if second is not None:
@@ -305,8 +327,14 @@ class _Task:
         start = derive.model(self.config, self.task, method)
         if generated.judged and self.own.judge == start:
             read = 2 * judge.head * made.tokens  # computed during sampling
-        yield Cost(self.task, method, "judge", tokens=made.tokens, flop=read)
+        held = self._weights(judge) if read else 0.0
+        yield Cost(self.task, method, "judge", tokens=made.tokens, flop=read, memory=held)
         yield Cost(self.task, method, "evaluate")
+
+    def _models(self, method: Method) -> int:
+        """Return how many models a method decodes with; a map or a classifier is none."""
+        how = (parts()[part].training(self.config) for part in METHODS[method].parts)
+        return 1 + sum(isinstance(one, Optimisation) and one.trained_layers != 0 for one in how)
 
     def _passes(self, method: Method) -> int:
         """Return how many models read each token of a method, including its own."""
@@ -316,7 +344,8 @@ class _Task:
         self, method: str, stage: str, prompts: int, samples: int, how: Sampling, model: Size
     ) -> Cost:
         tokens, flop, disk = sampling(prompts, samples, self.prompt, how, model)
-        return Cost(self.task, method, stage, tokens=tokens, flop=flop, disk=disk)
+        memory = self._weights(model)
+        return Cost(self.task, method, stage, tokens=tokens, flop=flop, disk=disk, memory=memory)
 
     def _scored(self, method: str, texts: int, scorer: str | None = None) -> Cost:
         model = (scorer or self.own.scorer) in self.config.classifiers
