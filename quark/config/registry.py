@@ -136,6 +136,7 @@ BUILT_IN: dict[str, MethodSpec | str] = {
     "rloo": "quark.methods.rloo:SPEC",
     "grpo": "quark.methods.grpo:SPEC",
     "dpo": "quark.methods.dpo:SPEC",
+    "kto": "quark.methods.kto:SPEC",
     "raft": "quark.methods.raft:SPEC",
     "unlikelihood": MethodSpec("Unlikelihood", has_own_model=True, is_plain=True),
     "simctg": MethodSpec("SimCTG", has_own_model=True, is_plain=True),

@@ -53,6 +53,25 @@ def best_first(
     return order, first, count
 
 
+def best_and_worst(
+    reward: Values, group: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the best and of the worst row of each group, (groups,).
+
+    Of equal rewards, the first row is the best and the last row is the worst. Groups whose rewards
+    are all equal are left out.
+
+    Raises:
+        ValueError: all are left out.
+    """
+    order, first, count = best_first(reward, group)
+    best, worst = order[first], order[first + count - 1]
+    differ = reward[best] > reward[worst]
+    if not differ.any():
+        raise ValueError("no prompt has two samples of different rewards; draw more samples")
+    return best[differ], worst[differ]
+
+
 def _sums(values: Values, group: NDArray[np.int64]) -> tuple[Values, Values]:
     """The size of each row's group, and the sum of its values, (rows,) each."""
     count: Values = np.bincount(group)[group].astype(np.float64)

@@ -15,13 +15,11 @@ This module imports torch only inside functions, so that Snakemake reads its spe
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from quark.config.spec import GroupedTraining, RoundSettings, learns_in_rounds
 from quark.config.types import Positive
-from quark.maths.groups import best_first
+from quark.maths.groups import best_and_worst
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,19 +51,6 @@ SPEC = learns_in_rounds(
 )
 
 
-def pairs(
-    reward: NDArray[np.float64], group: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the best and of the worst row of each group, (groups,).
-
-    Of equal rewards, the first row is the best and the last row is the worst.
-    """
-    order, first, count = best_first(reward, group)
-    best, worst = order[first], order[first + count - 1]
-    differ = reward[best] > reward[worst]
-    return best[differ], worst[differ]
-
-
 def losses(margin: "Tensor", beta: float) -> "dict[str, Tensor]":
     """The loss, and how many pairs are `right`, summed; margin (pairs,): the bracket, in nats."""
     from torch.nn.functional import logsigmoid
@@ -84,9 +69,7 @@ def learner(given: "Round", settings: DPOTraining) -> "Learnt":
     from quark.training.rounds import rows_together, train_round
 
     actor, together = Actor(given.policy, given.min_new_tokens), rows_together(given, settings)
-    best, worst = (rows.tolist() for rows in pairs(given.reward, given.group))
-    if not best:
-        raise ValueError("DPO: no prompt has two samples of different rewards; draw more samples")
+    best, worst = (rows.tolist() for rows in best_and_worst(given.reward, given.group))
     used = given._replace(rows=given.rows.take([*best, *worst]))
     _, ref = actor.roll_out(used, together)
     rows = used.rows._replace(of_tokens={"ref": ref})

@@ -1,4 +1,4 @@
-"""GRPO, RLOO, DPO and RAFT: their losses by hand, and what they learn on a tiny model."""
+"""GRPO, RLOO, DPO, KTO and RAFT: their losses by hand, and what they learn on a tiny model."""
 
 import math
 from collections.abc import Callable
@@ -15,14 +15,15 @@ from oracle import LINEAR, under_token
 
 from quark.config import load
 from quark.config.spec import RoundTraining
-from quark.methods import dpo, grpo, raft, rloo
+from quark.maths.groups import best_and_worst
+from quark.methods import dpo, grpo, kto, raft, rloo
 from quark.models.lm import Policy
 from quark.training.rounds import Learnt
 from quark.training.trainer import Rows
 
 Make = Callable[..., Policy]
 CONFIG = load([Path(__file__).parents[2] / "config/config.yaml"])
-METHODS = ("grpo", "rloo", "dpo", "raft")
+METHODS = ("grpo", "rloo", "dpo", "kto", "raft")
 
 
 def settings(method: str, **changed: Any) -> Any:
@@ -93,10 +94,39 @@ def test_dpo() -> None:
     assert found["right"].item() == sum(m > 0 for m in margin.tolist())
 
 
+@pytest.mark.parametrize("kl", [-0.5, 0.0, 0.2])
+def test_kto(kl: float) -> None:
+    ratio, side = numbers(2, 50)
+    found = kto.losses(ratio, side.sign(), kl, 0.7)
+    z, loss, right = max(0.0, kl), 0.0, 0
+    for r, wanted in zip(ratio.tolist(), (side > 0).tolist(), strict=True):
+        value = 0.7 * (r - z if wanted else z - r)
+        loss += 1 - 1 / (1 + math.exp(-value))
+        right += value > 0
+    assert found["loss"].item() == pytest.approx(loss)
+    assert found["right"].item() == right
+
+
+def test_kto_of_the_first_round_has_no_kl(make_policy: Make) -> None:
+    """The policy is the base model: ratios and z are 0, each loss is 1/2; later z is the KL."""
+    for first in (True, False):
+        policy = make_policy(1, form=LINEAR)
+        if not first:
+            moved(policy)
+        rows = sampled(policy, 16)
+        reward = np.tile([0.1, 0.9, 0.3, 0.5], 4)
+        learnt = learn("kto", policy, rows, reward, settings("kto", batch=8, epochs=1))
+        if first:
+            assert learnt.summary["kl"] == 0 and learnt.steps[0]["loss"] == 0.5
+            assert learnt.sequences == 8  # two of each prompt
+        else:
+            assert learnt.summary["kl"] != 0
+
+
 def test_pairs_are_the_best_and_the_worst_of_a_prompt() -> None:
     reward = np.array([0.5, 0.9, 0.5, 0.9, 0.2, 0.7, 0.7])
     group = np.array([3, 3, 3, 3, 1, 1, 0])  # the prompt of the last row has one sample
-    best, worst = dpo.pairs(reward, group)
+    best, worst = best_and_worst(reward, group)
     assert best.tolist() == [5, 1] and worst.tolist() == [4, 2]
 
 
@@ -141,10 +171,11 @@ def test_equal_rewards_leave_the_base_model(method: str, make_policy: Make) -> N
     assert not policy.reward_tokens.map.any()
 
 
-def test_dpo_needs_a_difference(make_policy: Make) -> None:
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_pairs_need_a_difference(method: str, make_policy: Make) -> None:
     policy = make_policy(1, form=LINEAR)
     with pytest.raises(ValueError, match="no prompt has two samples of different rewards"):
-        learn("dpo", policy, sampled(policy, 8), np.full(8, 0.5), settings("dpo"))
+        learn(method, policy, sampled(policy, 8), np.full(8, 0.5), settings(method))
 
 
 @pytest.mark.parametrize("of_length", [True, False])
@@ -166,7 +197,7 @@ def test_grpo_divides_by_a_length(of_length: bool, make_policy: Make) -> None:
     assert learnt.steps[0]["loss"] == pytest.approx(plain / 8, abs=1e-4)  # float32
 
 
-@pytest.mark.parametrize("method", ["grpo", "rloo", "dpo"])
+@pytest.mark.parametrize("method", ["grpo", "rloo", "dpo", "kto"])
 def test_later_rounds_need_two_samples_of_a_prompt(method: str) -> None:
     with pytest.raises(ValueError, match="samples must be at least 2"):
         settings(method, iterations=2, samples=1)

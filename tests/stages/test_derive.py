@@ -172,7 +172,7 @@ def test_the_streams_of_all_places_differ():
           for method in METHODS for seed in (1, 2, 11)
           for split in ("nontoxic", "challenging")),
     ]  # fmt: skip
-    assert len(set(places)) == len(places) == 8 * 9 + 9 * 3 + 20 * 6
+    assert len(set(places)) == len(places) == 8 * 9 + 9 * 3 + 21 * 6
 
 
 def test_settings_hold_no_path_threads_or_memory():

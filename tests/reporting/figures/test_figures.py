@@ -188,7 +188,7 @@ def test_a_method_looks_the_same_among_any_others() -> None:
     assert len(set(looks)) == len(among)
     assert look("quark", ["quark"]) == look("quark", among)
     colours, markers = zip(*LOOKS.values(), strict=True)
-    assert len(set(colours)) == len(set(markers)) == len(LOOKS) == 16
+    assert len(set(colours)) == len(set(markers)) == len(LOOKS) == 17
 
 
 def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
