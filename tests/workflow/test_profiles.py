@@ -1,0 +1,40 @@
+"""The profiles name rules that exist, and every rule that computes with a model."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RULES = {
+    found[2] or found[1]
+    for file in (ROOT / "workflow").rglob("*.smk")
+    for found in re.finditer(
+        r"^\s*(?:use )?rule (\w+)(?: as (\w+))?(?: with)?:", file.read_text(), re.MULTILINE
+    )
+}
+PROFILES = {
+    name: yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
+    for name in ("slurm", "gpus")
+}
+
+
+def test_the_rules_are_found() -> None:
+    assert {"sample", "sample_shard", "score_again", "train", "generate"} <= RULES
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_names_rules_that_exist(name: str) -> None:
+    for part in ("set-resources", "set-threads"):
+        assert set(PROFILES[name][part]) <= RULES
+
+
+def test_both_profiles_give_a_gpu_to_the_same_rules() -> None:
+    """In the profile for SLURM the rules that score are comments, for a cluster's own choice."""
+    given = [
+        {rule for rule, each in profile["set-resources"].items() if each.get("gpu")}
+        for profile in PROFILES.values()
+    ]
+    scoring = {rule for rule in RULES if rule.startswith("score")} | {"corpus"}
+    assert given[0] == given[1] - scoring
