@@ -139,7 +139,8 @@ def test_unknown_sizes_say_how_to_know_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "scale", ["config.yaml", "scale/laptop.yaml", "scale/gpu.yaml", "scale/paper.yaml"]
+    "scale",
+    ["config.yaml", *(f"scale/{name}.yaml" for name in ("laptop", "gpu", "gpu-default", "paper"))],
 )
 def test_every_scale_can_be_planned(scale: str, tmp_path: Path) -> None:
     config = resolved(load([FOLDER / "config.yaml", FOLDER / scale]), "bf16")
