@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,8 +39,8 @@ def init(
     typer.echo(
         f"cd {folder}\n"
         "snakemake --cores all results/tables/toxicity.csv --configfile config/scale/test.yaml\n"
-        "The first run takes a minute, with tiny models. Without the last two words it is the "
-        "real experiment; `quark plan` says how long it takes."
+        "The first run takes a minute, with tiny models. Without --configfile and what follows "
+        "it is the real experiment; `quark plan` says how long it takes."
     )
 
 
@@ -77,7 +78,8 @@ def plan(
         ),
     ] = 0.3,
     gpus: Annotated[
-        bool, typer.Option(help="list the hours on known GPUs, and what does not fit on them")
+        bool,
+        typer.Option(help="list the hours on known GPUs in bf16, and what does not fit on them"),
     ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads of a job here; without it, all")
@@ -91,6 +93,8 @@ def plan(
     from quark.tools import planning
 
     whole = configured(config, results)
+    if gpus:
+        whole = whole.model_copy(update={"precision": "bf16"})
     chosen = [task_of(whole, task) for task in tasks or whole.tasks]
     costs = planning.plan(whole, [task for task in whole.tasks if task in chosen], resources)
     if gpus:
@@ -330,7 +334,8 @@ def try_(
         made = trial.table(prompt, samples)
         show_table(made)
         if picture is not None:
-            write_text(picture, demo.picture(made, f'quark try "{prompt}"', 100))
+            command = f"quark try {shlex.quote(prompt)} --place {place:g} --samples {samples}"
+            write_text(picture, demo.picture(made, command, 100))
         return
     typer.echo("Type a prompt, or an empty line to end.")
     while asked := typer.prompt("prompt", default="", show_default=False):

@@ -28,7 +28,7 @@ def fetch_model(
     """Fetch a pretrained model once and store it as safetensors."""
     from quark.data import fetch_model as fetch
 
-    use_threads(threads)
+    use_threads(threads, gpu=False)
     fetch(name, parse(configuration.ModelSource, settings), out)
 
 
@@ -41,7 +41,7 @@ def fetch_classifier(
     """Fetch a text-classification model once and store it as safetensors."""
     from quark.data.classifiers import fetch_classifier as fetch
 
-    use_threads(1)
+    use_threads(1, gpu=False)
     fetch(name, parse(configuration.Source, settings), out)
 
 

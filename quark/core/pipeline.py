@@ -21,7 +21,9 @@ def copy(source: Path, folder: Path) -> None:
         end.parent.mkdir(parents=True, exist_ok=True)
         if begin.is_dir():
             ignored = shutil.ignore_patterns("__pycache__", ".snakemake")
-            shutil.copytree(begin, end, ignore=ignored, dirs_exist_ok=True)
+            shutil.copytree(
+                begin, end, ignore=ignored, copy_function=shutil.copyfile, dirs_exist_ok=True
+            )
         else:
             shutil.copyfile(begin, end)
 

@@ -5,13 +5,14 @@
     r = log p(y)/q(y),   z = max(0, KL(p || q)),   p the policy, q the base model
 
 Wanted are the samples of a prompt with the highest reward, unwanted those with the lowest, as in
-DPO; prompts whose samples all have the same reward are left out. So there are as many of each, and
-both have the weight 1. Log-probabilities are of whole responses, in nats. Source: section 4.1 and
-equation 8 [recalled].
+DPO; prompts whose samples all have the same reward are left out. So there are equally many of each,
+and both have the weight 1. Log-probabilities are of whole responses, in nats. Source: section 4.1
+and equation 8 [recalled].
 
 Departure: the paper estimates z anew in each batch, from responses put after other prompts. Here z
 is estimated once for a round, from the round's samples, which the policy drew when the round began:
-the mean of log p(y)/q(y). In the first round the policy is the base model, so z is 0.
+the mean of log p(y)/q(y). If the samples are truncated (top-p), this is not quite the KL. In the
+first round the policy is the base model, so z is 0.
 
 This module imports torch only inside functions, so that Snakemake reads its spec quickly.
 """

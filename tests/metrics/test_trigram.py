@@ -55,7 +55,9 @@ def test_without_the_package_there_is_no_value(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     trigram._model.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        assert np.isnan(word_likelihoods(["the cat"])).all()
-    assert "pocketsphinx is not installed" in caplog.text
-    trigram._model.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert np.isnan(word_likelihoods(["the cat"])).all()
+        assert "pocketsphinx is not installed" in caplog.text
+    finally:
+        trigram._model.cache_clear()

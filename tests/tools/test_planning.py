@@ -187,6 +187,12 @@ def test_experts_are_models_and_maps_are_not(tmp_path: Path) -> None:
     assert held["dexperts_linear"] == held["gedi"] == held["base"]
 
 
+def test_dapt_decodes_with_one_model(tmp_path: Path) -> None:
+    costs = plan(resolved(load([FOLDER / "config.yaml"]), "bf16"), ["toxicity"], tmp_path)
+    held = {c.method: c.memory for c in costs if c.stage == "generate"}
+    assert held["dapt"] == held["base"] and held["dexperts"] == 3 * held["base"]
+
+
 def test_what_does_not_fit_on_a_gpu_is_named() -> None:
     cost = Cost("toxicity", "quark", "train", jobs=1, flop=3.6e15, memory=30e9)
     shown = on_gpus([cost, replace(cost, method="ppo", memory=1e9)], utilisation=0.5)

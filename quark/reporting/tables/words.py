@@ -10,8 +10,8 @@ from quark.tasks import Task
 def in_words(rows: Sequence[Row], task: Task) -> list[str]:
     """Return a paragraph for each split and decoding whose rows were compared with one of them.
 
-    It compares by the main metric of the task. A row has more or less if the 95 % interval of the
-    difference on the same prompts does not contain 0.
+    It compares by the main metric of the task. A row is above or below it if the 95 % interval
+    of the difference on the same prompts does not contain 0.
     """
     main, metric = next(iter(task.metrics.items()))
     found = []
@@ -25,7 +25,7 @@ def in_words(rows: Sequence[Row], task: Task) -> list[str]:
         value = f"{own[main]:.{metric.digits}f}"
         text = f"{split}, {decoding}: {own['method']} has {metric.header} {value}{ratios}."
         others = [
-            f"{_listed(methods)} {'has' if len(methods) == 1 else 'have'} {verdict}"
+            f"{_listed(methods)} {'is' if len(methods) == 1 else 'are'} {verdict}"
             for verdict, methods in _sorted(compared, main).items()
             if methods
         ]
@@ -44,8 +44,8 @@ def _ratios(own: Row, base: Row | None, main: str) -> str:
 
 
 def _sorted(compared: Sequence[Row], main: str) -> dict[str, list[str]]:
-    """Return the methods that have more, less, and those that cannot be told apart."""
-    found: dict[str, list[str]] = {"more": [], "less": [], "a value that is not clearly other": []}
+    """Return the methods above it, below it, and those that cannot be told apart from it."""
+    found: dict[str, list[str]] = {"above it": [], "below it": [], "not told apart from it": []}
     for row in compared:
         _, low, high = (row.get(f"{main}{end}") for end in DIFFERENCE)
         if low is None or high is None:

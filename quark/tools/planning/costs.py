@@ -333,6 +333,8 @@ class _Task:
 
     def _models(self, method: Method) -> int:
         """Return how many models a method decodes with; a map or a classifier is none."""
+        if METHODS[method].is_plain:  # what it trains is the model that decodes
+            return 1
         how = (parts()[part].training(self.config) for part in METHODS[method].parts)
         return 1 + sum(isinstance(one, Optimisation) and one.trained_layers != 0 for one in how)
 

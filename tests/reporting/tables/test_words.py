@@ -30,8 +30,8 @@ def test_intervals_decide_who_has_more() -> None:
     ]
     assert in_words(rows, TASK) == [
         "test, nucleus: quark has avg. max. toxicity 0.250, 0.50 times the base model's, at 1.20 "
-        "times its perplexity. On the same prompts base and gedi have more; dexperts has less; ppo "
-        "has a value that is not clearly other."
+        "times its perplexity. On the same prompts base and gedi are above it; dexperts is below "
+        "it; ppo is not told apart from it."
     ]
 
 
