@@ -19,6 +19,7 @@ This module imports torch only inside functions, so that Snakemake reads its spe
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from quark.config.spec import GroupedTraining, RoundSettings, learns_in_rounds
@@ -83,14 +84,12 @@ def learner(given: "Round", settings: KTOTraining) -> "Learnt":
     old, ref = actor.roll_out(given, together)
     kl = float(given.rows.sums(old - ref).double().mean())
     used = given.rows._replace(of_tokens={"ref": ref}).take([*best, *worst])
-    sign = torch.tensor([1.0] * len(best) + [-1.0] * len(worst))
-    of_token = sign.repeat_interleave(used.lengths).to(ref)
-    rows = used._replace(of_tokens={**used.of_tokens, "wanted": of_token})
+    rows = used._replace(label=np.repeat(np.array([0, 1], dtype=np.int32), len(best)))
 
     def loss(part: "Rows") -> "dict[str, Tensor]":
         ratio = part.sums(actor.logprob_now(part, given) - part.of_tokens["ref"])
-        first = (part.lengths.cumsum(0) - part.lengths).to(ratio.device)
-        return losses(ratio, part.of_tokens["wanted"][first], kl, settings.beta)
+        wanted = torch.from_numpy(1 - 2 * part.label).to(ratio)
+        return losses(ratio, wanted, kl, settings.beta)
 
     return train_round(
         actor,

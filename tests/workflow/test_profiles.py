@@ -1,4 +1,4 @@
-"""The profiles name rules that exist, and every rule that computes with a model."""
+"""The profiles name rules that exist, and give GPUs to the same rules."""
 
 import re
 from pathlib import Path
