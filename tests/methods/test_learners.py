@@ -3,17 +3,14 @@
 import math
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import moved
-from learning import given, sampled
+from learning import given, sampled, settings
 from oracle import LINEAR, under_token
 
-from quark.config import load
 from quark.config.spec import RoundTraining
 from quark.maths.groups import best_and_worst
 from quark.methods import dpo, grpo, kto, raft, rloo
@@ -22,14 +19,7 @@ from quark.training.rounds import Learnt
 from quark.training.trainer import Rows
 
 Make = Callable[..., Policy]
-CONFIG = load([Path(__file__).parents[2] / "config/config.yaml"])
 METHODS = ("grpo", "rloo", "dpo", "kto", "raft")
-
-
-def settings(method: str, **changed: Any) -> Any:
-    own: Any = CONFIG.plugin(method)
-    quick = {"batch": 16, "warmup_steps": 0, "token_learning_rate": 1e-2, "iterations": 1}
-    return type(own.training).model_validate(own.training.model_dump() | quick | changed)
 
 
 def learn(
