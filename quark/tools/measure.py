@@ -91,7 +91,7 @@ def measure(
         whole = chosen.evaluation.model_copy(update={"prompts": None})
         chosen = chosen.model_copy(update={"evaluation": whole})
     here = _Here(chosen, task, resources, out, memory_mb, threads)
-    splits = {OWN: here.own_prompts(prompts)} if prompts else here.splits()
+    splits = {OWN: here.own_prompts(prompts)} if prompts else test_prompts(chosen, task, resources)
     judge = here.configured(here.config.tasks[task].judge)
     converted = {
         name: here.configured(source) if isinstance(source, str) else here.converted(name, source)
@@ -163,27 +163,6 @@ class _Here:
         log.warning("%s: read without the tokens that its tokenizer adds to each text", name)
         return out
 
-    def classifier(self, scorer: str) -> Path | None:
-        """Return the directory of a scorer that is a classifier; None: it is none."""
-        if scorer not in self.config.classifiers:
-            return None
-        out = self.resources / "classifiers" / scorer
-        if not out.exists():
-            fetch_classifier(scorer, derive.source(self.config.classifiers[scorer]), out)
-        _same(out, derive.source(self.config.classifiers[scorer]))
-        return out
-
-    def splits(self) -> dict[str, Path]:
-        """Return the files of the task's test splits."""
-        own = self.config.tasks[self.task]
-        folder, prompts = self.resources / "prompts" / own.prompts, self.config.prompts[own.prompts]
-        if not folder.exists():
-            if prompts.sorted is not None:
-                raise ConfigError(f"{folder} is made by a run: snakemake --cores all {folder}")
-            fetch_prompts(own.prompts, derive.unsorted(prompts), folder)
-        _same(folder, derive.unsorted(prompts))
-        return {split: folder / f"{split}.parquet" for split in own.splits}
-
     def own_prompts(self, file: Path) -> Path:
         """Return one's own prompts as a file of the schema PROMPTS, without duplicates."""
         source = PromptSource.model_validate(
@@ -211,7 +190,7 @@ class _Here:
                 derive.score(self.config, scorer),
                 generations,
                 folder / f"{table}.parquet",
-                self.classifier(scorer),
+                fetched_classifier(self.config, scorer, self.resources),
                 self.resources / CACHE,
                 threads=self.threads,
             )
@@ -237,6 +216,42 @@ class _Here:
             second=again,
         )
         return folder
+
+
+def fetched_classifier(config: Config, scorer: str, resources: Path) -> Path | None:
+    """Return the directory of a scorer that is a classifier; None: it is none.
+
+    A classifier that is missing is fetched.
+
+    Raises:
+        ConfigError: what lies there comes from another source than the configuration says.
+        ResourceError: it cannot be fetched.
+    """
+    if scorer not in config.classifiers:
+        return None
+    out, source = resources / "classifiers" / scorer, derive.source(config.classifiers[scorer])
+    if not out.exists():
+        fetch_classifier(scorer, source, out)
+    _same(out, source)
+    return out
+
+
+def test_prompts(config: Config, task: TaskName, resources: Path) -> dict[str, Path]:
+    """Return the files of a task's test splits; prompts that are missing are fetched.
+
+    Raises:
+        ConfigError: the prompts must be made by a run, or come from another source than the
+            configuration says.
+        ResourceError: they cannot be fetched.
+    """
+    own = config.tasks[task]
+    folder, prompts = resources / "prompts" / own.prompts, config.prompts[own.prompts]
+    if not folder.exists():
+        if prompts.sorted is not None:
+            raise ConfigError(f"{folder} is made by a run: snakemake --cores all {folder}")
+        fetch_prompts(own.prompts, derive.unsorted(prompts), folder)
+    _same(folder, derive.unsorted(prompts))
+    return {split: folder / f"{split}.parquet" for split in own.splits}
 
 
 def _same(folder: Path, source: Section) -> None:
