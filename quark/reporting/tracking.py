@@ -6,14 +6,10 @@ log while they work, so a job that was killed or run again leaves no lock, no pa
 duplicate history.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,29 +18,27 @@ from quark.config.registry import spec
 from quark.core import paths
 from quark.core.files import read_json
 from quark.core.schemas import PROMPTS, read
-from quark.reporting.served import SETTINGS, Served
+from quark.reporting.served import Served
+from quark.reporting.store import (
+    Point,
+    Run,
+    TrackingError,
+    alone,
+    create,
+    fill_model,
+    forget,
+    log_model,
+    log_points,
+    open_store,
+    register,
+)
 from quark.stages.derive import QUARKS, decodings, explorer, lineage, model
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-LEARNT = "model"
-"""The folder of the trained weights in a run's artifacts."""
-Point = tuple[str, float, int]  # metric, value, step
-
-
-class TrackingError(ValueError):
-    """Files cannot be logged; the message names file and key and says what to do."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """The content of one MLflow run; `key` identifies the earlier run that it replaces."""
-
-    key: str
-    params: dict[str, str]
-    points: list[Point]
+CHECKPOINT = ("policy.safetensors", "checkpoint.json")
+"""The files of a checkpoint that a model needs; the optimiser's stays where it is."""
 
 
 def track(
@@ -62,10 +56,11 @@ def track(
 
     The experiment is the task. The run holds the settings, the metrics of the task's test splits
     (`SPLIT/DECODING/NAME`), a summary of each iteration (step = iteration), prompt files, table and
-    configuration. Each iteration is a nested run. The trained weights of a Quark run are registered
-    as a version of the model `TASK-METHOD`, with its metrics as tags; `mlflow.pyfunc.load_model`
-    loads it (see `quark.reporting.served`). Everything is read before the store is changed, so an
-    error does not change it. Earlier runs are marked as deleted; `mlflow gc` frees their space.
+    configuration. Each iteration is a nested run. The trained weights of a Quark run are a logged
+    model with its metrics, each with the prompts it was measured on. It is registered as a version
+    of the model `TASK-METHOD`; `mlflow.pyfunc.load_model` loads it (see `quark.reporting.served`).
+    Everything is read before the store is changed, so an error does not change it. Earlier runs
+    and models are marked as deleted; `mlflow gc` frees the space of runs.
 
     Args:
         results: The folder that holds `TASK/METHOD/seed-SEED/`.
@@ -102,29 +97,33 @@ def track(
     ]
     if table:
         artifacts |= {table: "table", table.with_suffix(".md"): "table"}
-    if method in QUARKS:
-        last = paths.iteration(folder, count - 1) / "checkpoint"
-        artifacts |= {last / name: LEARNT for name in ("policy.safetensors", "checkpoint.json")}
-    _require(artifacts)
+    last = paths.iteration(folder, count - 1) / "checkpoint"
+    learnt = [last / name for name in CHECKPOINT] if method in QUARKS else []
+    _require([*artifacts, *learnt])
     run = Run(f"{method}/seed-{seed}", _params(settings, checked, task, method, seed), points)
     nested = [_nested(f"{run.key}/iteration-{i}", stages) for i, stages in enumerate(iterations)]
 
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")  # before the import
     inputs = [_input(file) for file in prompts]
-    with _alone(store):
-        client, experiment = _open(store, task)
-        _forget(client, experiment, run.key)
-        parent = _create(client, experiment, run)
+    with alone(store):
+        client, experiment = open_store(store, task)
+        forget(client, experiment, run.key)
+        parent = create(client, experiment, run)
+        made = None
+        if learnt:
+            made = log_model(client, experiment, f"{task}-{method}", parent, seed, run.params)
+            fill_model(client, made, parent, learnt, _served(checked, task, method))
+        log_points(client, parent, run.points, made, inputs)
         for iteration in nested:
-            child = _create(client, experiment, iteration, parent)
+            child = create(client, experiment, iteration, parent)
+            log_points(client, child, iteration.points)
             client.set_terminated(child)
         client.log_inputs(parent, inputs)
         client.log_dict(parent, settings, "config.json")
         for file, place in artifacts.items():
             client.log_artifact(parent, str(file), place)
-        if method in QUARKS:
-            _describe(client, parent, checked, task, method)
-            _register(client, f"{task}-{method}", parent, seed, run.points)
+        if made:
+            register(client, f"{task}-{method}", made, parent, seed, run.points)
         client.set_terminated(parent)
     return parent
 
@@ -296,89 +295,10 @@ def _input(file: Path) -> "DatasetInput":
     return DatasetInput(Dataset(**described), [InputTag("mlflow.data.context", file.stem)])
 
 
-# ----------------------------------------------------------------------------------- the store
-@contextmanager
-def _alone(store: Path) -> Iterator[None]:
-    """Lock the store: two processes that create its tables at once would both fail."""
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with open(store.with_name(f".{store.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _open(store: Path, task: str) -> tuple["MlflowClient", str]:
-    """Return a client of the store and the id of the task's experiment, created if missing."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{store.resolve()}")
-    artifacts = (store.parent / "mlartifacts").resolve().as_uri()
-    experiment = client.get_experiment_by_name(task)
-    if experiment is None:
-        return client, client.create_experiment(task, artifact_location=artifacts)
-    if experiment.artifact_location != artifacts:
-        raise TrackingError(
-            f"{store}: its artifacts are in {experiment.artifact_location}, so it was moved; "
-            "delete it, and give the command of the run again with --forcerun track"
-        )
-    return client, experiment.experiment_id
-
-
-def _forget(client: "MlflowClient", experiment: str, key: str) -> None:
-    """Delete the run with that key, nested runs first, so that a kill leaves no orphans."""
-    for old in client.search_runs([experiment], f"tags.run_key = '{key}'"):
-        run = old.info.run_id
-        for version in client.search_model_versions(f"run_id = '{run}'"):
-            client.delete_model_version(version.name, version.version)
-        for child in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'"):
-            client.delete_run(child.info.run_id)
-        client.delete_run(run)
-
-
-def _create(client: "MlflowClient", experiment: str, run: Run, parent: str | None = None) -> str:
-    """Create the run in the store; return its id."""
-    from mlflow.entities import Metric, Param
-    from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH
-
-    tags = {"run_key": run.key} | ({"mlflow.parentRunId": parent} if parent else {})
-    made: str = client.create_run(experiment, tags=tags, run_name=run.key).info.run_id
-    params = [Param(name, value[:MAX_PARAM_VAL_LENGTH]) for name, value in run.params.items()]
-    client.log_batch(made, params=params)
-    now = int(time.time() * 1000)
-    metrics = [Metric(name, value, now, step) for name, value, step in run.points]
-    for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
-        client.log_batch(made, metrics[first : first + MAX_METRICS_PER_BATCH])
-    return made
-
-
-def _describe(
-    client: "MlflowClient", run: str, config: Config, task: TaskName, method: str
-) -> None:
-    """Add to the trained weights what MLflow needs to load them: `MLmodel` and its settings."""
-    from mlflow.models import Model
-
-    served = Served(
+def _served(config: Config, task: TaskName, method: str) -> Served:
+    """Return how a method's model continues prompts."""
+    return Served(
         model=model(config, task, method),
         precision=config.precision,
         sampling=next(iter(for_task(config, task).evaluation.decoding.values())),
     )
-    client.log_dict(run, served.model_dump(), f"{LEARNT}/{SETTINGS}")
-    about: Any = Model(artifact_path=LEARNT, run_id=run)
-    about.add_flavor("python_function", loader_module=Served.__module__)
-    client.log_text(run, about.to_yaml(), f"{LEARNT}/MLmodel")
-
-
-def _register(
-    client: "MlflowClient", name: str, run: str, seed: int, points: Sequence[Point]
-) -> None:
-    """Register a run's trained weights as a version of a model, with its metrics as tags."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_registered_model(name)
-    except MlflowException:
-        client.create_registered_model(
-            name, description="load it with mlflow.pyfunc; quark export makes a whole model of it"
-        )
-    source = f"{client.get_run(run).info.artifact_uri}/{LEARNT}"
-    tags = {metric: str(value) for metric, value, _ in points if metric.count("/") == 2}
-    client.create_model_version(name, source, run, tags={"seed": str(seed), **tags})

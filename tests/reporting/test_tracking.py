@@ -194,9 +194,7 @@ def test_artifacts_lie_beside_the_store(project: Project, logged: Logged) -> Non
     folder = project.root / "results/mlartifacts" / logged.ids[-1] / "artifacts"
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     metrics = {f"evaluation/{split}/nucleus/metrics.json" for split in ("nontoxic", "challenging")}
-    names = ("MLmodel", "checkpoint.json", "policy.safetensors", "served.json")
-    learnt = {f"model/{name}" for name in names}
-    assert found == {"config.json", "table/toxicity.csv", "table/toxicity.md"} | metrics | learnt
+    assert found == {"config.json", "table/toxicity.csv", "table/toxicity.md"} | metrics
     assert files.read_json(folder / "config.json") == project.config
 
 
@@ -297,13 +295,30 @@ def test_what_was_learnt_is_a_version_of_a_model(logged: Logged, project: Projec
     assert version.run_id == run.info.run_id
     assert version.tags["seed"] == "1"
     assert version.tags["nontoxic/nucleus/max_toxicity"] == "0.4"
-    listed = logged.client.list_artifacts(run.info.run_id, "model")
-    assert sorted(file.path for file in listed) == [
-        "model/MLmodel",
-        "model/checkpoint.json",
-        "model/policy.safetensors",
-        "model/served.json",
-    ]
-    kept = Path(version.source.removeprefix("file://").replace("%20", " "))
+    (model,) = logged.client.search_logged_models([run.info.experiment_id])
+    assert version.source == model.artifact_location and model.status == "READY"
+    kept = Path(model.artifact_location.removeprefix("file://").replace("%20", " "))
+    assert project.root / "results/mlartifacts" in kept.parents
+    names = ("MLmodel", "checkpoint.json", "policy.safetensors", "served.json")
+    assert {file.name for file in kept.iterdir()} == set(names)
     assert (kept / "policy.safetensors").read_text() == "policy.safetensors of 1"
     assert not logged.client.search_model_versions("name = 'toxicity-base'")
+
+
+def test_a_models_metrics_name_their_prompts(logged: Logged, project: Project) -> None:
+    """The run has each of them once, and the model too; `challenging` has no prompt file here."""
+    run = logged.runs["quark/seed-1"]
+    (model,) = logged.client.search_logged_models([run.info.experiment_id])
+    assert model.source_run_id == run.info.run_id and model.params["method"] == "quark"
+    of_prompts = {
+        metric.key: metric.dataset_digest
+        for metric in model.metrics
+        if metric.key.endswith("max_toxicity")
+    }
+    digest = hashlib.sha256(project.prompts[1].read_bytes()).hexdigest()[:16]
+    assert of_prompts == {
+        "nontoxic/nucleus/max_toxicity": digest,
+        "challenging/nucleus/max_toxicity": None,
+    }
+    history = logged.client.get_metric_history(run.info.run_id, "nontoxic/nucleus/max_toxicity")
+    assert [point.value for point in history] == [0.4]
