@@ -10,7 +10,7 @@ The names in `PUBLIC` can be imported from here, and are loaded when they are;
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 PUBLIC = {
     "Plain": "generation.decoding",
