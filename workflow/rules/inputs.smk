@@ -17,7 +17,7 @@ QUARK = ITERATION.replace("{method}", "quark")
 # ---------------------------------------------------------------------------- fetched once
 def local_files(*sources):
     """The local files that a model or prompts are made from; a change makes the model or prompts again."""
-    return [source.local for source in sources if source.local]
+    return [local(source.local) for source in sources if source.local]
 
 
 def model(wildcards):
@@ -94,7 +94,7 @@ def so_far(name):
 # ------------------------------------------------------------------------------- evaluations
 def published(task):
     """The file of the paper's numbers, if the task has published numbers."""
-    return f"config/published/{task}.csv" if TASKS[task].published.table else []
+    return local(f"config/published/{task}.csv") if TASKS[task].published.table else []
 
 
 def optional(wildcards, name):

@@ -12,7 +12,8 @@ rule page:
         scores=lambda w: GRAPH.shown(w.task, "scores.parquet"),
         figures=lambda w: GRAPH.figures(w.task),
         captions=lambda w: [
-            f"{CAPTIONS}/{Path(figure).stem}.rst" for figure in GRAPH.figures(w.task)
+            local(f"{CAPTIONS}/{Path(figure).stem}.rst")
+            for figure in GRAPH.figures(w.task)
         ],
     output:
         html=report(

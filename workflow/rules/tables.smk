@@ -190,7 +190,8 @@ rule publish:
         mem_mb=growing(100),
         runtime=growing(10),
     shell:
-        "{{ for kind in md tex csv; do"
-        " cp results/{wildcards.task}/table.$kind results/tables/.{wildcards.task}.$kind &&"
-        " mv results/tables/.{wildcards.task}.$kind results/tables/{wildcards.task}.$kind || exit;"
+        "{{ made=$(dirname {input.csv:q}); tables=$(dirname {output.csv:q});"
+        " for kind in md tex csv; do"
+        ' cp "$made/table.$kind" "$tables/.{wildcards.task}.$kind" &&'
+        ' mv "$tables/.{wildcards.task}.$kind" "$tables/{wildcards.task}.$kind" || exit;'
         " done; }} 2> {log}"
