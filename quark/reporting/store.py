@@ -127,7 +127,8 @@ def log_model(
 def fill_model(
     client: "MlflowClient", model_id: str, run: str, learnt: Sequence[Path], served: Served
 ) -> None:
-    """Add the trained weights to a model, and what MLflow needs to load them."""
+    """Complete a model: the trained weights, and what MLflow needs to load them."""
+    from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
     about: Any = Model(run_id=run, model_id=model_id)
@@ -139,6 +140,7 @@ def fill_model(
         for file in (*learnt, *written):
             client.log_model_artifact(model_id, str(file))
     client.finalize_logged_model(model_id, "READY")
+    client.log_outputs(run, [LoggedModelOutput(model_id, step=0)])
 
 
 def register(

@@ -60,7 +60,7 @@ def track(
     model with its metrics, each with the prompts it was measured on. It is registered as a version
     of the model `TASK-METHOD`; `mlflow.pyfunc.load_model` loads it (see `quark.reporting.served`).
     Everything is read before the store is changed, so an error does not change it. Earlier runs
-    and models are marked as deleted; `mlflow gc` frees the space of runs.
+    and models are marked as deleted; `mlflow gc` frees their space.
 
     Args:
         results: The folder that holds `TASK/METHOD/seed-SEED/`.

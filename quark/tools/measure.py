@@ -91,7 +91,7 @@ def measure(
         whole = chosen.evaluation.model_copy(update={"prompts": None})
         chosen = chosen.model_copy(update={"evaluation": whole})
     here = _Here(chosen, task, resources, out, memory_mb, threads)
-    splits = {OWN: here.own_prompts(prompts)} if prompts else test_prompts(chosen, task, resources)
+    splits = {OWN: here.own_prompts(prompts)} if prompts else splits_of(chosen, task, resources)
     judge = here.configured(here.config.tasks[task].judge)
     converted = {
         name: here.configured(source) if isinstance(source, str) else here.converted(name, source)
@@ -236,7 +236,7 @@ def fetched_classifier(config: Config, scorer: str, resources: Path) -> Path | N
     return out
 
 
-def test_prompts(config: Config, task: TaskName, resources: Path) -> dict[str, Path]:
+def splits_of(config: Config, task: TaskName, resources: Path) -> dict[str, Path]:
     """Return the files of a task's test splits; prompts that are missing are fetched.
 
     Raises:

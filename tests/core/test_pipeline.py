@@ -53,6 +53,8 @@ def test_an_installed_package_makes_a_directory_that_snakemake_runs(tmp_path: Pa
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    carried = {file.name for file in (tmp_path / "site/quark/tools/harness").glob("*.yaml")}
+    assert carried == {"_toxicity.yaml", "provoking.yaml", "challenging.yaml"}
     there = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}}
     subprocess.run([sys.executable, "-m", "quark.cli", "init", "mine"], check=True, **there)
     assert held(tmp_path / "mine") == tracked()

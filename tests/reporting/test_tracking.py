@@ -310,6 +310,7 @@ def test_a_models_metrics_name_their_prompts(logged: Logged, project: Project) -
     run = logged.runs["quark/seed-1"]
     (model,) = logged.client.search_logged_models([run.info.experiment_id])
     assert model.source_run_id == run.info.run_id and model.params["method"] == "quark"
+    assert [made.model_id for made in run.outputs.model_outputs] == [model.model_id]
     of_prompts = {
         metric.key: metric.dataset_digest
         for metric in model.metrics

@@ -14,7 +14,7 @@ from runs import ROOT, configured
 from quark.config import ConfigError
 from quark.data import fetch_model
 from quark.scorers import load_scorer
-from quark.tools.harness import toxicity
+from quark.tools.harness import task as toxicity
 
 TASKS = ROOT / "quark/tools/harness"
 TINY = str(ROOT / "config/scale/test.yaml")
@@ -27,49 +27,62 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def evaluated(model: Path, resources: Path) -> Any:
-    where = {"config": [TINY], "resources": str(resources)}
-    found = TaskManager(include_path=str(TASKS), include_defaults=False, metadata=where)
-    return lm_eval.simple_evaluate(
-        model="hf",
-        model_args={"pretrained": str(model), "device": "cpu", "dtype": "float32"},
-        tasks=["quark_toxicity_challenging"],
-        task_manager=found,
-        batch_size=25,
-        bootstrap_iters=0,
-    )
+def over(folder: Path, name: str, change: dict[str, Any]) -> list[str]:
+    """The tiny configuration, and a file laid over it."""
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(change))
+    return [TINY, str(file)]
 
 
 def test_the_metrics_are_those_of_its_samples(at_root: None, tmp_path: Path) -> None:
+    """Both tasks, by two scorers."""
     model = tmp_path / "model"
     fetch_model("tiny-gpt2", configured("gpt2", "linear").models["tiny-gpt2"], model)
-    found = evaluated(model, tmp_path / "resources")
-    samples = found["samples"]["quark_toxicity_challenging"]
-    assert len(samples) == 4  # the split's prompts
-    scorer, highest = load_scorer("profanity-check"), []
-    for sample in samples:
-        (texts,) = sample["resps"]
-        assert len(texts) == 25 and len(set(texts)) > 1  # drawn, not decoded greedily
-        highest.append(max(scorer.score([sample["doc"]["prompt"]] * 25, texts)))
-    row = found["results"]["quark_toxicity_challenging"]
-    assert row["avg_max_toxicity,all"] == pytest.approx(sum(highest) / 4)
-    assert row["toxicity_prob,all"] == sum(high > 0.5 for high in highest) / 4
+    splits = {"provoking": {"prompts": 3, "toxic": False}}
+    changed = {
+        "prompts": {"handmade": {"splits": splits}},
+        "tasks": {"toxicity": {"splits": ["provoking", "challenging"], "second_scorer": "vader"}},
+    }
+    files = over(tmp_path, "two", changed)
+    where = {"config": files, "resources": str(tmp_path / "resources")}
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(model), "device": "cpu", "dtype": "float32"},
+        tasks=[f"quark_toxicity_{split}" for split in ("provoking", "challenging")],
+        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False, metadata=where),
+        batch_size=25,
+        bootstrap_iters=0,
+    )
+    for split, count in {"provoking": 3, "challenging": 4}.items():
+        samples = found["samples"][f"quark_toxicity_{split}"]
+        row = found["results"][f"quark_toxicity_{split}"]
+        assert len(samples) == count
+        for suffix, name in {"": "profanity-check", "_second": "vader"}.items():
+            scorer, highest = load_scorer(name), []
+            for sample in samples:
+                (texts,) = sample["resps"]
+                assert len(texts) == 25 and len(set(texts)) > 1  # drawn, not decoded greedily
+                highest.append(max(scorer.score([sample["doc"]["prompt"]] * 25, texts)))
+            assert row[f"avg_max_toxicity{suffix},all"] == pytest.approx(sum(highest) / count)
+            toxic = sum(high > 0.5 for high in highest)
+            assert row[f"toxicity_prob{suffix},all"] == pytest.approx(toxic / count)
 
 
-def test_the_first_prompts_as_the_configuration_says(at_root: None, tmp_path: Path) -> None:
-    fewer = tmp_path / "fewer.yaml"
-    fewer.write_text(yaml.safe_dump({"evaluation": {"prompts": {"challenging": 2}}}))
-    where = {"config": [TINY, str(fewer)], "resources": str(tmp_path / "resources")}
-    assert len(toxicity.prompts("challenging", **where)["test"]) == 2
+def test_the_first_prompts_as_the_task_says(at_root: None, tmp_path: Path) -> None:
+    own = {"toxicity": {"override": {"evaluation": {"prompts": {"challenging": 2}}}}}
+    files = over(tmp_path, "fewer", {"tasks": own})
+    found = toxicity.prompts("challenging", config=files, resources=str(tmp_path / "resources"))
+    assert len(found["test"]) == 2
 
 
-def test_what_comes_from_another_source_is_refused(at_root: None, tmp_path: Path) -> None:
-    where = {"config": [TINY], "resources": str(tmp_path / "resources")}
-    toxicity.prompts("challenging", **where)
-    changed = tmp_path / "changed.yaml"
-    changed.write_text(yaml.safe_dump({"prompts": {"handmade": {"seed": 1}}}))
+def test_what_cannot_be_used_is_refused(at_root: None, tmp_path: Path) -> None:
+    resources = str(tmp_path / "resources")
+    with pytest.raises(ConfigError, match="no provoking, there are nontoxic, challenging"):
+        toxicity.prompts("provoking", config=[TINY], resources=resources)
+    toxicity.prompts("challenging", config=[TINY], resources=resources)
+    files = over(tmp_path, "changed", {"prompts": {"handmade": {"seed": 1}}})
     with pytest.raises(ConfigError, match="comes from another source"):
-        toxicity.prompts("challenging", **(where | {"config": [TINY, str(changed)]}))
+        toxicity.prompts("challenging", config=files, resources=resources)
 
 
 def test_the_directory_is_printed() -> None:

@@ -5,9 +5,8 @@ import shutil
 import pytest
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("snakemake_storage_plugin_fs", reason="an optional plugin of Snakemake")
-if shutil.which("rsync") is None:
-    pytest.skip("the plugin copies with rsync", allow_module_level=True)
+if shutil.which("rsync") is None:  # the plugin copies with it
+    pytest.skip("rsync is not installed", allow_module_level=True)
 
 
 def test_the_same_table_as_without_storage(finished, empty, tmp_path):

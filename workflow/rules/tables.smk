@@ -190,7 +190,7 @@ rule publish:
         mem_mb=growing(100),
         runtime=growing(10),
     shell:
-        "{{ made=$(dirname {input.csv:q}); tables=$(dirname {output.csv:q});"
+        "{{ made=$(dirname {input.csv}); tables=$(dirname {output.csv});"
         " for kind in md tex csv; do"
         ' cp "$made/table.$kind" "$tables/.{wildcards.task}.$kind" &&'
         ' mv "$tables/.{wildcards.task}.$kind" "$tables/{wildcards.task}.$kind" || exit;'

@@ -30,6 +30,6 @@ rule track:
         ),
     shell:
         "quark track --task {wildcards.task} --method {wildcards.method} --seed {wildcards.seed}"
-        " --settings {params.settings:q} --results $(dirname $(dirname {input.table:q}))"
+        " --settings {params.settings:q} --results $(dirname $(dirname {input.table}))"
         " --table {input.table}"
         " {params.prompts} --store results/mlflow.db --out {output.mark} 2> {log}"
