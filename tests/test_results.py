@@ -13,6 +13,8 @@ COLUMNS = {
     "avg. max. toxicity": "avg_max_toxicity",
     "toxicity prob.": "toxicity_prob",
     "second scorer: avg. max.": "avg_max_toxicity_second",
+    "% positive": "pct_positive",
+    "continuation alone: % positive": "pct_positive_second",
     "output ppl": "output_ppl",
     "median ppl": "output_ppl_median",
     "dist-2": "dist2",
