@@ -8,10 +8,10 @@ share the random stream of the base model's evaluation.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 OWN = "prompts"
 """The split name of one's own prompts."""
 SEED = 1
+S = TypeVar("S", bound=Section)
 
 
 def measure(
@@ -142,10 +143,7 @@ class _Here:
         out, source = self.resources / "models" / name, self.config.models[name]
         if source.finetuned and not out.exists():
             raise ConfigError(f"{out} is trained by a run: snakemake --cores all {out}")
-        if not out.exists():
-            fetch_model(name, source, out)
-        _same(out, source)
-        return out
+        return _fetched(fetch_model, name, source, out)
 
     def converted(self, name: str, source: ModelSource) -> Path:
         """Return the directory of another model, converted as a run converts its models."""
@@ -229,11 +227,8 @@ def fetched_classifier(config: Config, scorer: str, resources: Path) -> Path | N
     """
     if scorer not in config.classifiers:
         return None
-    out, source = resources / "classifiers" / scorer, derive.source(config.classifiers[scorer])
-    if not out.exists():
-        fetch_classifier(scorer, source, out)
-    _same(out, source)
-    return out
+    source = derive.source(config.classifiers[scorer])
+    return _fetched(fetch_classifier, scorer, source, resources / "classifiers" / scorer)
 
 
 def splits_of(config: Config, task: TaskName, resources: Path) -> dict[str, Path]:
@@ -246,22 +241,23 @@ def splits_of(config: Config, task: TaskName, resources: Path) -> dict[str, Path
     """
     own = config.tasks[task]
     folder, prompts = resources / "prompts" / own.prompts, config.prompts[own.prompts]
-    if not folder.exists():
-        if prompts.sorted is not None:
-            raise ConfigError(f"{folder} is made by a run: snakemake --cores all {folder}")
-        fetch_prompts(own.prompts, derive.unsorted(prompts), folder)
-    _same(folder, derive.unsorted(prompts))
+    if prompts.sorted is not None and not folder.exists():
+        raise ConfigError(f"{folder} is made by a run: snakemake --cores all {folder}")
+    _fetched(fetch_prompts, own.prompts, derive.unsorted(prompts), folder)
     return {split: folder / f"{split}.parquet" for split in own.splits}
 
 
-def _same(folder: Path, source: Section) -> None:
-    """Refuse what was fetched from another source than the configuration says."""
+def _fetched(fetch: Callable[[str, S, Path], object], name: str, source: S, folder: Path) -> Path:
+    """Fetch what is missing; refuse what comes from another source than the configuration says."""
+    if not folder.exists():
+        fetch(name, source, folder)
     made = files.read_json(folder / "manifest.json")["source"]
     if made != source.model_dump(mode="json", exclude_none=True):
         raise ConfigError(
             f"{folder} comes from another source than the configuration says: name another "
             "--resources, or fetch it again: " + files.again(folder)
         )
+    return folder
 
 
 def model_source(text: str) -> ModelSource:
