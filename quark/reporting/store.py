@@ -76,12 +76,10 @@ def forget(client: "MlflowClient", experiment: str, key: str) -> None:
 def create(client: "MlflowClient", experiment: str, run: Run, parent: str | None = None) -> str:
     """Create the run in the store; return its id."""
     from mlflow.entities import Param
-    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
     tags = {"run_key": run.key} | ({"mlflow.parentRunId": parent} if parent else {})
     made: str = client.create_run(experiment, tags=tags, run_name=run.key).info.run_id
-    params = [Param(name, value[:MAX_PARAM_VAL_LENGTH]) for name, value in run.params.items()]
-    client.log_batch(made, params=params)
+    client.log_batch(made, params=[Param(*param) for param in _short(run.params).items()])
     return made
 
 
@@ -111,27 +109,25 @@ def log_model(
     client: "MlflowClient",
     experiment: str,
     name: str,
-    run: str,
+    parent: str,
+    run: Run,
     seed: int,
-    params: Mapping[str, str],
+    learnt: Sequence[Path],
+    served: Served,
 ) -> str:
-    """Create the model of a run, without files; return its id."""
-    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+    """Log what a run learnt as a model, and register it as a version of `name`; return its id.
 
-    short = {key: value[:MAX_PARAM_VAL_LENGTH] for key, value in params.items()}
-    tags = {"seed": str(seed)}
-    made = client.create_logged_model(experiment, name, run, tags, short)
-    return str(made.model_id)
-
-
-def fill_model(
-    client: "MlflowClient", model_id: str, run: str, learnt: Sequence[Path], served: Served
-) -> None:
-    """Complete a model: the trained weights, and what MLflow needs to load them."""
+    It has the trained weights and what MLflow needs to load them. The version's tags are the seed
+    and the run's metrics.
+    """
     from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    about: Any = Model(run_id=run, model_id=model_id)
+    tags = {"seed": str(seed)}
+    model = client.create_logged_model(experiment, name, parent, tags, _short(run.params))
+    model_id = str(model.model_id)
+    about: Any = Model(run_id=parent, model_id=model_id)
     about.add_flavor("python_function", loader_module=Served.__module__)
     with tempfile.TemporaryDirectory() as folder:
         written = [Path(folder, SETTINGS), Path(folder, "MLmodel")]
@@ -140,28 +136,21 @@ def fill_model(
         for file in (*learnt, *written):
             client.log_model_artifact(model_id, str(file))
     client.finalize_logged_model(model_id, "READY")
-    client.log_outputs(run, [LoggedModelOutput(model_id, step=0)])
-
-
-def register(
-    client: "MlflowClient",
-    name: str,
-    model_id: str,
-    run: str,
-    seed: int,
-    points: Sequence[Point],
-) -> None:
-    """Register a logged model as a version, with its metrics as tags."""
-    from mlflow.exceptions import MlflowException
-
+    client.log_outputs(parent, [LoggedModelOutput(model_id, step=0)])
     try:
         client.get_registered_model(name)
     except MlflowException:
         client.create_registered_model(
             name, description="load it with mlflow.pyfunc; quark export makes a whole model of it"
         )
-    measured = {metric: str(value) for metric, value, _ in points if metric.count("/") == 2}
+    tags |= {metric: str(value) for metric, value, _ in run.points if metric.count("/") == 2}
     # the place itself: MLflow would look `models:/ID` up in another store than the client's
-    source = client.get_logged_model(model_id).artifact_location
-    tags = {"seed": str(seed), **measured}
-    client.create_model_version(name, source, run, tags=tags, model_id=model_id)
+    client.create_model_version(name, model.artifact_location, parent, tags=tags, model_id=model_id)
+    return model_id
+
+
+def _short(params: Mapping[str, str]) -> dict[str, str]:
+    """Cut values to the length that MLflow takes."""
+    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
+    return {name: value[:MAX_PARAM_VAL_LENGTH] for name, value in params.items()}

@@ -25,12 +25,10 @@ from quark.reporting.store import (
     TrackingError,
     alone,
     create,
-    fill_model,
     forget,
     log_model,
     log_points,
     open_store,
-    register,
 )
 from quark.stages.derive import QUARKS, decodings, explorer, lineage, model
 
@@ -111,8 +109,9 @@ def track(
         parent = create(client, experiment, run)
         made = None
         if learnt:
-            made = log_model(client, experiment, f"{task}-{method}", parent, seed, run.params)
-            fill_model(client, made, parent, learnt, _served(checked, task, method))
+            served = _served(checked, task, method)
+            name = f"{task}-{method}"
+            made = log_model(client, experiment, name, parent, run, seed, learnt, served)
         log_points(client, parent, run.points, made, inputs)
         for iteration in nested:
             child = create(client, experiment, iteration, parent)
@@ -122,8 +121,6 @@ def track(
         client.log_dict(parent, settings, "config.json")
         for file, place in artifacts.items():
             client.log_artifact(parent, str(file), place)
-        if made:
-            register(client, f"{task}-{method}", made, parent, seed, run.points)
         client.set_terminated(parent)
     return parent
 
