@@ -42,3 +42,9 @@ def given(policy: Policy, base: Policy, rows: Rows, reward: np.ndarray, **change
     fixed |= {"seed_name": "1/test", "memory_mb": 4000, "cache": ReferenceCache(), "before": None}
     fixed["group"] = np.arange(len(reward))
     return Round(policy, base, rows, reward, **(fixed | changed))
+
+
+def numbers(count: int, *shape: int) -> list[torch.Tensor]:
+    """Draw `count` tensors of small random numbers, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    return [0.3 * torch.randn(*shape, generator=generator).double() for _ in range(count)]

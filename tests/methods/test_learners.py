@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import moved
-from learning import given, sampled, settings
+from learning import given, numbers, sampled, settings
 from oracle import LINEAR, under_token
 
 from quark.config.spec import RoundTraining
@@ -31,11 +31,6 @@ def learn(
     round_ = given(policy, policy, rows, reward, group=group)
     learnt: Learnt = import_module(f"quark.methods.{method}").learner(round_, how)
     return learnt
-
-
-def numbers(count: int, *shape: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [0.3 * torch.randn(*shape, generator=generator).double() for _ in range(count)]
 
 
 # ------------------------------------------------------------------------------- losses by hand

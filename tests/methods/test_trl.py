@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from learning import settings
+from learning import numbers, settings
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
@@ -21,11 +21,6 @@ from quark.methods import dpo, grpo, kto, rloo
 
 LENGTHS = torch.tensor([5, 2, 4, 1, 5, 3])
 MASK = (torch.arange(5) < LENGTHS[:, None]).double()
-
-
-def random_numbers(count: int, *shape: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [0.3 * torch.randn(*shape, generator=generator).double() for _ in range(count)]
 
 
 def trainer(**known: Any) -> Any:
@@ -50,8 +45,8 @@ def policy_inputs() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("of_length", [True, False])
 def test_grpo(of_length: bool) -> None:
     """TRL's `grpo` divides by each response's length, `dr_grpo` by a fixed one."""
-    logprob, old, ref = random_numbers(3, *MASK.shape)
-    (advantage,) = random_numbers(1, len(LENGTHS))
+    logprob, old, ref = numbers(3, *MASK.shape)
+    (advantage,) = numbers(1, len(LENGTHS))
     theirs = trainer(
         _get_per_token_logps_and_entropies=lambda *_, **__: (logprob, MASK, None),
         top_entropy_quantile=1.0,
@@ -78,8 +73,8 @@ def test_grpo(of_length: bool) -> None:
 
 
 def test_rloo() -> None:
-    (logprob,) = random_numbers(1, *MASK.shape)
-    old, advantage = random_numbers(2, len(LENGTHS))
+    (logprob,) = numbers(1, *MASK.shape)
+    old, advantage = numbers(2, len(LENGTHS))
     theirs = trainer(
         _get_per_token_logps_and_entropies=lambda *_, **__: (logprob, MASK, None),
         epsilon_low=0.2,
@@ -106,8 +101,8 @@ def whole() -> dict[str, torch.Tensor]:
 
 def test_dpo() -> None:
     """The first half of TRL's rows are the chosen ones."""
-    (logprob,) = random_numbers(1, *MASK.shape)
-    chosen, rejected = random_numbers(2, len(LENGTHS) // 2)
+    (logprob,) = numbers(1, *MASK.shape)
+    chosen, rejected = numbers(2, len(LENGTHS) // 2)
     theirs = trainer(
         beta=0.7,
         ld_alpha=None,
@@ -126,8 +121,8 @@ def test_dpo() -> None:
 
 @pytest.mark.parametrize("kl", [-0.5, 0.2])
 def test_kto(kl: float) -> None:
-    (logprob,) = random_numbers(1, *MASK.shape)
-    ref, pair = random_numbers(2, len(LENGTHS))
+    (logprob,) = numbers(1, *MASK.shape)
+    ref, pair = numbers(2, len(LENGTHS))
     wanted = torch.tensor([True, False, True, True, False, False])
     theirs = trainer(
         _compute_kl_logps=lambda *_: pair + kl,

@@ -5,6 +5,7 @@ import csv
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
+from quark.config import overlay
 from quark.data.models import _byte_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ def both(finished, tmp_path_factory):
     )
     BertForSequenceClassification(bert).save_pretrained(workspace.folder / "tiny")
     _byte_tokenizer(32).save_pretrained(workspace.folder / "tiny")
-    workspace.configure("smaller.yaml", second() | {"tasks": second()["tasks"] | newer()["tasks"]})
+    workspace.configure("smaller.yaml", overlay(second(), newer()))
     workspace.run(targets=TABLES)
     return workspace
 
@@ -69,10 +70,8 @@ def test_tables(both):
                 assert 0 <= float(row["pct_positive_second"]) <= 100
             else:
                 assert row["second_scorer"] == row["pct_positive_second"] == ""
-        assert (rows["base"]["published_method"], rows["quark"]["published_method"]) == (
-            "GPT2",
-            "Quark",
-        )
+        published = {method: rows[method]["published_method"] for method in ("base", "quark")}
+        assert published == {"base": "GPT2", "quark": "Quark"}
     assert not both.planned(targets=TABLES)
 
 
