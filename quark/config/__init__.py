@@ -10,6 +10,7 @@ schema in `workflow/schemas/config.schema.json` is generated from these models (
     baselines   the methods that the table compares Quark with
     registry    the methods of the table with their properties, and the names of the tasks
     precision   which precision `auto` becomes
+    site        what a profile says of the machines
     plugins     methods, tasks and scorers that other packages add
     experiment  tasks, evaluation, ablations and tuning
     whole       the whole configuration, and what its parts demand of each other

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -85,7 +85,7 @@ def choose(
         may_look: False in a job: its machine must not decide again.
 
     Raises:
-        ConfigError: `auto` is no precision; `precision.json` is damaged, or missing in a job.
+        ConfigError: `precision.json` is damaged, or missing in a job.
     """
     if asked != "auto":
         return Choice(precision=asked, asked=asked)
@@ -93,8 +93,6 @@ def choose(
     if known is not None:
         return known
     if auto is not None:
-        if auto not in get_args(Precision):
-            raise ConfigError(f"auto_precision = {auto!r}: it is bf16 or fp32")
         return Choice(precision=auto, asked="auto")
     if not may_look:
         raise ConfigError(f"{results / FILE}: no such file; start the run again, which writes it")

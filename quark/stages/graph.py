@@ -70,6 +70,12 @@ class Graph:
         """Return how many rounds of sampling and training a method has."""
         return iterations(self.config_of(task, method), family(method))
 
+    def last_iterations(self) -> dict[tuple[str, str], int]:
+        """Return the last iteration of each task's methods and variants: they decode with it."""
+        named = [(task, m) for task in self.tasks for m in self.iterated]
+        varied = [key for key in self.variants if family(key[1]) in self.iterated]
+        return {key: self.iterations(*key) - 1 for key in named + varied}
+
     def trained_as(self, task: str, method: str) -> str:
         """Return the method whose checkpoints a method or variant decodes with: mostly itself."""
         own = spec(family(method)).trained_as or family(method)

@@ -29,6 +29,13 @@ def test_quark_decodes_with_its_last_checkpoint_and_steered_methods_with_its(tin
     assert tiny.checkpoints("toxicity", "base", 1) == []
 
 
+def test_each_method_and_variant_has_its_own_last_iteration() -> None:
+    counts = {"quark": {"iterations": 4}, "baselines": {"ppo": {"iterations": 3}}}
+    last = graph(**counts).last_iterations()
+    assert (last["toxicity", "quark"], last["toxicity", "ppo"]) == (3, 2)
+    assert last["toxicity", "quark.top-k.50"] == 0  # the sweep trains one iteration
+
+
 def test_parts_come_in_the_order_of_the_decoder(tiny: Graph) -> None:
     assert tiny.checkpoints("toxicity", "dexperts", 1) == [
         "results/toxicity/part-expert/seed-1/checkpoint",

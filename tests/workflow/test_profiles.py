@@ -31,10 +31,16 @@ def test_a_profile_names_rules_that_exist(name: str) -> None:
 
 
 def test_both_profiles_give_a_gpu_to_the_same_rules() -> None:
-    """In the profile for SLURM the rules that score are comments, for a cluster's own choice."""
     given = [
-        {rule for rule, each in profile["set-resources"].items() if each.get("gpu")}
+        {rule: each["gpu"] for rule, each in profile["set-resources"].items() if "gpu" in each}
         for profile in PROFILES.values()
     ]
-    scoring = {rule for rule in RULES if rule.startswith("score")} | {"corpus"}
-    assert given[0] == given[1] - scoring
+    assert given[0] == given[1]
+
+
+def test_a_scorer_gets_a_gpu_only_if_it_is_a_classifier() -> None:
+    scoring = PROFILES["slurm"]["set-resources"]["score"]
+    for classifier, expected in ((["toxic-bert"], (1, "gpu")), ([], (0, "cpu"))):
+        names = {"input": {"classifier": classifier}}
+        got = tuple(eval(scoring[key], {}, names) for key in ("gpu", "slurm_partition"))
+        assert got == expected

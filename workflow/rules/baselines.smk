@@ -21,7 +21,7 @@ rule corpus:
     threads: lambda w, input: CORES if input.classifier else 1
     resources:
         mem_mb=growing(8000),
-        runtime=growing(60),
+        runtime=minutes(60),
     params:
         settings=lambda w: as_json(
             derive.corpus(GRAPH.tasks[w.task], w.task, int(w.seed))
@@ -53,7 +53,7 @@ rule fit:
     threads: CORES
     resources:
         mem_mb=growing(12000),
-        runtime=growing(720),
+        runtime=minutes(720, "fit"),
     params:
         settings=lambda w: as_json(
             derive.fit(GRAPH.tasks[w.task], w.task, w.part, int(w.seed))
@@ -91,12 +91,13 @@ rule learn:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.tsv"
     wildcard_constraints:
         method=iterated(registry.learners()),
+        task=TRAINED,
     conda:
         CONDA
     threads: CORES
     resources:
         mem_mb=growing(12000),
-        runtime=growing(720),
+        runtime=minutes(720, "learn"),
     params:
         settings=lambda w: as_json(
             derive.learn(
@@ -109,3 +110,14 @@ rule learn:
         " --scores {input.scores} --model {input.model} {params.checkpoint}"
         " --hidden {input.hidden}"
         " --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
+
+
+if SITE.checkpoints == "last":
+
+    use rule learn as learn_earlier with:
+        output:
+            checkpoint=temp(directory(f"{ITERATION}/checkpoint")),
+            summary=f"{ITERATION}/training.json",
+        wildcard_constraints:
+            method=iterated(registry.learners()),
+            task=EARLIER,

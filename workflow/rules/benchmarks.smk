@@ -17,7 +17,7 @@ rule measure:
     threads: CORES
     resources:
         mem_mb=growing(12000),
-        runtime=growing(60),
+        runtime=minutes(60),
     params:
         settings=as_json(derive.speed(CONFIG)),
     shell:

@@ -4,13 +4,14 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from quark import config as configuration
-from quark.config import precision, registry
+from quark.config import precision, registry, site
 from quark.scorers import (
     SCORERS,
     SERVICE,
@@ -26,30 +27,23 @@ from quark.tasks import TASKS
 from quark.tools import planning
 
 RESULTS = Path("results")
+PACKAGE = Path(configuration.__file__).parents[1]
 CONDA = "../envs/quark.yaml"
 CACHE = (
     "resources/scores.sqlite"  # all scores of a service, shared by all tasks and runs
 )
-# The rules call `quark`. PATH gets the folder of the Python that runs Snakemake, so `quark` is found even
-# if the environment is not activated. With GOMP_SPINCOUNT, threads that wait for each other soon give up
-# their core. Without it, sampling is many times slower while another program needs a core (docs/performance.md).
-shell.prefix(
-    f"set -euo pipefail; PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
-    "export GOMP_SPINCOUNT=${{GOMP_SPINCOUNT:-1000}}; "
-)
-
 try:
     # Snakemake lists the default last, although the other files are laid over it.
     *laid_over, default = workflow.configfiles
     replaced = workflow.config_settings.replace_workflow_config
     over = dict(workflow.config_settings.config)
-    auto = over.pop("auto_precision", None)  # from a cluster's profile
+    SITE = site.take_site(over)
     # Read the files again, since Snakemake accepts two equal keys and takes the last.
     WRITTEN = configuration.load([*([] if replaced else [default]), *laid_over], over)
     PRECISION = precision.choose(
         WRITTEN.precision,
         RESULTS,
-        auto=auto,
+        auto=SITE.auto_precision,
         may_look=workflow.is_main_process,
     )
     CONFIG = configuration.resolved(WRITTEN, PRECISION.precision)
@@ -78,6 +72,31 @@ onstart:
         begin_progress()
 
 
+# The rules call `quark`: of an image, of a conda environment (whose packages run this clone's code), or of the
+# Python that runs Snakemake, even if its environment is not activated.
+DEPLOYED = {
+    method.name.lower() for method in workflow.deployment_settings.deployment_method
+}
+if SITE.image and "apptainer" in DEPLOYED:
+    find_quark = ""
+
+    container: SITE.image
+
+elif "conda" in DEPLOYED:
+    find_quark = (
+        f"export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}; "
+        'quark() {{ python -m quark.cli "$@"; }}; '
+    )
+else:
+    find_quark = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+# With GOMP_SPINCOUNT, threads that wait for each other soon give up their core. Without it, sampling is many
+# times slower while another program needs a core (docs/performance.md).
+shell.prefix(
+    "set -euo pipefail; "
+    + find_quark
+    + "export GOMP_SPINCOUNT=${{GOMP_SPINCOUNT:-1000}}; "
+)
+
 # The number of --cores. It is missing if a cluster's profile sets the threads of each rule.
 CORES = workflow.resource_settings.cores or 1
 NOTHING = "(?!)"  # a pattern that matches no name
@@ -90,11 +109,21 @@ scattergather:
 
 SHARDS = len(scatter.shards("{scatteritem}"))
 UNDIVIDED = SEED if SHARDS == 1 else NOTHING  # for rules that are replaced by shards
+# Patterns of `task`, by the path that follows: iterations that a method decodes with, and earlier ones.
+LAST = "|".join(
+    paths.ITERATION.format(task=task, method=re.escape(method), seed=SEED, iteration=i)
+    for (task, method), i in GRAPH.last_iterations().items()
+)
+ALL_TASKS = "|".join(CONFIG.tasks)
+EARLIER = rf"(?!(?:{LAST})/)(?:{ALL_TASKS})"
+TRAINED = (
+    rf"(?=(?:{LAST})/)(?:{ALL_TASKS})" if SITE.checkpoints == "last" else ALL_TASKS
+)
 SORTED = [name for name, part in CONFIG.prompts.items() if part.sorted is not None]
 
 
 wildcard_constraints:
-    task="|".join(CONFIG.tasks),
+    task=ALL_TASKS,
     method="|".join(map(re.escape, GRAPH.with_variants(list(registry.METHODS)))),
     sweep="|".join(map(re.escape, CONFIG.ablations)) or NOTHING,
     part="|".join(registry.parts()),
@@ -114,6 +143,38 @@ wildcard_constraints:
 def growing(amount):
     """A resource that grows each time a failed job is submitted again (--restart-times)."""
     return lambda wildcards, attempt: attempt * amount
+
+
+def minutes(usual, stage=None):
+    """The runtime of a job, in minutes; `stage` is the rule of one that the plan knows."""
+
+    def runtime(wildcards, attempt):
+        planned = None
+        if stage and SITE.tflops:
+            planned = planned_seconds(stage, dict(wildcards.items()))
+        return SITE.minutes(usual, planned, attempt)
+
+    return runtime
+
+
+@cache
+def expected():
+    """What the plan expects of each job on the site's machines; None: sizes are not known yet."""
+    try:
+        costs = planning.plan(CONFIG)
+    except configuration.ConfigError as error:
+        logger.warning(f"the times of jobs are those of the rules: {error}")
+        return None
+    return planning.Expected(costs, planning.Machine(1000 * SITE.tflops))
+
+
+def planned_seconds(stage, wildcards):
+    """The seconds of a job by the plan; None: the plan does not know it."""
+    if expected() is None or expected().cost(stage, wildcards) is None:
+        return None
+    return expected().seconds(stage, wildcards) / (
+        SHARDS if "shard" in wildcards else 1
+    )
 
 
 def as_json(section):

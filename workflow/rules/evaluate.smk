@@ -20,7 +20,7 @@ rule generate:
     threads: CORES
     resources:
         mem_mb=growing(8000),
-        runtime=growing(240),
+        runtime=minutes(240, "generate"),
     params:
         settings=lambda w: as_json(
             derive.generate(
@@ -86,7 +86,7 @@ rule judge:
     threads: CORES
     resources:
         mem_mb=growing(8000),
-        runtime=growing(240),
+        runtime=minutes(240, "judge"),
     params:
         settings=lambda w: as_json(derive.judge(of(w))),
         shard=shard,
@@ -113,7 +113,7 @@ rule predict:
     threads: CORES
     resources:
         mem_mb=growing(8000),
-        runtime=growing(240),
+        runtime=minutes(240, "predict"),
     params:
         settings=lambda w: as_json(
             derive.predict(of(w), w.task, family(w.method), w.split)
@@ -142,7 +142,7 @@ rule mauve:
     threads: CORES
     resources:
         mem_mb=growing(8000),
-        runtime=growing(240),
+        runtime=minutes(240),
     params:
         settings=lambda w: as_json(derive.mauve(of(w))),
     shell:
@@ -177,7 +177,7 @@ rule evaluate:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=growing(30),
+        runtime=minutes(30),
     params:
         settings=lambda w: as_json(
             derive.evaluate(of(w), w.task, w.method, int(w.seed), w.split, w.decoding)

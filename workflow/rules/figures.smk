@@ -22,7 +22,7 @@ rule tradeoff:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         kind="tradeoff",
         sources=lambda w, input: repeated("source", [input.source]),

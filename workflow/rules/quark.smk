@@ -25,7 +25,7 @@ rule sample:
     threads: CORES
     resources:
         mem_mb=growing(8000),
-        runtime=growing(240),
+        runtime=minutes(240, "sample"),
     params:
         settings=lambda w: as_json(
             derive.explore(
@@ -59,7 +59,7 @@ rule score:
     threads: lambda w, input: CORES if input.classifier else 1
     resources:
         mem_mb=lambda w, input, attempt: attempt * (8000 if input.classifier else 2000),
-        runtime=growing(60),
+        runtime=minutes(60),
     params:
         settings=lambda w: as_json(derive.score(CONFIG, CONFIG.tasks[w.task].scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),
@@ -88,7 +88,7 @@ rule quantize:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=growing(30),
+        runtime=minutes(30),
     params:
         settings=lambda w: as_json(
             derive.quantize(
@@ -120,12 +120,13 @@ rule train:
         "results/benchmarks/jobs/{task}/{method}/seed-{seed}/iteration-{iteration}/train.tsv"
     wildcard_constraints:
         method=iterated(derive.QUARKS),
+        task=TRAINED,
     conda:
         CONDA
     threads: CORES
     resources:
         mem_mb=growing(12000),
-        runtime=growing(720),
+        runtime=minutes(720, "train"),
         processes=1,
         layers="whole",
     params:
@@ -140,3 +141,15 @@ rule train:
         "quark train --settings {params.settings:q} --pool {input.pool}"
         " --model {input.model} {params.checkpoint} {params.hidden} --processes {resources.processes}"
         " --layers {resources.layers} --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
+
+
+if SITE.checkpoints == "last":
+
+    use rule train as train_earlier with:
+        output:
+            checkpoint=temp(directory(f"{ITERATION}/checkpoint")),
+            hidden=f"{ITERATION}/training.hidden.safetensors",
+            summary=f"{ITERATION}/training.json",
+        wildcard_constraints:
+            method=iterated(derive.QUARKS),
+            task=EARLIER,

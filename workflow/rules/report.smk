@@ -31,7 +31,7 @@ rule page:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         settings=lambda w: as_json(CONFIG),
         methods=lambda w: repeated("methods", GRAPH.compared(w.task)),

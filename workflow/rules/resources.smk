@@ -18,7 +18,7 @@ rule fetch_model:
     threads: CORES
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=minutes(60),
     params:
         settings=lambda w: as_json(CONFIG.models[w.name]),
     shell:
@@ -40,7 +40,7 @@ rule fetch_classifier:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=minutes(60),
     params:
         settings=lambda w: as_json(derive.source(CONFIG.classifiers[w.name])),
     shell:
@@ -66,7 +66,7 @@ rule finetune_model:
     threads: CORES
     resources:
         mem_mb=growing(12000),
-        runtime=growing(720),
+        runtime=minutes(720, "finetune_model"),
     params:
         settings=lambda w: as_json(derive.finetune(CONFIG, w.name)),
     shell:
@@ -91,7 +91,7 @@ rule fetch_prompts:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=growing(60),
+        runtime=minutes(60),
     params:
         settings=lambda w: as_json(derive.unsorted(CONFIG.prompts[w.name])),
     shell:
@@ -114,7 +114,7 @@ rule calibrate:
     threads: lambda w, input: CORES if input.classifier else 1
     resources:
         mem_mb=lambda w, input, attempt: attempt * (8000 if input.classifier else 2000),
-        runtime=growing(60),
+        runtime=minutes(60),
     params:
         settings=lambda w: as_json(derive.calibrate(CONFIG, w.scorer)),
         classifier=lambda w, input: option("classifier", input.classifier),

@@ -40,7 +40,7 @@ if SHARDS > 1:
         threads: 1
         resources:
             mem_mb=growing(4000),
-            runtime=growing(60),
+            runtime=minutes(60),
         params:
             order=lambda w, input: f"{input.order}/{getattr(w, 'split', 'train')}.parquet",
             parts=lambda w, input: repeated("parts", input.parts),

@@ -30,7 +30,7 @@ rule sample_candidates:
     threads: CORES
     resources:
         mem_mb=growing(8000),
-        runtime=growing(240),
+        runtime=minutes(240),
     params:
         settings=lambda w: as_json(
             derive.candidates(CONFIG, w.name, CONFIG.prompts[w.name].sorted)
@@ -78,7 +78,7 @@ rule sort_prompts:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         settings=lambda w: as_json(derive.sort(CONFIG.prompts[w.name].sorted, w.name)),
     shell:

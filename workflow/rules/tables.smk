@@ -19,7 +19,7 @@ rule table:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         metrics=lambda w, input: repeated("evaluations", input.metrics),
         published=lambda w, input: option("published", input.published),
@@ -43,7 +43,7 @@ rule archive:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         metrics=lambda w, input: repeated("evaluations", input.metrics),
     shell:
@@ -107,7 +107,7 @@ rule tuning:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         most=lambda w: CONFIG.tuning[w.task].most_perplexity,
     shell:
@@ -130,7 +130,7 @@ rule ablations:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         tables=lambda w, input: repeated("tables", input.tables),
     shell:
@@ -156,7 +156,7 @@ rule costs:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     run:
         Path(output.listed).write_text("\n".join(input.stages))
         shell("quark costs --stages {output.listed} --out {output.csv} 2> {log}")
@@ -188,7 +188,7 @@ rule publish:
     threads: 1
     resources:
         mem_mb=growing(100),
-        runtime=growing(10),
+        runtime=minutes(10),
     shell:
         "{{ made=$(dirname {input.csv}); tables=$(dirname {output.csv});"
         " for kind in md tex csv; do"

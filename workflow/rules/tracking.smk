@@ -18,7 +18,7 @@ rule track:
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=growing(10),
+        runtime=minutes(10),
     params:
         settings=lambda w: as_json(GRAPH.tasks[w.task]),
         prompts=lambda w, input: repeated(

@@ -41,13 +41,19 @@ class Expected:
         self._costs = {(c.task, c.method, c.stage, c.place): c for c in costs}
 
     def seconds(self, rule: str, wildcards: Mapping[str, Any]) -> float:
-        """Return the expected seconds of a job; for a rule without a cost, its start time only.
+        """Return the expected seconds of a job; for a rule without a cost, its start time only."""
+        cost = self.cost(rule, wildcards)
+        if cost is None:
+            return self._machine.seconds(Cost("", "", _stage(rule)))
+        return self._machine.seconds(cost) / cost.jobs
+
+    def cost(self, rule: str, wildcards: Mapping[str, Any]) -> Cost | None:
+        """Return the cost of a job and those of its kind; None for a rule without a cost.
 
         Args:
             rule: the rule's name.
             wildcards: the job's wildcards. A variant takes as long as its method.
         """
-        stage = STAGES.get(rule, rule.replace("_", "-"))
         name = str(wildcards.get("part") or wildcards.get("method") or wildcards.get("name"))
         place = ""
         if "iteration" in wildcards:
@@ -57,10 +63,14 @@ class Expected:
         if rule == "score_again":
             place += "/second"
         for task in (wildcards.get("task"), "models", "prompts"):
-            cost = self._costs.get((str(task), name.split(".")[0], stage, place))
+            cost = self._costs.get((str(task), name.split(".")[0], _stage(rule), place))
             if cost is not None:
-                return self._machine.seconds(cost) / cost.jobs
-        return self._machine.seconds(Cost("", "", stage))
+                return cost
+        return None
+
+
+def _stage(rule: str) -> str:
+    return STAGES.get(rule, rule.replace("_", "-"))
 
 
 class Progress(logging.Handler):

@@ -1,0 +1,58 @@
+"""What a profile sets of the machines: which checkpoints stay, the time of jobs; fetching ahead."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from quark.config import load
+from quark.tools.planning import Machine, plan
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+PAPER = "config/scale/paper.yaml"
+CHECKPOINT = "results/toxicity/quark/seed-1/iteration-{}/checkpoint"
+KEEP_LAST = ("--config", "checkpoints=last")
+
+
+def test_only_the_last_checkpoint_stays(empty):
+    last = CHECKPOINT.format(1)
+    empty.run(*KEEP_LAST, targets=(last,))
+    assert (empty.folder / last).exists()
+    assert not (empty.folder / CHECKPOINT.format(0)).exists()
+    assert (empty.folder / CHECKPOINT.format(0)).with_name("training.json").exists()
+    assert not empty.planned(*KEEP_LAST, targets=(last,))
+
+
+def test_a_sweep_with_fewer_iterations_keeps_its_own_last(empty):
+    sweep = "results/ablations/top-k.csv"
+    planned = empty.planned(*KEEP_LAST, targets=(sweep,))
+    assert (planned["train"], planned["train_earlier"]) == (2, 1)
+
+
+def asked(printed: str, rule: str) -> set[int]:
+    """The minutes that the jobs of a rule ask for."""
+    found = re.findall(rf"^rule {rule}:\n(?:    .*\n)*?    .*runtime=(\d+)", printed, re.MULTILINE)
+    return {int(one) for one in found}
+
+
+def test_the_plan_sets_the_time_of_the_jobs(empty):
+    config = load([ROOT / "config/config.yaml", ROOT / PAPER])
+    (training,) = {
+        Machine(20_000).seconds(cost) / cost.jobs
+        for cost in plan(config, ["toxicity"], empty.folder / "resources")
+        if (cost.method, cost.stage) == ("quark", "train")
+    }
+    options = ("--dry-run", "--config", "tflops=20", "longest=50", "auto_precision=bf16")
+    printed = empty.run(*options, scale=PAPER, targets=(CHECKPOINT.format(2),))
+    assert asked(printed, "train") == {15 + 2 * (int(training / 60) + 1)}
+    assert asked(printed, "score") == {50}  # of 60, which the partition does not allow
+
+
+def test_all_can_be_fetched_ahead(empty):
+    """For nodes without the network: these rules run first, on a machine that has it."""
+    fetching = ("fetch_model", "fetch_classifier", "fetch_prompts")
+    planned = empty.planned("--until", *fetching, scale=PAPER)
+    assert planned.keys() == set(fetching)
+    everything = empty.planned(scale=PAPER)
+    assert planned == {rule: everything[rule] for rule in fetching}
