@@ -1,6 +1,6 @@
 """DPO: direct preference optimisation on a prompt's best and worst sample (Rafailov et al. 2023).
 
-    loss = -log sigmoid( beta [ log p(w)/q(w) - log p(l)/q(l) ] )
+    loss = -log sigmoid( beta [ log p(w)/q(w) - log p(l)/q(l) ] )  -  likelihood log p(w) / |w|
 
 w and l are the samples of a prompt with the highest and the lowest reward, p is the policy, q the
 base model. Log-probabilities are of whole responses, in nats. Prompts whose samples all have the
@@ -10,6 +10,10 @@ The pairs come from Quark's own samples of the base model and the same scores, s
 further scorer call is needed. Later rounds, if there are any, have pairs of the policy's own
 samples (iterated DPO).
 
+The first term compares two responses and says nothing about what is likely in both, so the policy
+may lose its fluency. The second one keeps w likely (Pang et al. 2024, equation 1 [recalled]); with
+`likelihood` 0 this is DPO.
+
 This module imports torch only inside functions, so that Snakemake reads its spec quickly.
 """
 
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from quark.config.spec import GroupedTraining, RoundSettings, learns_in_rounds
-from quark.config.types import Positive
+from quark.config.types import NonNegative, Positive
 from quark.maths.groups import best_and_worst
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ class DPOTraining(GroupedTraining):
     """How it learns; `batch` counts pairs."""
 
     beta: Positive = Field(description="beta, how much the log-ratios weigh")
+    likelihood: NonNegative = Field(
+        0.0, description="weight of the better sample's -log p, a mean over tokens; 0: pure DPO"
+    )
 
 
 class DPO(RoundSettings):
@@ -51,11 +58,19 @@ SPEC = learns_in_rounds(
 )
 
 
-def losses(margin: "Tensor", beta: float) -> "dict[str, Tensor]":
-    """The loss, and how many pairs are `right`, summed; margin (pairs,): the bracket, in nats."""
+def losses(margin: "Tensor", nll: "Tensor", beta: float, likelihood: float) -> "dict[str, Tensor]":
+    """The loss, and how many pairs are `right`, summed.
+
+    Args:
+        margin: (pairs,) the bracket, in nats.
+        nll: (pairs,) the mean -log p(w) of a token, in nats.
+        beta: the weight of the margin.
+        likelihood: the weight of `nll`.
+    """
     from torch.nn.functional import logsigmoid
 
-    return {"loss": -logsigmoid(beta * margin).sum(), "right": (margin > 0).sum()}
+    loss = likelihood * nll - logsigmoid(beta * margin)
+    return {"loss": loss.sum(), "right": (margin > 0).sum(), "nll": nll.sum()}
 
 
 def learner(given: "Round", settings: DPOTraining) -> "Learnt":
@@ -76,12 +91,15 @@ def learner(given: "Round", settings: DPOTraining) -> "Learnt":
     chosen, other = rows.take(range(len(best))), rows.take(range(len(best), 2 * len(best)))
     index = {name: i for i, name in enumerate(chosen.ids)}
 
-    def ratio(part: "Rows") -> "Tensor":
-        return part.sums(actor.logprob_now(part, given) - part.of_tokens["ref"])
+    def ratio(part: "Rows", logprob: "Tensor") -> "Tensor":
+        return part.sums(logprob - part.of_tokens["ref"])
 
     def loss(part: "Rows") -> "dict[str, Tensor]":
         against = other.take([index[name] for name in part.ids])
-        return losses(ratio(part) - ratio(against), settings.beta)
+        now, theirs = (actor.logprob_now(rows, given) for rows in (part, against))
+        margin = ratio(part, now) - ratio(against, theirs)
+        nll = -part.sums(now) / part.lengths.to(now)
+        return losses(margin, nll, settings.beta, settings.likelihood)
 
     learnt = train_round(
         actor,

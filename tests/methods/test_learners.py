@@ -71,10 +71,12 @@ def test_rloo_begins_as_reinforce() -> None:
     torch.testing.assert_close(logprob.grad, -advantage)
 
 
-def test_dpo() -> None:
-    (margin,) = numbers(1, 50)
-    found = dpo.losses(margin, 0.7)
+@pytest.mark.parametrize("likelihood", [0.0, 0.5])
+def test_dpo(likelihood: float) -> None:
+    margin, nll = numbers(2, 50)
+    found = dpo.losses(margin, nll, 0.7, likelihood)
     plain = sum(math.log1p(math.exp(-0.7 * m)) for m in margin.tolist())
+    plain += likelihood * sum(nll.tolist())
     assert found["loss"].item() == pytest.approx(plain)
     assert found["right"].item() == sum(m > 0 for m in margin.tolist())
 
@@ -161,6 +163,23 @@ def test_pairs_need_a_difference(method: str, make_policy: Make) -> None:
     policy = make_policy(1, form=LINEAR)
     with pytest.raises(ValueError, match="no prompt has two samples of different rewards"):
         learn(method, policy, sampled(policy, 8), np.full(8, 0.5), settings(method))
+
+
+def test_dpo_keeps_the_better_sample_likely(make_policy: Make) -> None:
+    """The first step's `nll`, by the base model's logits of each better sample, a mean of each."""
+    policy = make_policy(1, form=LINEAR)
+    rows = sampled(policy, 8)
+    rows = rows._replace(responses=[r[: 1 + i % 4] for i, r in enumerate(rows.responses)])
+    plain = []
+    for better in (1, 4):
+        ids = torch.tensor([*rows.prompts[better], *rows.responses[better]])
+        with torch.no_grad():
+            logprob = policy.lm(ids[None]).logits[0, :-1].log_softmax(-1)
+        own = logprob.gather(-1, ids[1:, None])[-len(rows.responses[better]) :]
+        plain.append(-own.mean().item())
+    reward = np.array([0.1, 0.9, 0.3, 0.5, 0.8, 0.2, 0.2, 0.4])
+    learnt = learn("dpo", policy, rows, reward, settings("dpo", batch=2, epochs=1, likelihood=1.0))
+    assert learnt.steps[0]["nll"] == pytest.approx(sum(plain) / 2, abs=1e-4)  # float32
 
 
 @pytest.mark.parametrize("of_length", [True, False])

@@ -115,7 +115,7 @@ def test_dpo() -> None:
     given = {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
     expected = DPOTrainer._compute_loss(theirs, answers(logprob), whole() | given, False)
     best, worst = (logprob * MASK).sum(1).chunk(2)
-    found = dpo.losses((best - chosen) - (worst - rejected), 0.7)
+    found = dpo.losses((best - chosen) - (worst - rejected), torch.zeros(3), 0.7, 0.0)
     torch.testing.assert_close(found["loss"] / 3, torch.as_tensor(expected))
 
 
