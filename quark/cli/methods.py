@@ -125,9 +125,11 @@ def train(
     processes: Annotated[
         int,
         typer.Option(
-            min=1, help="number of processes, one for each GPU; they share threads and memory"
+            min=1,
+            help="number of processes on a node, one for each GPU; they share threads and memory",
         ),
     ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="number of nodes of a SLURM job")] = 1,
     layers: Annotated[
         Literal["whole", "split"],
         typer.Option(help="split: each process holds a part of each layer"),
@@ -138,9 +140,9 @@ def train(
     from quark.models.distributed import launch
     from quark.stages.train import train_stage
 
-    if layers == "split" and processes == 1:
+    if layers == "split" and processes * nodes == 1:
         raise ConfigError("layers=split needs several processes: --processes, one for each GPU")
-    launch(processes)
+    launch(processes, nodes, threads)
     use_threads(max(1, threads // processes))
     wanted = parse(needs.TrainSettings, settings)
     own_mb, split = memory_mb // processes, layers == "split"

@@ -18,13 +18,48 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from quark.config import ConfigError
 
-def launch(processes: int) -> None:
-    """Start the same command in several processes, unless this is one of them already."""
-    if processes > 1 and "RANK" not in os.environ:
-        run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command = [*run, f"--nproc-per-node={processes}", "--module", "quark.cli", *sys.argv[1:]]
-        os.execv(sys.executable, command)
+PORTS = range(29400, 30400)
+"""Where the nodes of a job find each other; the job's number chooses one."""
+
+
+def launch(processes: int, nodes: int = 1, threads: int = 1) -> None:
+    """Start the same command in several processes, unless this is one of them already.
+
+    Args:
+        processes: how many, on each node.
+        nodes: of a SLURM job, in which this process is the only one so far.
+        threads: cores of a node for these processes.
+
+    Raises:
+        ConfigError: several nodes are asked for outside a SLURM job of as many.
+    """
+    if processes * nodes == 1 or "RANK" in os.environ:
+        return
+    run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    if nodes == 1:
+        run.append("--standalone")
+    else:
+        run = [*_on_each(nodes, threads), *run, f"--nnodes={nodes}", *_meeting()]
+    os.execvp(run[0], [*run, "--module", "quark.cli", *sys.argv[1:]])
+
+
+def _on_each(nodes: int, threads: int) -> list[str]:
+    """Return the command that runs another one on each node of this SLURM job."""
+    given = os.environ.get("SLURM_JOB_NUM_NODES")
+    if given != str(nodes):
+        where = f"a SLURM job of {given}" if given else "no SLURM job"
+        raise ConfigError(f"--nodes {nodes}: this is {where}; profiles/slurm/config.yaml shows how")
+    return ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", f"--cpus-per-task={threads}"]
+
+
+def _meeting() -> list[str]:
+    """Return torchrun's options for nodes to find each other: on this node, the job's first."""
+    job = os.environ["SLURM_JOB_ID"]
+    port = PORTS.start + int(job) % len(PORTS)
+    where = f"--rdzv-endpoint={os.uname().nodename}:{port}"
+    return [f"--rdzv-id={job}", "--rdzv-backend=c10d", where]
 
 
 def join() -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from quark.config import ConfigError
+from quark.models.distributed import launch
+
 SCRIPT = Path(__file__).parents[1] / "inputs/learn.py"
 
 
@@ -50,3 +53,45 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, how: list[str]) -> 
         # they stay alike; of what is split the first gathers all
         assert not second[name].numel() or (first[name] == second[name]).all(), name
     assert any(not tensor.numel() for tensor in second.values()) == ("split" in how)
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[list[str]]:
+    """The commands with which `launch` replaces this process."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(os, "execvp", lambda _, command: commands.append(command))
+    monkeypatch.setattr(sys, "argv", ["quark", "train"])
+    for name in ("RANK", "SLURM_JOB_NUM_NODES"):
+        monkeypatch.delenv(name, raising=False)
+    return commands
+
+
+def test_one_process_of_one_node_starts_no_other(started, monkeypatch) -> None:
+    launch(1)
+    monkeypatch.setenv("RANK", "0")
+    launch(4)
+    assert not started
+
+
+def test_several_processes_of_one_node(started) -> None:
+    launch(4)
+    options = ["--nproc-per-node=4", "--standalone", "--module", "quark.cli", "train"]
+    assert started == [[sys.executable, "-m", "torch.distributed.run", *options]]
+
+
+def test_several_nodes_meet_on_the_first(started, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    monkeypatch.setenv("SLURM_JOB_ID", "1234")
+    launch(1, nodes=2, threads=8)
+    (command,) = started
+    assert command[:4] == ["srun", "--nodes=2", "--ntasks=2", "--cpus-per-task=8"]
+    meeting = f"--rdzv-endpoint={os.uname().nodename}:29634"
+    assert {"--nnodes=2", "--nproc-per-node=1", "--rdzv-id=1234", meeting} < set(command)
+
+
+def test_several_nodes_need_a_slurm_job_of_as_many(started, monkeypatch) -> None:
+    with pytest.raises(ConfigError, match="--nodes 2: this is no SLURM job"):
+        launch(1, nodes=2)
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "3")
+    with pytest.raises(ConfigError, match="a SLURM job of 3"):
+        launch(1, nodes=2)

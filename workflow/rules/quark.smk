@@ -128,6 +128,7 @@ rule train:
         mem_mb=growing(12000),
         runtime=minutes(720, "train"),
         processes=1,
+        nodes=1,
         layers="whole",
     params:
         settings=lambda w: as_json(
@@ -140,7 +141,7 @@ rule train:
     shell:
         "quark train --settings {params.settings:q} --pool {input.pool}"
         " --model {input.model} {params.checkpoint} {params.hidden} --processes {resources.processes}"
-        " --layers {resources.layers} --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
+        " --nodes {resources.nodes} --layers {resources.layers} --threads {threads} --memory-mb {resources.mem_mb} --out {output.checkpoint} 2> {log}"
 
 
 if SITE.checkpoints == "last":
