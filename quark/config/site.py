@@ -25,6 +25,9 @@ class Site(Section):
     auto_precision: Precision | None = Field(
         None, description="the meaning of `precision: auto`; null: measured before the first job"
     )
+    threads: Count | None = Field(
+        None, description="cores of a job with a model; null: all that --cores gives"
+    )
     tflops: Positive | None = Field(
         None,
         description="TFLOP/s that the jobs with a model reach, about 30 % of a GPU's data sheet; "

@@ -26,8 +26,13 @@ def test_the_rules_are_found() -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_names_rules_that_exist(name: str) -> None:
-    for part in ("set-resources", "set-threads"):
-        assert set(PROFILES[name][part]) <= RULES
+    assert set(PROFILES[name]["set-resources"]) <= RULES
+
+
+def test_a_cluster_must_say_how_many_cores_a_job_has(empty) -> None:
+    """Else Snakemake submits a job with one core, and counts the node's cores in the job."""
+    printed = empty.run("--executor", "slurm", "--jobs", "1", fails=True)
+    assert "config has no `threads`, the cores of a job" in printed
 
 
 def test_both_profiles_give_a_gpu_to_the_same_rules() -> None:

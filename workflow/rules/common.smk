@@ -97,8 +97,13 @@ shell.prefix(
     + "export GOMP_SPINCOUNT=${{GOMP_SPINCOUNT:-1000}}; "
 )
 
-# The number of --cores. It is missing if a cluster's profile sets the threads of each rule.
-CORES = workflow.resource_settings.cores or 1
+# The cores of a job with a model. A job on a cluster must get the number with which it was submitted.
+if workflow.is_main_process and not workflow.local_exec and SITE.threads is None:
+    raise WorkflowError(
+        "config has no `threads`, the cores of a job: `--config` on the command line replaces all keys of "
+        "the profile's config, so repeat them there"
+    )
+CORES = SITE.threads or workflow.resource_settings.cores or 1
 NOTHING = "(?!)"  # a pattern that matches no name
 SEED = r"\d+"
 
@@ -158,10 +163,10 @@ def minutes(usual, stage=None):
 
 
 @cache
-def expected():
-    """What the plan expects of each job on the site's machines; None: sizes are not known yet."""
+def expected(task):
+    """What the plan expects of a task's jobs on the site's machines; None: not known yet."""
     try:
-        costs = planning.plan(CONFIG)
+        costs = planning.plan(CONFIG, [task] if task else None)
     except configuration.ConfigError as error:
         logger.warning(f"the times of jobs are those of the rules: {error}")
         return None
@@ -170,11 +175,10 @@ def expected():
 
 def planned_seconds(stage, wildcards):
     """The seconds of a job by the plan; None: the plan does not know it."""
-    if expected() is None or expected().cost(stage, wildcards) is None:
+    plan = expected(wildcards.get("task"))
+    if plan is None or plan.cost(stage, wildcards) is None:
         return None
-    return expected().seconds(stage, wildcards) / (
-        SHARDS if "shard" in wildcards else 1
-    )
+    return plan.seconds(stage, wildcards) / (SHARDS if "shard" in wildcards else 1)
 
 
 def as_json(section):
