@@ -65,6 +65,12 @@ except (configuration.ConfigError, ScorerError) as error:
 onstart:
     # This runs before the first job of a real run. It writes a file that jobs on a cluster read.
     if workflow.is_main_process:
+        if not workflow.local_exec and SITE.threads is None:
+            # Snakemake would submit jobs with one core, and count the cores of the node in the job.
+            raise WorkflowError(
+                "config has no `threads`, the cores of a job. `--config` on the command line replaces all "
+                "keys of the profile's config, so repeat them there"
+            )
         for line in precision.begin(
             PRECISION, WRITTEN.precision, RESULTS, here=workflow.local_exec
         ):
@@ -97,12 +103,7 @@ shell.prefix(
     + "export GOMP_SPINCOUNT=${{GOMP_SPINCOUNT:-1000}}; "
 )
 
-# The cores of a job with a model. A job on a cluster must get the number with which it was submitted.
-if workflow.is_main_process and not workflow.local_exec and SITE.threads is None:
-    raise WorkflowError(
-        "config has no `threads`, the cores of a job: `--config` on the command line replaces all keys of "
-        "the profile's config, so repeat them there"
-    )
+# The cores of a job with a model.
 CORES = SITE.threads or workflow.resource_settings.cores or 1
 NOTHING = "(?!)"  # a pattern that matches no name
 SEED = r"\d+"
