@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # An old PYTHONPATH would come before the pinned packages.
 unexport PYTHONPATH
 
-.PHONY: help install toxicity report try mlflow docs pictures test tiny test-faults test-slurm test-slurm-faults check format clean
+.PHONY: help install toxicity report try mlflow docs pictures test tiny test-faults test-slurm test-slurm-faults test-slurm-nodes simulate-slurm check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -72,6 +72,12 @@ test-slurm-faults: .venv/quark  ## the same for runs through SLURM (root)
 
 test-slurm: .venv/quark  ## run the tiny pipeline through SLURM, which it installs and starts (root)
 	tests/slurm/with tests/slurm/pipeline
+
+test-slurm-nodes: .venv/quark  ## train on two nodes of SLURM and compare with one (root)
+	NODES=2 tests/slurm/with $(BIN)/python tests/slurm/nodes.py
+
+simulate-slurm: .venv/quark  ## run the paper's graph through SLURM with jobs that sleep and nodes that fail (root)
+	NODES=4 tests/slurm/with $(BIN)/python tests/slurm/simulate.py
 
 check: .venv/quark  ## check format, lint, types and workflow, then run the tests
 	$(BIN)/ruff format --check .

@@ -33,7 +33,7 @@ def launch(processes: int, nodes: int = 1, threads: int = 1) -> None:
         threads: cores of a node for these processes.
 
     Raises:
-        ConfigError: several nodes are asked for outside a SLURM job of as many.
+        ConfigError: several nodes are asked for outside a SLURM job.
     """
     if processes * nodes == 1 or "RANK" in os.environ:
         return
@@ -41,25 +41,14 @@ def launch(processes: int, nodes: int = 1, threads: int = 1) -> None:
     if nodes == 1:
         run.append("--standalone")
     else:
-        run = [*_on_each(nodes, threads), *run, f"--nnodes={nodes}", *_meeting()]
+        job = os.environ.get("SLURM_JOB_ID")
+        if job is None:
+            raise ConfigError(f"--nodes {nodes}: this is no SLURM job; use profiles/slurm")
+        where = f"{os.uname().nodename}:{PORTS.start + int(job) % len(PORTS)}"  # the job's first
+        meet = [f"--rdzv-id={job}", "--rdzv-backend=c10d", f"--rdzv-endpoint={where}"]
+        each = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", f"--cpus-per-task={threads}"]
+        run = [*each, *run, f"--nnodes={nodes}", *meet]
     os.execvp(run[0], [*run, "--module", "quark.cli", *sys.argv[1:]])
-
-
-def _on_each(nodes: int, threads: int) -> list[str]:
-    """Return the command that runs another one on each node of this SLURM job."""
-    given = os.environ.get("SLURM_JOB_NUM_NODES")
-    if given != str(nodes):
-        where = f"a SLURM job of {given}" if given else "no SLURM job"
-        raise ConfigError(f"--nodes {nodes}: this is {where}; profiles/slurm/config.yaml shows how")
-    return ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", f"--cpus-per-task={threads}"]
-
-
-def _meeting() -> list[str]:
-    """Return torchrun's options for nodes to find each other: on this node, the job's first."""
-    job = os.environ["SLURM_JOB_ID"]
-    port = PORTS.start + int(job) % len(PORTS)
-    where = f"--rdzv-endpoint={os.uname().nodename}:{port}"
-    return [f"--rdzv-id={job}", "--rdzv-backend=c10d", where]
 
 
 def join() -> None:

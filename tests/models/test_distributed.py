@@ -61,7 +61,7 @@ def started(monkeypatch) -> list[list[str]]:
     commands: list[list[str]] = []
     monkeypatch.setattr(os, "execvp", lambda _, command: commands.append(command))
     monkeypatch.setattr(sys, "argv", ["quark", "train"])
-    for name in ("RANK", "SLURM_JOB_NUM_NODES"):
+    for name in ("RANK", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     return commands
 
@@ -80,7 +80,6 @@ def test_several_processes_of_one_node(started) -> None:
 
 
 def test_several_nodes_meet_on_the_first(started, monkeypatch) -> None:
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
     monkeypatch.setenv("SLURM_JOB_ID", "1234")
     launch(1, nodes=2, threads=8)
     (command,) = started
@@ -89,9 +88,7 @@ def test_several_nodes_meet_on_the_first(started, monkeypatch) -> None:
     assert {"--nnodes=2", "--nproc-per-node=1", "--rdzv-id=1234", meeting} < set(command)
 
 
-def test_several_nodes_need_a_slurm_job_of_as_many(started, monkeypatch) -> None:
+def test_several_nodes_need_a_slurm_job(started) -> None:
     with pytest.raises(ConfigError, match="--nodes 2: this is no SLURM job"):
         launch(1, nodes=2)
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "3")
-    with pytest.raises(ConfigError, match="a SLURM job of 3"):
-        launch(1, nodes=2)
+    assert not started
