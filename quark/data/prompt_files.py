@@ -17,7 +17,7 @@ from quark.core import schemas
 from quark.data.fetch import ResourceError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One prompt; `toxicity` is its published score in [0, 1], None where there is none."""
 

@@ -39,7 +39,11 @@ def fetch_prompts(name: str, prompts: Prompts, out: Path) -> None:
     with whole(out) as made:
         for split, rows in splits.items():
             about = {"prompts": name, "split": split}
-            schemas.write(made / f"{split}.parquet", schemas.PROMPTS, _columns(rows, toxic), about)
+            parts = (
+                _columns(rows[first : first + schemas.ROW_GROUP], toxic)
+                for first in range(0, len(rows), schemas.ROW_GROUP)
+            )
+            schemas.write_parts(made / f"{split}.parquet", schemas.PROMPTS, parts, about)
         manifest = {
             "name": name,
             "source": prompts.model_dump(mode="json", exclude_none=True),
@@ -77,9 +81,10 @@ def deduplicate(prompts: Sequence[Prompt]) -> list[Prompt]:
 
     Texts are the same if they differ only in Unicode composition or white space; case counts.
     """
-    kept: dict[str, Prompt] = {}
+    kept: dict[bytes, Prompt] = {}
     for prompt in prompts:
-        key = " ".join(unicodedata.normalize("NFC", prompt.text).split())
+        same = " ".join(unicodedata.normalize("NFC", prompt.text).split())
+        key = hashlib.sha256(same.encode()).digest()  # less memory than the text
         if kept.setdefault(key, prompt).toxicity is None and prompt.toxicity is not None:
             kept[key] = prompt
     return list(kept.values())

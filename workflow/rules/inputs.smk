@@ -36,6 +36,11 @@ def prompts(wildcards):
     return f"resources/prompts/{CONFIG.tasks[wildcards.task].prompts}"
 
 
+def prompts_mb(name):
+    """The megabytes to fetch prompts: 2 kB for each, and 1 GB."""
+    return 1000 + (CONFIG.prompts[name].roughly or 0) // 500
+
+
 def texts(wildcards):
     """The folder of the corpus's plain texts, if it has any."""
     name = GRAPH.tasks[wildcards.task].baselines.corpus.texts

@@ -90,7 +90,7 @@ rule fetch_prompts:
         CONDA
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=lambda w, attempt: attempt * prompts_mb(w.name),
         runtime=minutes(60),
     params:
         settings=lambda w: as_json(derive.unsorted(CONFIG.prompts[w.name])),
