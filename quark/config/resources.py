@@ -314,8 +314,8 @@ class Prompts(Section):
     sorted: Sorting | None = Field(None, description="sorts the split `candidates` into others")
     roughly: Count | None = Field(
         None,
-        description="approximate number of prompts in all, used only by `quark plan` before they "
-        "are fetched",
+        description="approximate number of prompts in all, for `quark plan` before they are "
+        "fetched, and for the memory to fetch them",
     )
 
     @property

@@ -1,4 +1,6 @@
-"""What a profile says of the machines that run the jobs. None of it changes a result.
+"""What a profile says of the machines that run the jobs.
+
+Only `auto_precision` can change a result, in a directory without `results/precision.json`.
 
 A profile for a cluster sets these keys with Snakemake's `config`; `--config` sets them on the
 command line. They are no keys of the configuration files, which describe the experiment.
@@ -16,7 +18,7 @@ from quark.config.types import Count, Positive, Precision, Section
 MARGIN = 2
 """How many times the planned time a job gets."""
 SPARE = 15
-"""Minutes that a job gets besides: to start, load and write."""
+"""Minutes added to each job, to start, load and write."""
 
 
 class Site(Section):
@@ -31,7 +33,7 @@ class Site(Section):
     tflops: Positive | None = Field(
         None,
         description="TFLOP/s that the jobs with a model reach, about 30 % of a GPU's data sheet; "
-        "each job's time is then planned; null: the times of the rules",
+        "the time of most of them is then planned; null: the times of the rules",
     )
     longest: Count | None = Field(
         None, description="minutes that the partitions allow a job; null: no limit"

@@ -96,9 +96,9 @@ def learner(given: "Round", settings: DPOTraining) -> "Learnt":
 
     def loss(part: "Rows") -> "dict[str, Tensor]":
         against = other.take([index[name] for name in part.ids])
-        now, theirs = (actor.logprob_now(rows, given) for rows in (part, against))
+        now, theirs = (actor.logprob_now(each, given) for each in (part, against))
         margin = ratio(part, now) - ratio(against, theirs)
-        nll = -part.sums(now) / part.lengths.to(now)
+        nll = -part.sums(now) / part.lengths.clamp(min=1).to(now)
         return losses(margin, nll, settings.beta, settings.likelihood)
 
     learnt = train_round(

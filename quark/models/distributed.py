@@ -1,5 +1,7 @@
 """Training on several GPUs: one process for each, started by torchrun (`quark train --processes`).
 
+`--nodes` starts torchrun on several nodes of a SLURM job.
+
 Every process takes its share of each batch's rows. The gradients of all are added before the
 optimiser's step, so the step equals that of one process, up to the order of a sum. Each process
 holds the whole model, or with `--layers split` its part of each layer, of the layer's gradients
@@ -46,8 +48,8 @@ def launch(processes: int, nodes: int = 1, threads: int = 1) -> None:
             raise ConfigError(f"--nodes {nodes}: this is no SLURM job; use profiles/slurm")
         where = f"{os.uname().nodename}:{PORTS.start + int(job) % len(PORTS)}"  # the job's first
         meet = [f"--rdzv-id={job}", "--rdzv-backend=c10d", f"--rdzv-endpoint={where}"]
-        each = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", f"--cpus-per-task={threads}"]
-        run = [*each, *run, f"--nnodes={nodes}", *meet]
+        each = ["srun", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}"]
+        run = [*each, f"--cpus-per-task={threads}", *run, f"--nnodes={nodes}", *meet]
     os.execvp(run[0], [*run, "--module", "quark.cli", *sys.argv[1:]])
 
 

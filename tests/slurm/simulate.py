@@ -4,9 +4,9 @@
 
 Each job sleeps for the time that the plan expects on GPUs of 36 TFLOP/s, an hour of it being some
 seconds, and makes empty outputs. Two nodes go down under their jobs. Graph, profile and SLURM are
-real. The run must end with the outputs of all jobs, within a quarter of the time that the plan
-gives for these GPUs, with what Snakemake and SLURM take around a job. Memory is asked for and not
-used, since this SLURM does not enforce it.
+real. The run must end with the outputs of all jobs. It may take 25 % more or less than planned for
+these GPUs, with what Snakemake and SLURM take around a job. Memory is asked for and not used, since
+this SLURM does not enforce it.
 """
 
 import argparse
@@ -45,6 +45,7 @@ def main() -> None:
     begun = time.monotonic()
     process = start(how)
     killed = lose_nodes(process, nodes, how.losses)
+    assert len(killed) >= how.losses, "no job ran on a node that went down: make the hour longer"
     assert process.wait() == 0, f"the run failed: {WORK}/snakemake.log"
     taken = time.monotonic() - begun
 

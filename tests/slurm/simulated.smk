@@ -33,9 +33,7 @@ def asleep(name):
 
     def seconds(wildcards):
         given = dict(wildcards.items())
-        planned = planned_seconds(
-            name.removesuffix("_shard").removesuffix("_earlier"), given
-        )
+        planned = planned_seconds(name, given)
         return f"{(planned or SHORT) / 3600 * HOUR:.2f}"
 
     return seconds

@@ -251,6 +251,7 @@ def test_every_heavy_job_is_expected(prompts: Config, tmp_path: Path) -> None:
     wildcards = {"task": "toxicity", "method": "quark.samples.9", "iteration": "0"}
     own = expected.seconds("train", wildcards | {"method": "quark"})
     assert expected.seconds("train", wildcards) == own > 10
+    assert expected.seconds("train_earlier", wildcards) == own  # with checkpoints=last
     assert expected.seconds("page", {"task": "toxicity"}) == 3
 
 

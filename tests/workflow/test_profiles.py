@@ -43,6 +43,25 @@ def test_both_profiles_give_a_gpu_to_the_same_rules() -> None:
     assert given[0] == given[1]
 
 
+@pytest.mark.parametrize("name", PROFILES)
+def test_earlier_iterations_train_on_the_same_machine_as_the_last(name: str) -> None:
+    given = PROFILES[name]["set-resources"]
+    assert given["train_earlier"] == given["train"]
+    assert given["learn_earlier"] == given["learn"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_rule_that_takes_a_jobs_cores_is_in_a_profile(name: str) -> None:
+    """But those that fetch, and the benchmark."""
+    rules = set()
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        for part in re.split(r"^\s*rule ", file.read_text(), flags=re.MULTILINE)[1:]:
+            if re.search(r"threads: .*CORES", part):
+                rules.add(part.split(":")[0])
+    alone = {rule for rule in rules if rule.startswith("fetch_")} | {"measure"}
+    assert rules - alone <= PROFILES[name]["set-resources"].keys()
+
+
 def test_a_scorer_gets_a_gpu_only_if_it_is_a_classifier() -> None:
     scoring = PROFILES["slurm"]["set-resources"]["score"]
     for classifier, expected in ((["toxic-bert"], (1, "gpu")), ([], (0, "cpu"))):

@@ -89,6 +89,11 @@ if SITE.image and "apptainer" in DEPLOYED:
     container: SITE.image
 
 elif "conda" in DEPLOYED:
+    if not (PACKAGE.parent / "workflow").exists():
+        raise WorkflowError(
+            f"--sdm conda runs the code of a clone, but quark is installed in {PACKAGE.parent}: install it by "
+            "`make install` in a clone"
+        )
     find_quark = (
         f"export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}; "
         'quark() {{ python -m quark.cli "$@"; }}; '
@@ -165,19 +170,20 @@ def minutes(usual, stage=None):
 
 @cache
 def expected(task):
-    """What the plan expects of a task's jobs on the site's machines; None: not known yet."""
-    try:
-        costs = planning.plan(CONFIG, [task] if task else None)
-    except configuration.ConfigError as error:
-        logger.warning(f"the times of jobs are those of the rules: {error}")
-        return None
+    """What the plan expects of a task's jobs on the site's machines; None: of all tasks."""
+    costs = planning.plan(CONFIG, [task] if task else None)
     return planning.Expected(costs, planning.Machine(1000 * SITE.tflops))
 
 
 def planned_seconds(stage, wildcards):
-    """The seconds of a job by the plan; None: the plan does not know it."""
-    plan = expected(wildcards.get("task"))
-    if plan is None or plan.cost(stage, wildcards) is None:
+    """The seconds of a job by the plan; None: it is not known, as for variants."""
+    if "." in wildcards.get("method", ""):
+        return None
+    try:
+        plan = expected(wildcards.get("task"))
+    except Exception:  # sizes may be unknown; the plan must not stop a run
+        return None
+    if plan.cost(stage, wildcards) is None:
         return None
     return plan.seconds(stage, wildcards) / (SHARDS if "shard" in wildcards else 1)
 

@@ -37,8 +37,8 @@ def prompts(wildcards):
 
 
 def prompts_mb(name):
-    """The megabytes to fetch prompts: 2 kB for each, and 1 GB."""
-    return 1000 + (CONFIG.prompts[name].roughly or 0) // 500
+    """The megabytes to fetch prompts: 2 kB for each, and 2 GB."""
+    return 2000 + (CONFIG.prompts[name].roughly or 0) // 500
 
 
 def texts(wildcards):

@@ -153,6 +153,8 @@ rule costs:
         "logs/{task}/costs.log",
     benchmark:
         "results/benchmarks/jobs/{task}/costs.tsv"
+    conda:
+        CONDA
     threads: 1
     resources:
         mem_mb=growing(1000),

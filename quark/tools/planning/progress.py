@@ -70,6 +70,7 @@ class Expected:
 
 
 def _stage(rule: str) -> str:
+    rule = rule.removesuffix("_shard").removesuffix("_earlier")
     return STAGES.get(rule, rule.replace("_", "-"))
 
 
