@@ -1,4 +1,4 @@
-"""Draw the figures of README from the committed tables: `make pictures`."""
+"""Draw the figures of README and docs from the committed tables: `make pictures`."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,10 @@ from shutil import copy
 from quark.reporting.figures.tradeoff import draw_tradeoff
 
 DOCS = Path(__file__).parent
-TABLES = {"tradeoff": "toxicity_equal-2026-11-29b.csv"}
+TABLES = {
+    "tradeoff": "toxicity_equal-2026-11-29b.csv",
+    "tradeoff_2026": "toxicity_2026-2026-11-29.csv",
+}
 """Each picture and the table in docs/results that it is drawn from."""
 
 
