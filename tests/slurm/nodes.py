@@ -1,6 +1,8 @@
-"""Training on two nodes of SLURM gives the checkpoint of training on one.
+"""Training on two nodes of SLURM gives the checkpoint of training on one; needs two simulated nodes.
 
-NODES=2 tests/slurm/with .venv/bin/python tests/slurm/nodes.py
+    NODES=2 tests/slurm/with .venv/bin/python tests/slurm/nodes.py
+
+One run trains in the usual way, the other with the settings `TWO_NODES`.
 """
 
 import os
