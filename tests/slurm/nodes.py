@@ -1,4 +1,4 @@
-"""Training on two nodes of SLURM gives the checkpoint of training on one; needs two simulated nodes.
+"""Training on two nodes of SLURM gives the checkpoint of training on one node.
 
     NODES=2 tests/slurm/with .venv/bin/python tests/slurm/nodes.py
 
