@@ -39,13 +39,21 @@ def sample(
     ] = None,
     shard: ShardOption = "1-of-1",
     threads: Threads = 1,
+    vllm_python: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="QUARK_VLLM_PYTHON", help="Python of an environment with vLLM, if vLLM samples"
+        ),
+    ] = None,
 ) -> None:
     """Continue prompts under the best reward token, or with a baseline's decoder."""
     from quark.stages.sample import sample_stage
 
     use_threads(threads)
     wanted, part = parse(needs.SampleSettings, settings), Shard.parse(shard)
-    sample_stage(wanted, prompts, model, checkpoint or [], out, memory_mb, hidden, part)
+    sample_stage(
+        wanted, prompts, model, checkpoint or [], out, memory_mb, hidden, part, vllm_python
+    )
 
 
 @app.command()

@@ -127,6 +127,11 @@ class Task(Section):
     )
     splits: Distinct[Name] = Field(min_length=1, description="test splits in the table")
     methods: Distinct[Method] = Field(min_length=1, description="rows of the table")
+    vllm: Distinct[Method] = Field(
+        (),
+        description="the methods among them whose samples vLLM draws; the other ones, and "
+        "contrastive search, use this package's sampler",
+    )
     override: Override = Field(
         {},
         description="settings of this task alone, laid over `quark`, `quark_guided`, "

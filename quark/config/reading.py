@@ -97,7 +97,10 @@ def variants(config: C) -> dict[tuple[TaskName, str], C]:
 def for_variant(config: C, task: TaskName, name: str, changes: Mapping[str, Any]) -> C:
     """The configuration of a method's variant: its task's, with the changes laid over it."""
     raw = for_task(config, task).model_dump(exclude_unset=True)
-    raw["tasks"][task]["methods"] = [name.split(".")[0]]
+    own, family = raw["tasks"][task], name.split(".")[0]
+    own["methods"] = [family]
+    if "vllm" in own:
+        own["vllm"] = [method for method in own["vllm"] if method == family]
     return type(config).model_validate(overlay(raw, changes))
 
 

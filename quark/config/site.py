@@ -42,6 +42,9 @@ class Site(Section):
         "all",
         description="last: once the next iteration is trained, the checkpoint before it is deleted",
     )
+    vllm_python: str | None = Field(
+        None, description="the Python of an environment with vLLM, for the methods of `vllm`"
+    )
     image: str | None = Field(
         None, description="the image in which `--sdm apptainer` runs the jobs; null: none"
     )

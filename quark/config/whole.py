@@ -128,6 +128,24 @@ class WrittenConfig(Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _vllm_can_express_its_methods(self) -> Self:
+        for task, about in self.tasks.items():
+            if about.override:
+                continue  # `for_task` checks it with its own settings
+            for name in about.vllm:
+                own = spec(name)
+                if name not in about.methods:
+                    why = f"{name} is not among tasks.{task}.methods"
+                elif own.steering(self):
+                    why = f"vLLM cannot sample for {name}, whose decoder changes each step"
+                elif own.form(self) == "sink":
+                    why = f"vLLM cannot sample for {name} with reward tokens of the form sink"
+                else:
+                    continue
+                raise ValueError(f"tasks.{task}.vllm: {why}: remove it there")
+        return self
+
     def _check_learner(self, name: str, rounds: Rounds) -> None:
         """Refuse what a method that learns from its own samples cannot learn from."""
         form, drawn = self.quark.reward_tokens.form, self.quark.sampling

@@ -78,7 +78,7 @@ def sample(
 
     every = batches(decoder, prompts, names, samples, time, memory_mb, shard)
     for places, (ids, hidden) in within_memory(together, every):
-        ended = [_cut(row, policy.end_ids) for row in ids.tolist()]
+        ended = [until_end(row, policy.end_ids) for row in ids.tolist()]
         for n, place in enumerate(places):
             own = range(n * samples, (n + 1) * samples)
             predicting = torch.cat([hidden[row, : len(ended[row])] for row in own])
@@ -149,8 +149,8 @@ def _uniforms(seed_name: str, rows: Sequence[str], time: int) -> Tensor:
     return torch.from_numpy(np.stack(drawn))
 
 
-def _cut(ids: list[int], end_ids: Sequence[int]) -> list[int]:
-    """The ids up to the first end id, which stays."""
+def until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
+    """Return the ids up to the first end id, which stays."""
     end = next((i for i, token in enumerate(ids) if token in end_ids), len(ids))
     return ids[: end + 1]
 

@@ -4,12 +4,14 @@ This module imports no torch, so that Snakemake can read the workflow quickly.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from quark.config import (
     Classifier,
     Config,
     Method,
     Prompts,
+    Sampling,
     Section,
     Sorting,
     Source,
@@ -77,6 +79,7 @@ def explore(
         place=rounds.place(config, iteration),
         judged=_judged(config, method),
         steering=None,
+        engine=_engine(config, task, method, quark.sampling),
     )
 
 
@@ -196,7 +199,15 @@ def generate(
         cache=False,
         judged=_judged(config, method) and not config.evaluation.decoding[decoding].penalty_alpha,
         steering=spec(method).steering(config),
+        engine=_engine(config, task, method, config.evaluation.decoding[decoding]),
     )
+
+
+def _engine(
+    config: Config, task: TaskName, method: Method, sampling: Sampling
+) -> Literal["local", "vllm"]:
+    asked = method in config.tasks[task].vllm
+    return "vllm" if asked and not sampling.penalty_alpha else "local"
 
 
 def _place(config: Config, method: str) -> float | None:

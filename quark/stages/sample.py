@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,9 @@ from torch import Tensor
 from quark.core import files, schemas
 from quark.core.progress import track
 from quark.core.shards import WHOLE, Shard
+from quark.generation import vllm
 from quark.generation.decoding import Decoder, Plain
-from quark.generation.sampler import sample, workers_for
+from quark.generation.sampler import Continued, sample, workers_for
 from quark.generation.workers import side_by_side
 from quark.maths.objective import token_logprobs
 from quark.methods import decoder_of
@@ -39,6 +40,7 @@ def sample_stage(
     memory_mb: int,
     cache: Path | None = None,
     shard: Shard = WHOLE,
+    vllm_python: Path | None = None,
 ) -> None:
     """Continue prompts under the best reward token, or with a baseline's decoder.
 
@@ -53,6 +55,7 @@ def sample_stage(
         memory_mb: memory in MB; limits the rows that are decoded together.
         cache: file for the hidden states that predicted the samples; None: they are not stored.
         shard: the shard whose prompts are continued.
+        vllm_python: the Python of an environment with vLLM, if vLLM samples.
     """
     begun = time.monotonic()
     tokenizer = load_tokenizer(model)
@@ -65,8 +68,14 @@ def sample_stage(
     token = None if policy.reward_tokens is None else 0
     conditioned = [policy.condition(ids, token) for ids in prompt_ids]
     how, samples = settings.sampling, settings.samples
+    engine: Callable[..., Iterator[Continued]] = sample
+    workers = 1
+    if settings.engine == "vllm":
+        engine = partial(vllm.sample, python=vllm_python, hidden=settings.cache or settings.judged)
+    else:
+        workers = workers_for(decoder, conditioned, samples, how, memory_mb=memory_mb, shard=shard)
     draw = partial(
-        sample,
+        engine,
         decoder,
         conditioned,
         names,
@@ -81,7 +90,6 @@ def sample_stage(
             nll = _nll(policy, ids, hidden) if settings.judged else None
             yield _Continued(place, ids, nll, hidden if settings.cache else None)
 
-    workers = workers_for(decoder, conditioned, samples, how, memory_mb=memory_mb, shard=shard)
     responses: dict[int, pa.Array] = {}  # lists of ids; Python's lists need far more memory
     base_nll: dict[int, NDArray[np.float64]] = {}
     kept: dict[int, Tensor] = {}

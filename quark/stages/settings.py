@@ -85,6 +85,12 @@ class SampleSettings(Section):
         default=False, description="store log p of each sample under the base model"
     )
     steering: Steering | None = Field(description="settings of a method that decodes")
+    engine: Literal["local", "vllm"] = Field(
+        default="local",
+        description="local: `quark.generation.sampler`; not written, so that the settings of "
+        "most runs are as before",
+        exclude_if=lambda value: value == "local",
+    )
 
 
 class PredictSettings(Section):

@@ -586,3 +586,19 @@ def test_linear_tokens_freeze_the_model():
         ConfigError, match=r"ppo\.trained_layers must be 0 with quark\.reward_tokens\.form"
     ):
         check(raw({"baselines": {"ppo": {"trained_layers": 2}}}))
+
+
+@pytest.mark.parametrize(
+    ("task", "methods", "message"),
+    [
+        ("toxicity", ["dexperts"], "cannot sample for dexperts, whose decoder changes each step"),
+        ("toxicity", ["grpo"], "grpo is not among tasks.toxicity.methods: remove it"),
+        ("repetition", ["quark"], "cannot sample for quark with reward tokens of the form sink"),
+    ],
+)
+def test_vllm_samples_only_for_methods_that_it_can_express(task, methods, message):
+    with pytest.raises(ConfigError, match=rf"tasks\.{task}\.vllm: .*{message}"):
+        check(raw({"tasks": {task: {"vllm": methods}}}))
+    check(
+        raw({"tasks": {"toxicity": {"vllm": ["base", "quark"]}, "repetition": {"vllm": ["base"]}}})
+    )

@@ -109,6 +109,7 @@ def nested(key: str, value):
         ("evaluation.decoding.nucleus.top_p", 0.5, {"evaluate", *GENERATED}),
         ("evaluation.threshold", 0.7, {"evaluate"}),
         ("evaluation.bootstrap", 9, {"evaluate"}),
+        ("tasks.toxicity.vllm", ("base", "quark"), {"sample", "generate"}),
     ],
 )
 def test_a_key_changes_exactly_the_stages_that_depend_on_it(key, value, expected):

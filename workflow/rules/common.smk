@@ -52,6 +52,11 @@ try:
         check_key()
         if workflow.is_main_process:
             logger.warning("Perspective ends with 2026: keep resources/scores.sqlite.")
+    if SITE.vllm_python is None and any(task.vllm for task in CONFIG.tasks.values()):
+        raise configuration.ConfigError(
+            "tasks.TASK.vllm names methods, but the profile names no Python that has vLLM: --config "
+            "vllm_python=/path/to/environment/bin/python (docs/scaling.md)"
+        )
     GRAPH = Graph(CONFIG)
     EVALUATED = [part.evaluation for part in GRAPH.configs()]
     if any(part.mauve for part in EVALUATED) and find_spec("mauve") is None:
@@ -106,6 +111,11 @@ shell.prefix(
     "set -euo pipefail; "
     + find_quark
     + "export GOMP_SPINCOUNT=${{GOMP_SPINCOUNT:-1000}}; "
+    + (
+        f"export QUARK_VLLM_PYTHON={shlex.quote(SITE.vllm_python)}; "
+        if SITE.vllm_python
+        else ""
+    )
 )
 
 # The cores of a job with a model.
