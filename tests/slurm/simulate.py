@@ -22,6 +22,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "tests/tmp/simulated"
 TARGET = "results/tables/toxicity.csv"
@@ -35,6 +37,8 @@ def main() -> None:
     parser.add_argument("--hour", type=float, default=75, help="seconds for an hour of the plan")
     parser.add_argument("--config", default="config/scale/paper.yaml")
     parser.add_argument("--losses", type=int, default=2, help="how often a node goes down")
+    parser.add_argument("--shards", type=int, default=1, help="of each stage that is cut")
+    parser.add_argument("--checkpoints", choices=("all", "last"), default="all")
     how = parser.parse_args()
     nodes = int(os.environ.get("NODES", "1"))
 
@@ -55,6 +59,11 @@ def main() -> None:
     missing = [output for output in graph if output not in ends and graph[output]["seconds"]]
     assert (WORK / TARGET).exists() and not missing, missing
 
+    made = [output for output in ends if "/iteration-" in output and "/checkpoint" in output]
+    left = [output for output in made if (WORK / output).exists()]
+    trained = {output.rpartition("/iteration-")[0] for output in made}
+    print(f"{len(left)} of {len(made)} checkpoints of {len(trained)} trainings are left")
+    assert len(left) == (len(trained) if how.checkpoints == "last" else len(made))
     around = overhead(graph, ends)
     planned = makespan(graph, around, GPUS_PER_NODE * nodes)
     hours = sum(job["seconds"] for job in graph.values()) / how.hour
@@ -66,6 +75,10 @@ def main() -> None:
 
 def start(how: argparse.Namespace) -> subprocess.Popen[bytes]:
     command = [ROOT / "tests/slurm/snakemake", "--snakefile", ROOT / "tests/slurm/simulated.smk"]
+    command += ["--set-scatter", f"shards={how.shards}"]
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    site = [key for key in profile["config"] if not key.startswith("checkpoints=")]
+    command += ["--config", *site, f"checkpoints={how.checkpoints}"]
     with (WORK / "snakemake.log").open("w") as log:
         return subprocess.Popen(
             [*command, "--configfile", how.config, "--", TARGET],
