@@ -1,11 +1,13 @@
 """What a profile sets of the machines: which checkpoints stay, the time of jobs; fetching ahead."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from quark.config import load
+from quark.core import schemas
 from quark.tools.planning import Machine, plan
 
 pytestmark = pytest.mark.slow
@@ -13,6 +15,14 @@ ROOT = Path(__file__).parents[2]
 PAPER = "config/scale/paper.yaml"
 CHECKPOINT = "results/toxicity/quark/seed-1/iteration-{}/checkpoint"
 KEEP_LAST = ("--config", "checkpoints=last")
+STAND_IN = """#!{python}
+import json, sys
+from pathlib import Path
+folder = Path(sys.argv[-1])
+asked = json.loads((folder / "request.json").read_text())
+drawn = [[[5, 6]] * asked["sampling"]["n"] for _ in asked["prompts"]]
+(folder / "responses.json").write_text(json.dumps(drawn))
+"""
 
 
 def test_only_the_last_checkpoint_stays(empty):
@@ -68,3 +78,19 @@ def test_all_can_be_fetched_ahead(empty, task):
     everything = empty.planned(scale=PAPER, targets=table)
     planned = empty.planned("--until", *sorted(fetching), scale=PAPER, targets=table)
     assert planned == {rule: everything[rule] for rule in fetching & everything.keys()}
+
+
+def test_the_profile_names_the_python_that_has_vllm(empty):
+    """A script stands in for it."""
+    asked = empty.configure("vllm.yaml", {"tasks": {"toxicity": {"vllm": ["base"]}}})
+    printed = empty.run("--dry-run", config=(asked,), fails=True)
+    assert "names methods, but the profile names no Python that has vLLM" in printed
+    program = empty.folder / "stand-in"
+    program.write_text(STAND_IN.format(python=sys.executable))
+    program.chmod(0o755)
+    file = "results/toxicity/base/seed-1/evaluation/nontoxic/nucleus/generations.parquet"
+    how = {"config": (asked,), "targets": (file,)}
+    empty.run("--config", f"vllm_python={program}", **how)
+    drawn = schemas.read(empty.folder / file, schemas.SAMPLES, ["response_ids"])
+    assert drawn["response_ids"].to_pylist() == [[5, 6]] * drawn.num_rows
+    assert not empty.planned("--config", "vllm_python=/elsewhere", **how)  # not part of the result
