@@ -68,7 +68,7 @@ test-faults: .venv/quark  ## break a hundred runs of the tiny pipeline and compa
 	$(BIN)/python tests/faults/run.py --tries 100 --out tests/tmp/faults.csv
 
 test-slurm-faults: .venv/quark  ## the same for runs through SLURM (root)
-	tests/slurm/with $(BIN)/python tests/faults/run.py --slurm --tries 12 --out tests/tmp/faults-slurm.csv
+	CHECKPOINTS=last tests/slurm/with $(BIN)/python tests/faults/run.py --slurm --tries 12 --out tests/tmp/faults-slurm.csv
 
 test-slurm: .venv/quark  ## run the tiny pipeline through SLURM, which it installs and starts (root)
 	tests/slurm/with tests/slurm/pipeline
@@ -77,7 +77,7 @@ test-slurm-nodes: .venv/quark  ## train on two nodes of SLURM and compare with o
 	NODES=2 tests/slurm/with $(BIN)/python tests/slurm/nodes.py
 
 simulate-slurm: .venv/quark  ## run the paper's graph through SLURM with jobs that sleep and nodes that fail (root)
-	NODES=4 tests/slurm/with $(BIN)/python tests/slurm/simulate.py
+	CHECKPOINTS=last NODES=4 tests/slurm/with $(BIN)/python tests/slurm/simulate.py
 
 check: .venv/quark  ## check format, lint, types and workflow, then run the tests
 	$(BIN)/ruff format --check .

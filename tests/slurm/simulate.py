@@ -1,6 +1,6 @@
 """The graph of the paper's toxicity table through a SLURM whose jobs sleep and whose nodes fail.
 
-    NODES=4 tests/slurm/with .venv/bin/python tests/slurm/simulate.py --hour 75
+    CHECKPOINTS=last NODES=4 tests/slurm/with .venv/bin/python tests/slurm/simulate.py --hour 75
 
 Each job sleeps for the time that the plan expects on GPUs of 36 TFLOP/s, an hour of it being some
 seconds, and makes empty outputs. Two nodes go down under their jobs. Graph, profile and SLURM are
@@ -22,8 +22,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "tests/tmp/simulated"
 TARGET = "results/tables/toxicity.csv"
@@ -38,7 +36,6 @@ def main() -> None:
     parser.add_argument("--config", default="config/scale/paper.yaml")
     parser.add_argument("--losses", type=int, default=2, help="how often a node goes down")
     parser.add_argument("--shards", type=int, default=1, help="of each stage that is cut")
-    parser.add_argument("--checkpoints", choices=("all", "last"), default="all")
     how = parser.parse_args()
     nodes = int(os.environ.get("NODES", "1"))
 
@@ -63,7 +60,7 @@ def main() -> None:
     left = [output for output in made if (WORK / output).exists()]
     trained = {output.rpartition("/iteration-")[0] for output in made}
     print(f"{len(left)} of {len(made)} checkpoints of {len(trained)} trainings are left")
-    assert len(left) == (len(trained) if how.checkpoints == "last" else len(made))
+    assert len(left) == (len(trained) if os.environ.get("CHECKPOINTS") == "last" else len(made))
     around = overhead(graph, ends)
     planned = makespan(graph, around, GPUS_PER_NODE * nodes)
     hours = sum(job["seconds"] for job in graph.values()) / how.hour
@@ -76,9 +73,6 @@ def main() -> None:
 def start(how: argparse.Namespace) -> subprocess.Popen[bytes]:
     command = [ROOT / "tests/slurm/snakemake", "--snakefile", ROOT / "tests/slurm/simulated.smk"]
     command += ["--set-scatter", f"shards={how.shards}"]
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    site = [key for key in profile["config"] if not key.startswith("checkpoints=")]
-    command += ["--config", *site, f"checkpoints={how.checkpoints}"]
     with (WORK / "snakemake.log").open("w") as log:
         return subprocess.Popen(
             [*command, "--configfile", how.config, "--", TARGET],
