@@ -1,7 +1,7 @@
 """Break runs in every way at random moments; each must end with the bytes of an undisturbed one.
 
     .venv/bin/python tests/faults/run.py --tries 100 --out docs/results/faults.csv
-    CHECKPOINTS=last tests/slurm/with .venv/bin/python tests/faults/run.py --slurm --tries 12 --out faults-slurm.csv
+    tests/slurm/with .venv/bin/python tests/faults/run.py --slurm --tries 12 --out faults-slurm.csv
 
 At the scale of tests, in a folder of its own. After each fault the plain command is given again,
 after `snakemake --unlock` where Snakemake itself was killed, and after the command that the error
