@@ -1,5 +1,6 @@
 """What a profile sets of the machines: which checkpoints stay, the time of jobs; fetching ahead."""
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quark.config import load
+from quark.config.reading import variants
 from quark.core import schemas
 from quark.tools.planning import Machine, plan
 
@@ -46,24 +48,43 @@ def asked(printed: str, rule: str) -> set[int]:
     return {int(one) for one in found}
 
 
-def test_the_plan_sets_the_time_of_the_jobs(empty):
-    config = load([ROOT / "config/config.yaml", ROOT / PAPER])
-    (training,) = {
+PAPERS = load([ROOT / "config/config.yaml", ROOT / PAPER])
+
+
+def minutes(config, resources, stage: str, shards: int = 1) -> int:
+    """Minutes that a job of Quark should ask for on 20 TFLOP/s."""
+    (seconds,) = {
         Machine(20_000).seconds(cost) / cost.jobs
-        for cost in plan(config, ["toxicity"], empty.folder / "resources")
-        if (cost.method, cost.stage) == ("quark", "train")
+        for cost in plan(config, ["toxicity"], resources)
+        if (cost.method, cost.stage) == ("quark", stage) and cost.place in ("", "iteration-0")
     }
+    return 15 + 2 * math.ceil(seconds / shards / 60)
+
+
+def test_the_plan_sets_the_time_of_the_jobs(empty):
     options = ("--dry-run", "--config", "tflops=20", "longest=50")
     printed = empty.run(*options, scale=PAPER, targets=(CHECKPOINT.format(2),))
-    assert asked(printed, "train") == {15 + 2 * (int(training / 60) + 1)}
+    assert asked(printed, "train") == {minutes(PAPERS, empty.folder / "resources", "train")}
     assert asked(printed, "score") == {50}  # of 60, which the partition does not allow
 
 
-def test_a_variant_asks_for_the_time_of_its_rule(empty):
+def test_a_shard_asks_for_its_part_of_the_time(empty):
+    options = ("--dry-run", "--set-scatter", "shards=4", "--config", "tflops=20")
+    printed = empty.run(*options, scale=PAPER, targets=(CHECKPOINT.format(0),))
+    whole = minutes(PAPERS, empty.folder / "resources", "sample")
+    part = minutes(PAPERS, empty.folder / "resources", "sample", shards=4)
+    assert asked(printed, "sample_shard") == {part}
+    assert part < whole
+
+
+def test_a_variant_has_a_plan_of_its_own(empty):
     """`once` trains 22 times as many sequences in its one iteration as its method in one."""
+    own = variants(PAPERS)["toxicity", "quark.exploration.once"]
     once = "results/toxicity/quark.exploration.once/seed-1/iteration-0/checkpoint"
-    options = ("--dry-run", "--config", "tflops=20")
-    assert asked(empty.run(*options, scale=PAPER, targets=(once,)), "train") == {720}
+    printed = empty.run("--dry-run", "--config", "tflops=20", scale=PAPER, targets=(once,))
+    asked_for = minutes(own, empty.folder / "resources", "train")
+    assert asked(printed, "train") == {asked_for}
+    assert asked_for > 10 * minutes(PAPERS, empty.folder / "resources", "train")
 
 
 @pytest.mark.parametrize("task", ["toxicity", "sentiment_positive"])

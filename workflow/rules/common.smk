@@ -179,23 +179,22 @@ def minutes(usual, stage=None):
 
 
 @cache
-def expected(task):
-    """What the plan expects of a task's jobs on the site's machines; None: of all tasks."""
-    costs = planning.plan(CONFIG, [task] if task else None)
+def expected(task, variant):
+    """What the plan expects of the jobs of a task, or of one variant there, on the site's machines; task None: of all."""
+    config = GRAPH.variants[task, variant] if variant else CONFIG
+    costs = planning.plan(config, [task] if task else None)
     return planning.Expected(costs, planning.Machine(1000 * SITE.tflops))
 
 
 def planned_seconds(stage, wildcards):
-    """The seconds of a job by the plan; None: it is not known, as for variants."""
-    if "." in wildcards.get("method", ""):
-        return None
+    """The seconds of a job by the plan; None: it is not known."""
+    method = wildcards.get("method", "")
     try:
-        plan = expected(wildcards.get("task"))
+        plan = expected(wildcards.get("task"), method if "." in method else None)
     except Exception:  # sizes may be unknown; the plan must not stop a run
         return None
-    if plan.cost(stage, wildcards) is None:
-        return None
-    return plan.seconds(stage, wildcards) / (SHARDS if "shard" in wildcards else 1)
+    seconds = plan.planned(stage, wildcards)
+    return seconds and seconds / (SHARDS if "shard" in wildcards else 1)
 
 
 def as_json(section):

@@ -42,13 +42,11 @@ class Expected:
 
     def seconds(self, rule: str, wildcards: Mapping[str, Any]) -> float:
         """Return the expected seconds of a job; for a rule without a cost, its start time only."""
-        cost = self.cost(rule, wildcards)
-        if cost is None:
-            return self._machine.seconds(Cost("", "", _stage(rule)))
-        return self._machine.seconds(cost) / cost.jobs
+        planned = self.planned(rule, wildcards)
+        return self._machine.seconds(Cost("", "", _stage(rule))) if planned is None else planned
 
-    def cost(self, rule: str, wildcards: Mapping[str, Any]) -> Cost | None:
-        """Return the cost of a job and those of its kind; None for a rule without a cost.
+    def planned(self, rule: str, wildcards: Mapping[str, Any]) -> float | None:
+        """Return the expected seconds of a job; None for a rule without a cost.
 
         Args:
             rule: the rule's name.
@@ -65,7 +63,7 @@ class Expected:
         for task in (wildcards.get("task"), "models", "prompts"):
             cost = self._costs.get((str(task), name.split(".")[0], _stage(rule), place))
             if cost is not None:
-                return cost
+                return self._machine.seconds(cost) / cost.jobs
         return None
 
 
