@@ -66,6 +66,13 @@ def test_the_plan_sets_the_time_of_the_jobs(empty):
     printed = empty.run(*options, scale=PAPER, targets=(CHECKPOINT.format(2),))
     assert asked(printed, "train") == {minutes(PAPERS, empty.folder / "resources", "train")}
     assert asked(printed, "score") == {50}  # of 60, which the partition does not allow
+    assert "needs more time by the plan" not in printed
+
+
+def test_a_job_that_cannot_end_in_time_is_named_once(empty):
+    options = ("--dry-run", "--config", "tflops=20", "longest=5")
+    printed = empty.run(*options, scale=PAPER, targets=(CHECKPOINT.format(2),))
+    assert printed.count("train of toxicity/quark needs more time by the plan than the") == 1
 
 
 def test_a_shard_asks_for_its_part_of_the_time(empty):

@@ -173,9 +173,22 @@ def minutes(usual, stage=None):
         planned = None
         if stage and SITE.tflops:
             planned = planned_seconds(stage, dict(wildcards.items()))
+            if planned and SITE.longest and planned > 60 * SITE.longest:
+                warn_of_limit(stage, *map(wildcards.get, ("task", "method", "part")))
         return SITE.minutes(usual, planned, attempt)
 
     return runtime
+
+
+@cache
+def warn_of_limit(stage, *where):
+    """Say that a job will not end in time, once for each stage of a method."""
+    if workflow.is_main_process:
+        names = "/".join(filter(None, where))
+        logger.warning(
+            f"{stage} of {names} needs more time by the plan than the partitions allow ({SITE.longest} minutes, "
+            "`longest`): cut it by --set-scatter shards=N, or use faster GPUs (`tflops`)"
+        )
 
 
 @cache
