@@ -3,7 +3,7 @@
     what continues the prompts                  what vLLM gets
     a model without reward tokens               its weights
     linear reward tokens at a place             the weights with output embeddings E (I + c W)'
-    low-rank adapters                           the weights with the adapters merged
+    low-rank adapters                           the weights with the adapters merged, so rounded
     embedded reward tokens                      the weights, and the prompts as embeddings
 
 Methods that change logits, hidden states or the cache at each step cannot be expressed; nor can
@@ -81,6 +81,8 @@ def sample(
     policy = _plain(decoder)
     check_lengths(policy, prompts, names, sampling.max_new_tokens)
     own = list(shard.of(range(len(prompts))))
+    if not own:
+        return
     seeds = [_seed(seed_name, names[place]) for place in own]
     drawn = _draw(policy, [prompts[place] for place in own], seeds, samples, sampling, python)
     responses = {

@@ -121,8 +121,8 @@ def test_a_shard_draws_its_prompts_with_their_own_seeds(
     make_policy: Callable[..., Policy], sampling: Sampling, stand_in: Any, tmp_path: Path
 ) -> None:
     policy = make_policy(n_tokens=0)
-    run(policy, sampling, stand_in(ANSWER))
-    whole = dict(zip(NAMES, kept(tmp_path)["seeds"], strict=True))
+    together = run(policy, sampling, stand_in(ANSWER))
+    seeds = dict(zip(NAMES, kept(tmp_path)["seeds"], strict=True))
     for k in (1, 2):
         own = list(Shard(k, 2).of(range(3)))
         folder = tmp_path / str(k)
@@ -130,7 +130,11 @@ def test_a_shard_draws_its_prompts_with_their_own_seeds(
         (tmp_path / "kept").rename(folder / "before")
         found = run(policy, sampling, stand_in([ANSWER[i] for i in own]), shard=Shard(k, 2))
         assert sorted(found) == own
-        assert kept(tmp_path)["seeds"] == [whole[NAMES[i]] for i in own]
+        assert kept(tmp_path)["seeds"] == [seeds[NAMES[i]] for i in own]
+        for place, (_, hidden) in found.items():
+            # float32, other shapes of batches
+            torch.testing.assert_close(hidden, together[place][1], rtol=1e-4, atol=1e-4)
+    assert run(policy, sampling, None, shard=Shard(4, 4)) == {}  # it has no prompt
 
 
 def test_linear_reward_tokens_are_merged(
