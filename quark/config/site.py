@@ -43,7 +43,7 @@ class Site(Section):
         description="last: once the next iteration is trained, the checkpoint before it is deleted",
     )
     vllm_python: str | None = Field(
-        None, description="the Python of an environment with vLLM, for the methods of `vllm`"
+        None, description="the Python of an environment with vLLM, for `tasks.TASK.vllm`"
     )
     image: str | None = Field(
         None, description="the image in which `--sdm apptainer` runs the jobs; null: none"

@@ -31,7 +31,8 @@ class Continued(NamedTuple):
 
     `place`: index of the prompt among those given.
     `ids`: token ids of each continuation, with its end id if it ended.
-    `hidden`: the last hidden states (all their tokens, d) that predicted them, one after another.
+    `hidden`: the last hidden states (all their tokens, d) that predicted them, one after another;
+        (0, d) from vLLM, if they are not needed.
     """
 
     place: int

@@ -6,8 +6,8 @@
     low-rank adapters                           the weights with the adapters merged, so rounded
     embedded reward tokens                      the weights, and the prompts as embeddings
 
-Methods that change logits, hidden states or the cache at each step cannot be expressed; nor can
-sinks and contrastive search. The configuration refuses them (`quark.config.whole`).
+Methods that change logits, hidden states or the cache at each step cannot be expressed, nor can
+sinks: the configuration refuses them (`quark.config.whole`). Contrastive search stays here.
 
 vLLM requires its own versions of torch and transformers, so it runs in its own environment, as
 another process. It draws from the same distribution as `quark.generation.sampler`, but with

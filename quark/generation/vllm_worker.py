@@ -20,7 +20,6 @@ _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 def main(folder: Path) -> None:
     """Answer the request in a folder."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end when the stage is killed
     import torch
     from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
 
@@ -49,4 +48,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if sys.platform == "linux":  # end when the stage is killed
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     main(Path(sys.argv[1]))

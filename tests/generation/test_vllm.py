@@ -221,7 +221,6 @@ def test_the_program_asks_vllm(
             return [SimpleNamespace(outputs=answers) for _ in prompts]
 
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM, SamplingParams=dict))
-    monkeypatch.setattr(vllm_worker.ctypes, "CDLL", lambda _: SimpleNamespace(prctl=print))
     if embedded:
         from safetensors.torch import save_file
 
