@@ -129,8 +129,8 @@ class Task(Section):
     methods: Distinct[Method] = Field(min_length=1, description="rows of the table")
     vllm: Distinct[Method] = Field(
         (),
-        description="the methods among them whose samples vLLM draws; the other ones, and "
-        "contrastive search, use this package's sampler",
+        description="the methods among them, or from which they start, whose samples vLLM draws; "
+        "the other ones, and contrastive search, use this package's sampler",
     )
     override: Override = Field(
         {},

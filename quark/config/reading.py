@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from quark.config.experiment import TaskName
 from quark.config.parsing import ConfigError, read, typed
+from quark.config.registry import sampled_for
 from quark.config.types import Precision, Section, nearest
 from quark.config.whole import Config, WrittenConfig
 
@@ -100,7 +101,7 @@ def for_variant(config: C, task: TaskName, name: str, changes: Mapping[str, Any]
     own, family = raw["tasks"][task], name.split(".")[0]
     own["methods"] = [family]
     if "vllm" in own:
-        own["vllm"] = [method for method in own["vllm"] if method == family]
+        own["vllm"] = [method for method in own["vllm"] if method in sampled_for(family)]
     return type(config).model_validate(overlay(raw, changes))
 
 

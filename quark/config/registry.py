@@ -175,6 +175,13 @@ def spec(name: str) -> MethodSpec:
     return METHODS[METHODS.known(name)]
 
 
+def sampled_for(name: str) -> set[str]:
+    """The methods whose samples a method needs: itself, and the one that it starts from."""
+    own = spec(name)
+    first = own.rounds.begins_with if own.rounds else None
+    return {name} | {other for other in (own.trained_as, first) if other}
+
+
 def plugin_section(name: str) -> type[Section] | None:
     """The type of a method's settings under `plugins`; None: it has none there."""
     own = spec(name)

@@ -19,7 +19,14 @@ from quark.config.experiment import (
     Tuning,
 )
 from quark.config.quark import Optimisation, Place, Quark
-from quark.config.registry import METHODS, in_rounds, learners, plugin_section, spec
+from quark.config.registry import (
+    METHODS,
+    in_rounds,
+    learners,
+    plugin_section,
+    sampled_for,
+    spec,
+)
 from quark.config.resources import Classifier, ModelSource, Perspective, Prompts
 from quark.config.spec import GroupedTraining, Rounds
 from quark.config.types import (
@@ -31,6 +38,9 @@ from quark.config.types import (
     WithoutNull,
     nearest,
 )
+
+LEAST_TEMPERATURE = 0.01
+"""vLLM raises a lower one to this (`vllm.sampling_params`, version 0.32)."""
 
 
 class WrittenConfig(Section):
@@ -133,17 +143,29 @@ class WrittenConfig(Section):
         for task, about in self.tasks.items():
             if about.override:
                 continue  # `for_task` checks it with its own settings
+            needed = set[str]().union(*map(sampled_for, about.methods))
             for name in about.vllm:
                 own = spec(name)
-                if name not in about.methods:
-                    why = f"{name} is not among tasks.{task}.methods"
-                elif own.steering(self):
+                steering = own.steering(self)
+                if name not in needed:
+                    why = f"no method of tasks.{task}.methods needs samples of {name}"
+                elif isinstance(steering, Place):
+                    why = (
+                        f"vLLM cannot sample for {name}, which draws at place {steering.place:g} "
+                        "within the base model's nucleus"
+                    )
+                elif steering:
                     why = f"vLLM cannot sample for {name}, whose decoder changes each step"
                 elif own.form(self) == "sink":
                     why = f"vLLM cannot sample for {name} with reward tokens of the form sink"
                 else:
                     continue
                 raise ValueError(f"tasks.{task}.vllm: {why}: remove it there")
+            drawn = [self.quark.sampling, *self.evaluation.decoding.values()]
+            if about.vllm and min(each.temperature for each in drawn) < LEAST_TEMPERATURE:
+                raise ValueError(
+                    f"tasks.{task}.vllm: vLLM has no temperature below {LEAST_TEMPERATURE}"
+                )
         return self
 
     def _check_learner(self, name: str, rounds: Rounds) -> None:

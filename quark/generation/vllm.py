@@ -7,12 +7,13 @@
     embedded reward tokens                      the weights, and the prompts as embeddings
 
 Methods that change logits, hidden states or the cache at each step cannot be expressed, nor can
-sinks: the configuration refuses them (`quark.config.whole`). Contrastive search stays here.
+sinks: the configuration refuses them (`quark.config.whole`). This package's sampler does
+contrastive search for all methods.
 
 vLLM requires its own versions of torch and transformers, so it runs in its own environment, as
 another process. It draws from the same distribution as `quark.generation.sampler`, but with
-other random numbers: each prompt has a seed, named like its stream there. vLLM's batches depend on
-its scheduler, and rounding depends on the batches, so two runs can differ in rare draws.
+other random numbers: each prompt has a seed, and its samples count on from it. Rounding depends on
+vLLM's batches, so a run that is repeated, or cut into shards, can differ in rare draws.
 
 vLLM returns token ids. The hidden states that predicted them, which training and the judge use, are
 computed here by one pass over prompt and response.
@@ -20,6 +21,7 @@ computed here by one pass over prompt and response.
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -60,6 +62,7 @@ def sample(
     seed_name: str,
     memory_mb: int,
     python: Path | None,
+    out: Path,
     hidden: bool,
     shard: Shard = WHOLE,
 ) -> Iterator[Continued]:
@@ -67,9 +70,12 @@ def sample(
 
     Args:
         decoder: must be a policy that decodes by its own logits.
-        prompts, names, samples, sampling, seed_name, memory_mb, shard: as in `sampler.sample`.
+        prompts, names, samples, sampling, seed_name: as in `sampler.sample`.
+        memory_mb: bounds the rows whose hidden states are computed together.
         python: the Python of the environment in which vLLM is installed.
+        out: the file that is made; a copy of the model lies beside it while vLLM runs.
         hidden: compute the hidden states that predicted the samples; else they are empty.
+        shard: only its prompts are continued.
 
     Yields:
         The continuations of every prompt of the shard once, in any order.
@@ -84,7 +90,8 @@ def sample(
     if not own:
         return
     seeds = [_seed(seed_name, names[place]) for place in own]
-    drawn = _draw(policy, [prompts[place] for place in own], seeds, samples, sampling, python)
+    asked = [prompts[place] for place in own]
+    drawn = _draw(policy, asked, seeds, samples, sampling, python, out)
     responses = {
         place: [until_end(ids, policy.end_ids) for ids in several]
         for place, several in zip(own, drawn, strict=True)
@@ -99,12 +106,12 @@ def sample(
         several = [responses[own[i]] for i in part]
         owner = np.repeat(np.arange(len(part)), samples).tolist()
         flat = [ids for each in several for ids in each]
-        states = response_hidden(policy, [prompts[own[i]] for i in part], flat, owner)
+        states = response_hidden(policy, [asked[i] for i in part], flat, owner)
         return list(states.split([sum(map(len, each)) for each in several]))
 
     every = batches(
         decoder,
-        [prompts[place] for place in own],
+        asked,
         [names[place] for place in own],
         samples,
         sampling.max_new_tokens,
@@ -136,11 +143,16 @@ def _draw(
     samples: int,
     sampling: Sampling,
     python: Path | None,
+    out: Path,
 ) -> list[list[list[int]]]:
     """Return the continuations of each prompt, drawn by vLLM in another process."""
     if python is None:
         raise VLLMError("no Python with vLLM is given: set `vllm_python` (docs/scaling.md)")
-    with tempfile.TemporaryDirectory() as made:
+    prefix = f".{out.name}.vllm-"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for stale in out.parent.glob(f"{prefix}*"):  # of a stage that was killed
+        shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as made:
         folder = Path(made)
         lm: Any = policy.lm
         merge_adapters(lm)
@@ -163,9 +175,9 @@ def _draw(
         try:
             subprocess.run(
                 [python, "-I", vllm_worker.__file__, folder],  # -I: no other packages
-                env=os.environ | _environment(),
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # vLLM's messages belong into the log
+                stdout=2,  # vLLM's messages go to the log
                 check=True,
             )
         except OSError as error:
@@ -210,14 +222,26 @@ def _gpu_memory() -> dict[str, float]:
     return {"gpu_memory_utilization": 0.9 * free / total}
 
 
+def _visible(device: int) -> str:
+    """Return the name of one of the GPUs that this process sees."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[device] if names else str(device)
+
+
 def _environment() -> dict[str, str]:
-    """Return the variables for vLLM: no network, no statistics, our number of threads."""
-    return {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
+    """Return the variables for vLLM: no network, no statistics, our GPU and number of threads."""
+    usual = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GB),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    always = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, which ends with the stage
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
+    if torch.cuda.is_available():  # `gpus.take_gpu` may have chosen another one than the first
+        always["CUDA_VISIBLE_DEVICES"] = _visible(torch.cuda.current_device())
+    return usual | os.environ | always

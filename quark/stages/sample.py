@@ -71,7 +71,8 @@ def sample_stage(
     engine: Callable[..., Iterator[Continued]] = sample
     workers = 1
     if settings.engine == "vllm":
-        engine = partial(vllm.sample, python=vllm_python, hidden=settings.cache or settings.judged)
+        needs_hidden = settings.cache or settings.judged
+        engine = partial(vllm.sample, python=vllm_python, out=out, hidden=needs_hidden)
     else:
         workers = workers_for(decoder, conditioned, samples, how, memory_mb=memory_mb, shard=shard)
     draw = partial(

@@ -87,8 +87,8 @@ class SampleSettings(Section):
     steering: Steering | None = Field(description="settings of a method that decodes")
     engine: Literal["local", "vllm"] = Field(
         default="local",
-        description="local: `quark.generation.sampler`; not written, so that the settings of "
-        "most runs are as before",
+        description="the sampler: `quark.generation.sampler` or `quark.generation.vllm`; local is "
+        "not written, so that the settings of most runs are as before",
         exclude_if=lambda value: value == "local",
     )
 

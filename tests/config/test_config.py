@@ -592,7 +592,8 @@ def test_linear_tokens_freeze_the_model():
     ("task", "methods", "message"),
     [
         ("toxicity", ["dexperts"], "cannot sample for dexperts, whose decoder changes each step"),
-        ("toxicity", ["grpo"], "grpo is not among tasks.toxicity.methods: remove it"),
+        ("toxicity", ["ppo"], "cannot sample for ppo, which draws at place 5 within the base"),
+        ("toxicity", ["grpo"], "no method of tasks.toxicity.methods needs samples of grpo"),
         ("repetition", ["quark"], "cannot sample for quark with reward tokens of the form sink"),
     ],
 )
@@ -602,3 +603,14 @@ def test_vllm_samples_only_for_methods_that_it_can_express(task, methods, messag
     check(
         raw({"tasks": {"toxicity": {"vllm": ["base", "quark"]}, "repetition": {"vllm": ["base"]}}})
     )
+
+
+def test_vllm_has_no_temperature_near_zero():
+    cold = {"evaluation": {"decoding": {"nucleus": {"temperature": 0.001}}}}
+    with pytest.raises(ConfigError, match=r"vLLM has no temperature below 0\.01"):
+        check(raw(cold | {"tasks": {"toxicity": {"vllm": ["base"]}}}))
+
+
+def test_vllm_may_draw_for_a_method_that_others_start_from():
+    above = {"methods": ["base", "quark_guided"], "vllm": ["quark"]}
+    check(raw({"tasks": {"toxicity": above}, "tuning": {"toxicity": None}, "ablations": {}}))

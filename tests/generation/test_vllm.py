@@ -8,6 +8,7 @@ A script stands in for vLLM in most tests. Those named `test_vllm_...` need vLLM
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,7 +60,8 @@ def stand_in(tmp_path: Path) -> Callable[[Any], Path]:
 
 def run(policy: Policy, sampling: Sampling, python: Path | None, **changed: Any) -> dict[int, Any]:
     arguments: dict[str, Any] = {"prompts": PROMPTS, "names": NAMES, "samples": 2, "hidden": True}
-    arguments |= {"seed_name": "1/test", "memory_mb": 4000, "decoder": Plain(policy)} | changed
+    arguments |= {"seed_name": "1/test", "memory_mb": 4000, "decoder": Plain(policy)}
+    arguments |= {"out": Path(tempfile.mkdtemp()) / "samples.parquet"} | changed
     found = vllm.sample(**arguments, sampling=sampling, python=python)
     return {place: (ids, hidden) for place, ids, hidden in found}
 
@@ -86,6 +88,19 @@ def test_a_response_ends_with_the_end_id_and_has_its_hidden_states(
         logits = [plain_logits(policy, PROMPTS[place], ids)[:-1] for ids in responses]
         # float32, other shapes of batches
         torch.testing.assert_close(hidden @ policy.head.T, torch.cat(logits), rtol=1e-4, atol=1e-4)
+
+
+def test_hidden_states_under_reward_tokens(
+    policy: Policy, linear_policy: Policy, sampling: Sampling, stand_in: Any, tmp_path: Path
+) -> None:
+    linear_policy.steer(2)
+    embedded = [[101, 7], [102, 1, 2, 3], [101, 8, 8]]
+    for each, prompts in ((policy, embedded), (linear_policy, PROMPTS)):
+        for place, (ids, hidden) in run(each, sampling, stand_in(ANSWER), prompts=prompts).items():
+            logits = torch.cat([plain_logits(each, prompts[place], row)[:-1] for row in ids])
+            # float32, other shapes of batches
+            torch.testing.assert_close(hidden @ each.head.T, logits, rtol=1e-4, atol=1e-4)
+        (tmp_path / "kept").rename(tmp_path / f"kept-{each is policy}")
 
 
 def test_hidden_states_are_left_out_where_nobody_needs_them(
@@ -177,6 +192,32 @@ def test_embedded_reward_tokens_are_part_of_embedded_prompts(
     tokens: Any = policy.reward_tokens
     assert torch.equal(stored["1"][0], tokens.rows[1])
     assert torch.equal(stored["1"][1:], policy.embeddings.weight[[1, 2, 3]])
+
+
+def test_the_copy_of_the_model_goes_even_if_a_stage_was_killed(
+    make_policy: Callable[..., Policy], sampling: Sampling, stand_in: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "results/samples.parquet"
+    for name in (".samples.parquet.vllm-old/model", ".other.parquet.vllm-running/model"):
+        (out.parent / name).mkdir(parents=True)
+    run(make_policy(n_tokens=0), sampling, stand_in(ANSWER), out=out)
+    assert [each.name for each in out.parent.iterdir()] == [".other.parquet.vllm-running"]
+
+
+def test_vllm_computes_on_the_gpu_of_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert vllm._visible(1) == "7"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert vllm._visible(1) == "1"
+
+
+def test_users_may_change_how_vllm_logs_but_not_what_it_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
+    monkeypatch.setenv("VLLM_NO_USAGE_STATS", "0")
+    found = vllm._environment()
+    assert (found["VLLM_LOGGING_LEVEL"], found["VLLM_NO_USAGE_STATS"]) == ("DEBUG", "1")
 
 
 @pytest.mark.parametrize("form", ["sink", "guide"])

@@ -262,3 +262,19 @@ def test_what_sorting_depends_on(key, value, expected):
     assert {name for name in before if before[name] != after[name]} == expected
     assert config.prompts["handmade"].tested >= {"low", "nontoxic"}
     assert "candidates" not in config.prompts["handmade"].tested
+
+
+def test_vllm_draws_but_searches_nothing():
+    nucleus = CONFIG.evaluation.decoding["nucleus"].model_dump()
+    search = nucleus | {"penalty_alpha": 0.6, "top_k": 4, "top_p": 1.0}
+    config = changed(
+        {
+            "tasks": {"toxicity": {"vllm": ["base"]}},
+            "evaluation": {"decoding": {"search": search}},
+        }
+    )
+    engines = {
+        name: derive.generate(config, "toxicity", "base", 1, "nontoxic", name).engine
+        for name in config.evaluation.decoding
+    }
+    assert engines == {"nucleus": "vllm", "search": "local"}

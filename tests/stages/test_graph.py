@@ -96,3 +96,10 @@ def test_a_row_costs_all_that_it_was_made_from(tiny: Graph) -> None:
 def test_tries_must_be_configured(tiny: Graph) -> None:
     with pytest.raises(ConfigError, match=r"tuning\.repetition is missing"):
         tiny.tried("repetition")
+
+
+def test_places_are_tried_on_the_samples_and_policy_of_quark_with_vllm_too() -> None:
+    tuned = {"tuning": {"toxicity": {"tries": {"quark_guided": {"place": [2.0, 3.0]}}}}}
+    for drawn in ([], ["quark"]):
+        found = graph(tasks={"toxicity": {"vllm": drawn}}, **tuned)
+        assert found.trained_as("toxicity", "quark_guided.place.2") == "quark"

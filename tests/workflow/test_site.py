@@ -121,4 +121,6 @@ def test_the_profile_names_the_python_that_has_vllm(empty):
     empty.run("--config", f"vllm_python={program}", **how)
     drawn = schemas.read(empty.folder / file, schemas.SAMPLES, ["response_ids"])
     assert drawn["response_ids"].to_pylist() == [[5, 6]] * drawn.num_rows
-    assert not empty.planned("--config", "vllm_python=/elsewhere", **how)  # not part of the result
+    assert not empty.planned("--config", f"vllm_python={sys.executable}", **how)
+    printed = empty.run("--config", "vllm_python=/nowhere", fails=True, **how)
+    assert "vllm_python: /nowhere is no program" in printed

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 from functools import cache
 from importlib.util import find_spec
@@ -52,11 +53,17 @@ try:
         check_key()
         if workflow.is_main_process:
             logger.warning("Perspective ends with 2026: keep resources/scores.sqlite.")
-    if SITE.vllm_python is None and any(task.vllm for task in CONFIG.tasks.values()):
-        raise configuration.ConfigError(
-            "tasks.TASK.vllm names methods, but the profile names no Python that has vLLM: --config "
-            "vllm_python=/path/to/environment/bin/python (docs/scaling.md)"
-        )
+    if any(task.vllm for task in CONFIG.tasks.values()):
+        if SITE.vllm_python is None:
+            raise configuration.ConfigError(
+                "tasks.TASK.vllm names methods, but the profile names no Python that has vLLM: --config "
+                "vllm_python=/path/to/environment/bin/python, on a cluster in the profile's `config` "
+                "(docs/scaling.md)"
+            )
+        if workflow.local_exec and shutil.which(SITE.vllm_python) is None:
+            raise configuration.ConfigError(
+                f"vllm_python: {SITE.vllm_python} is no program (docs/scaling.md)"
+            )
     GRAPH = Graph(CONFIG)
     EVALUATED = [part.evaluation for part in GRAPH.configs()]
     if any(part.mauve for part in EVALUATED) and find_spec("mauve") is None:
@@ -191,22 +198,27 @@ def warn_of_limit(stage, *where):
         )
 
 
+def plan_of(wildcards):
+    """What a job's plan is of: the task, None for all tasks; the variant of a method, if it is one."""
+    method = wildcards.get("method", "")
+    return wildcards.get("task"), method if "." in method else None
+
+
 @cache
-def expected(task, variant):
-    """What the plan expects of the jobs of a task, or of one variant there, on the site's machines; task None: of all."""
+def costs_of(task, variant):
+    """The costs of all jobs of a task, or of one variant there; task None: of all tasks."""
     config = GRAPH.variants[task, variant] if variant else CONFIG
-    costs = planning.plan(config, [task] if task else None)
-    return planning.Expected(costs, planning.Machine(1000 * SITE.tflops))
+    return planning.plan(config, [task] if task else None)
 
 
 def planned_seconds(stage, wildcards):
-    """The seconds of a job by the plan; None: it is not known."""
-    method = wildcards.get("method", "")
+    """The seconds of a job by the plan, on the site's machines; None: they are not known."""
     try:
-        plan = expected(wildcards.get("task"), method if "." in method else None)
+        costs = costs_of(*plan_of(wildcards))
     except Exception:  # sizes may be unknown; the plan must not stop a run
         return None
-    seconds = plan.planned(stage, wildcards)
+    expected = planning.Expected(costs, planning.Machine(1000 * SITE.tflops))
+    seconds = expected.planned(stage, wildcards)
     return seconds and seconds / (SHARDS if "shard" in wildcards else 1)
 
 

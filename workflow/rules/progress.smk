@@ -24,13 +24,13 @@ def expected_progress():
     if not workflow.local_exec:
         return None
     jobs = {job.jobid: job for job in workflow.dag.needrun_jobs()}
-    about = {job.wildcards_dict.get("task") for job in jobs.values()}
-    costs = planning.plan(CONFIG, [task for task in CONFIG.tasks if task in about])
 
     def seconds(machine):
-        expected = planning.Expected(costs, machine)
+        expected = cache(lambda *place: planning.Expected(costs_of(*place), machine))
         return {
-            number: expected.seconds(job.rule.name, job.wildcards_dict)
+            number: expected(*plan_of(job.wildcards_dict)).seconds(
+                job.rule.name, job.wildcards_dict
+            )
             for number, job in jobs.items()
         }
 

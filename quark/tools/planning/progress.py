@@ -50,7 +50,7 @@ class Expected:
 
         Args:
             rule: the rule's name.
-            wildcards: the job's wildcards. A variant takes as long as its method.
+            wildcards: the job's wildcards. The costs are a variant's own, or its method's.
         """
         name = str(wildcards.get("part") or wildcards.get("method") or wildcards.get("name"))
         place = ""
