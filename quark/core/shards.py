@@ -4,7 +4,7 @@ It imports no torch. The shards divide the largest batches that a stage may make
 depend on memory, so every row is in one shard, if all shards run on GPUs or all run without one. A
 shard cuts its batches further if its memory requires it. The union of the shards equals the result
 of the undivided stage, up to rounding; with the same memory and one thread each, byte for byte.
-(Two threads may round differently from one, and so may a GPU with other free memory.)
+(Two threads may round differently from one, and so may a GPU with other free memory, or vLLM.)
 """
 
 import re

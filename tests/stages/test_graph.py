@@ -101,5 +101,7 @@ def test_tries_must_be_configured(tiny: Graph) -> None:
 def test_places_are_tried_on_the_samples_and_policy_of_quark_with_vllm_too() -> None:
     tuned = {"tuning": {"toxicity": {"tries": {"quark_guided": {"place": [2.0, 3.0]}}}}}
     for drawn in ([], ["quark"]):
-        found = graph(tasks={"toxicity": {"vllm": drawn}}, **tuned)
+        task = {"methods": ["base", "quark", "quark_guided"], "vllm": drawn}
+        found = graph(tasks={"toxicity": task}, **tuned)
+        assert ("toxicity", "quark_guided.place.2") in found.variants
         assert found.trained_as("toxicity", "quark_guided.place.2") == "quark"
